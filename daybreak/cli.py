@@ -1,0 +1,153 @@
+"""The command line: one function a subcommand; no logic."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from daybreak import __version__
+from daybreak.config import ConfigError
+
+app = typer.Typer(
+    name="daybreak",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Trains a text-to-image model in a day: from your own pictures to a served model.\n\n"
+    "Start with [bold]daybreak demo[/bold]: it trains a small model before your eyes and draws your first pictures.",
+)
+console = Console()
+
+TRAIN_HELP = """Train a model by a recipe.
+
+[bold]Recipes[/bold]
+
+scenes        the embedded world at 32 px, minutes on a CPU
+
+scenes-gpu    the embedded world at 128 px, minutes on one GPU
+
+folder        your own captioned pictures at 64 px (with --data)
+
+[bold]Settings[/bold]: every field of the configuration can be set by its name, for example
+[cyan]--train.minutes 20 --model.depth 8[/cyan]; [bold]daybreak settings RECIPE[/bold] lists them with what they mean.
+A YAML file with the same sections goes in with --config; the command line wins over it.
+
+[bold]Data[/bold]: --data takes a Hugging Face ImageFolder (metadata.jsonl or metadata.csv with file_name and text), or a
+folder of pictures with a .txt beside each.
+
+[bold]Examples[/bold]
+
+daybreak train scenes --train.minutes 20
+
+daybreak train folder --data my-pictures --out runs/mine --data.resolution 128
+
+daybreak train --resume runs/mine
+"""
+
+
+@app.callback(invoke_without_command=True)
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    """Shared by all commands."""
+    if version:
+        print(f"daybreak {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+def demo(
+    minutes: Annotated[float, typer.Option(min=0.05, help="Training time; drawing and judging come on top.")] = 8.0,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
+) -> None:
+    """Train a small model of the embedded world before your eyes, then see what it draws and how well it listens.
+
+    Needs no download and no GPU; where a CUDA GPU is present it is used, at a larger size.
+    """
+    from daybreak.runs import run_demo
+
+    run_demo(console, minutes, out)
+
+
+@app.command(help=TRAIN_HELP, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    recipe: Annotated[str | None, typer.Argument(help="Name of the recipe.", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of captioned pictures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings over the recipe's.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to continue, in place of a recipe.")] = None,
+) -> None:
+    """See TRAIN_HELP."""
+    from daybreak.runs import run_train
+
+    run_train(console, recipe, data, out, config, resume, context.args)
+
+
+@app.command()
+def sample(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    prompt: Annotated[list[str], typer.Option(help="What to draw; give it several times for several pictures.")],
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Sampler steps; default: the run's.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Guidance scale; 1 is none; default: the run's.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
+    size: Annotated[int | None, typer.Option(min=8, help="Side, px; default: the training size.")] = None,
+) -> None:
+    """Draw pictures with a trained model: one PNG, each picture above its prompt."""
+    from daybreak.runs import run_sample
+
+    run_sample(console, run, prompt, out, steps, guidance, seed, size)
+
+
+@app.command()
+def evaluate(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Score a run: the share of prompts it follows, by task, and on combinations that it never saw.
+
+    Writes score.json, grid.png, failures.png and report.html into the run folder.
+    """
+    from daybreak.runs import run_evaluate
+
+    run_evaluate(console, run)
+
+
+@app.command()
+def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] = "scenes") -> None:
+    """List every setting of a recipe: its name, its value, and what it means."""
+    from daybreak.runs import list_settings
+
+    list_settings(console, recipe)
+
+
+def entry() -> None:
+    """The `daybreak` command: a user's mistake gives one line on stderr and exit code 2, never a traceback."""
+    try:
+        app()
+    except ConfigError as e:
+        _fail(e, code=2)
+    except KeyboardInterrupt:
+        _fail("interrupted", code=130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception as e:
+        from daybreak.train.loop import TrainingFailed
+
+        if isinstance(e, TrainingFailed):
+            _fail(e, code=1)
+        raise
+
+
+def _fail(message: Any, code: int) -> None:
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/bold red] {escape(str(message))}", highlight=False)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,1 @@
+"""Pictures and captions, from wherever they lie to a `Batch`."""

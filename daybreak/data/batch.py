@@ -1,0 +1,53 @@
+"""The batch: the one place that states what training and sampling expect of pictures and captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Captioned pictures.
+
+    images: [B, 3, H, W] float32 in [-1, 1], sRGB; H and W are divisible by the model's patch size.
+    captions: B strings; the empty string is the unconditional caption.
+    """
+
+    images: Tensor
+    captions: list[str]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.shape[1] != 3 or len(self.images) != len(self.captions):
+            raise ValueError(
+                f"a batch needs images [B, 3, H, W] and B captions, got {tuple(self.images.shape)} "
+                f"and {len(self.captions)} captions"
+            )
+
+
+class Source(Protocol):
+    """Where batches come from. Sample number n is the same picture and caption each time it is asked for."""
+
+    def batch(self, position: int, size: int) -> Batch:
+        """Samples number `position` to `position + size - 1` of the training order."""
+        ...
+
+    def some_captions(self, n: int) -> list[str]:
+        """About n captions, to train a tokenizer on."""
+        ...
+
+    def describe(self) -> str:
+        """One line for the log: what this is and how much of it there is."""
+        ...
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """[B, 3, H, W] in [-1, 1] -> [B, H, W, 3] uint8, rounded."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

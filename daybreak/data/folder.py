@@ -1,0 +1,226 @@
+"""A folder of captioned pictures: a Hugging Face ImageFolder, or pictures with a .txt beside each.
+
+What cannot be used is counted and listed with its reason, never silently lost.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from daybreak.config import ConfigError
+from daybreak.data.batch import Batch
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused unread: a small file can unfold to fill the memory."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture's path and its caption, empty where there is none."""
+
+    path: Path
+    caption: str
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An item that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+def list_items(folder: Path) -> list[Item]:
+    """The captioned pictures of a folder, in a fixed order.
+
+    Looks for `metadata.jsonl` or `metadata.csv` with `file_name` and `text`; where there is none, for pictures (at any
+    depth) with a `.txt` of the same name beside them. Raises ConfigError where the folder is missing, has neither, or
+    its metadata cannot be read.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"--data {folder}: no such folder")
+    for name, read in (("metadata.jsonl", _read_jsonl), ("metadata.csv", _read_csv)):
+        if (folder / name).is_file():
+            try:
+                return list(read(folder, folder / name))
+            except UnicodeDecodeError as e:
+                raise ConfigError(f"{folder / name} is not UTF-8 text: {e.reason} at byte {e.start}") from None
+    items = []
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES):
+        beside = path.with_suffix(".txt")
+        caption = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else ""
+        items.append(Item(path, caption))
+    if not items:
+        raise ConfigError(
+            f"--data {folder}: nothing to train on; looked for metadata.jsonl or metadata.csv (columns file_name and "
+            f"text), and for pictures ({', '.join(s[1:] for s in PICTURE_SUFFIXES)}) with a .txt beside each"
+        )
+    return items
+
+
+def _read_jsonl(folder: Path, path: Path) -> Iterator[Item]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as e:
+                raise ConfigError(f"{path}, line {number} is not JSON: {e.msg}") from None
+            yield _item(folder, row, f"{path}, line {number}")
+
+
+def _read_csv(folder: Path, path: Path) -> Iterator[Item]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        for number, row in enumerate(csv.DictReader(lines), start=2):
+            yield _item(folder, row, f"{path}, line {number}")
+
+
+def _item(folder: Path, row: object, where: str) -> Item:
+    if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or "text" not in row:
+        keys = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
+        raise ConfigError(f"{where} needs file_name and text; it has {keys}")
+    text = row["text"]
+    return Item(folder / row["file_name"], text.strip() if isinstance(text, str) else "")
+
+
+def open_picture(path: Path, resolution: int, background: tuple[int, int, int]) -> np.ndarray:
+    """A picture as training sees it: [resolution, resolution, 3] uint8, sRGB.
+
+    EXIF orientation is applied, transparency composited on `background`, any mode converted to RGB, the shorter side
+    scaled to `resolution` with antialiasing, the middle square cut out. An animation gives its first frame.
+    Raises ValueError with the reason where the file is no readable picture or is too large.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as e:
+        raise ValueError("no such file" if isinstance(e, FileNotFoundError) else e.strerror) from None
+    if size == 0:
+        raise ValueError("the file is empty")
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} px is more than {MAX_PIXELS // 10**6} megapixels")
+            image.draft("RGB", (resolution, resolution))  # lets JPEG decode at a fraction of its size
+            upright = ImageOps.exif_transpose(image)
+            rgb = _composite(upright, background)
+    except ValueError:
+        raise
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {MAX_PIXELS // 10**6} megapixels") from None
+    except Exception as e:  # PIL's decoders raise whatever they stumble on
+        raise ValueError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
+    return np.asarray(ImageOps.fit(rgb, (resolution, resolution), Image.Resampling.LANCZOS))
+
+
+def _composite(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Any mode -> RGB, transparency laid on `background`."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        ground = Image.new("RGBA", rgba.size, (*background, 255))
+        return Image.alpha_composite(ground, rgba).convert("RGB")
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # 16 bit grey: PIL would clip it to white.
+        return Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+class FolderSource:
+    """Captioned pictures of a folder, decoded once into a temporary file on disk and read from there.
+
+    Every usable picture is seen once an epoch; the order of epoch e is a function of (seed, e). `skipped` lists what
+    could not be used. Raises ConfigError where nothing can.
+    """
+
+    def __init__(
+        self, folder: Path, resolution: int, seed: int, background: tuple[int, int, int], flip: bool = False
+    ) -> None:
+        self.folder, self.resolution, self.seed, self.flip = folder, resolution, seed, flip
+        self.skipped: list[Skipped] = []
+        items = []
+        for item in list_items(folder):
+            if item.caption:
+                items.append(item)
+            else:
+                self.skipped.append(Skipped(str(item.path), "no caption"))
+        self.captions: list[str] = []
+        self._pixels = self._decode(items, background)
+        if not self.captions:
+            reasons = sorted({s.reason for s in self.skipped})
+            raise ConfigError(
+                f"--data {folder}: none of its {len(self.skipped)} items is usable ({'; '.join(reasons[:3])})"
+            )
+        # Cached, since a batch asks for it row by row; the cache is safe to share between reading threads.
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def _decode(self, items: list[Item], background: tuple[int, int, int]) -> np.ndarray:
+        """Decodes `items` into [N, H, W, 3] uint8, backed by a file that vanishes with the process."""
+        side = self.resolution
+        file = tempfile.TemporaryFile(prefix="daybreak-")  # noqa: SIM115 - lives as long as the array
+        row_bytes = side * side * 3
+
+        def decode(item: Item) -> np.ndarray | str:
+            try:
+                return open_picture(item.path, side, background)
+            except ValueError as e:
+                return str(e)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            remaining = iter(items)
+            while chunk := list(islice(remaining, 1024)):
+                for item, result in zip(chunk, pool.map(decode, chunk), strict=True):
+                    if isinstance(result, str):
+                        self.skipped.append(Skipped(str(item.path), result))
+                    else:
+                        file.write(result.tobytes())
+                        self.captions.append(item.caption)
+        file.flush()
+        if not self.captions:
+            return np.empty((0, side, side, 3), dtype=np.uint8)
+        assert file.tell() == row_bytes * len(self.captions)
+        return np.memmap(file, dtype=np.uint8, mode="r", shape=(len(self.captions), side, side, 3))
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def batch(self, position: int, size: int) -> Batch:
+        """Samples number `position` to `position + size - 1` of the endless sequence of shuffled epochs."""
+        numbers = range(position, position + size)
+        rows = [self._row(n) for n in numbers]
+        pixels = np.stack([self._pixels[r] for r in rows])
+        if self.flip:
+            for i, n in enumerate(numbers):
+                if np.random.default_rng([self.seed, 1, n]).random() < 0.5:
+                    pixels[i] = pixels[i, :, ::-1]
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return Batch(images.contiguous(), [self.captions[r] for r in rows])
+
+    def _row(self, n: int) -> int:
+        epoch, place = divmod(n, len(self))
+        return int(self._order(epoch)[place])
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self))
+
+    def some_captions(self, n: int) -> list[str]:
+        """The first n captions of the folder, or all where there are fewer."""
+        return self.captions[:n]
+
+    def describe(self) -> str:
+        """One line for the log."""
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"{self.folder}: {len(self)} captioned pictures at {self.resolution} px{skipped}"

@@ -1,0 +1,100 @@
+"""Captions for scenes: what is said of a picture, and how; and the prompts of the evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from daybreak.data.scenes.draws import Draws
+from daybreak.data.scenes.layout import Scenes
+from daybreak.data.scenes.world import (
+    BACKGROUND_NAMES,
+    COLOR_NAMES,
+    INVERSE,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    TASKS,
+    ObjectSpec,
+    SceneSpec,
+)
+
+NUMBERS = ("one", "two", "three", "four")
+
+# {x} is the description of the objects, {bg} the background's name.
+_BARE = ("{x}", "{x}", "a picture of {x}", "an image with {x}", "there is {x}", "this simple drawing shows {x}")
+_ON_BACKGROUND = (
+    "{x} on a {bg} background",
+    "{x} on {bg}",
+    "a picture of {x} on a {bg} background",
+    "a plain {bg} background with {x} on it",
+    "this simple drawing shows {x} and the background is {bg}",
+)
+_PAIR = ("{a} and {b}", "{a} and {b}", "{a} next to {b}", "{a} together with {b}")
+_RELATION = {
+    "left of": ("{a} left of {b}", "{a} to the left of {b}", "{a} on the left and {b} on the right"),
+    "right of": ("{a} right of {b}", "{a} to the right of {b}", "{a} on the right and {b} on the left"),
+    "above": ("{a} above {b}", "{a} is above {b}", "{a} at the top and {b} at the bottom"),
+    "below": ("{a} below {b}", "{a} is below {b}", "{a} at the bottom and {b} at the top"),
+}
+
+P_SIZE, P_BACKGROUND = 0.5, 0.5
+"""How often a caption names the objects' sizes, and the background."""
+
+
+def specs_of(scenes: Scenes, draws: Draws) -> list[SceneSpec]:
+    """What each caption will say of its scene, [B] of them: the task decides what must be named, chance the rest."""
+    with_size = draws.uniform("say size")[:, 0] < P_SIZE
+    with_background = draws.uniform("say background")[:, 0] < P_BACKGROUND
+    say_color = draws.uniform("say colour")[:, 0] < 0.5
+    swap = draws.uniform("swap")[:, 0] < 0.5
+    specs = []
+    for i in range(len(scenes)):
+        task = TASKS[scenes.task[i]]
+        named = task in ("colors", "color_attr") or (task in ("counting", "position") and say_color[i])
+        objects = [
+            ObjectSpec(
+                shape=SHAPES[scenes.shape[i, k]],
+                color=COLOR_NAMES[scenes.color[i, k]] if named else None,
+                size=SIZES[scenes.size[i, k]] if with_size[i] else None,
+            )
+            for k in range(scenes.count[i])
+        ]
+        relation = RELATIONS[scenes.relation[i]] if task == "position" else None
+        if len(objects) == 2 and swap[i]:
+            objects.reverse()
+            relation = INVERSE[relation] if relation else None
+        background = BACKGROUND_NAMES[scenes.background[i]] if with_background[i] else None
+        specs.append(SceneSpec(task, tuple(objects), relation, background))
+    return specs
+
+
+def words_of(spec: SceneSpec, form: np.ndarray) -> str:
+    """A sentence that says exactly what `spec` holds. `form` [2] in [0, 1) picks among the wordings."""
+    if spec.task == "counting":
+        one = spec.objects[0]
+        plural = len(spec.objects) > 1
+        shape = one.shape if not plural else {"cross": "crosses"}.get(one.shape, one.shape + "s")
+        objects = " ".join(w for w in (NUMBERS[len(spec.objects) - 1], one.size, one.color, shape) if w)
+    elif len(spec.objects) == 1:
+        objects = _noun(spec.objects[0])
+    else:
+        forms = _RELATION[spec.relation] if spec.relation else _PAIR
+        objects = _pick(forms, form[0]).format(a=_noun(spec.objects[0]), b=_noun(spec.objects[1]))
+    if spec.background is None:
+        return _pick(_BARE, form[1]).format(x=objects)
+    return _pick(_ON_BACKGROUND, form[1]).format(x=objects, bg=spec.background)
+
+
+def captions_of(specs: list[SceneSpec], draws: Draws) -> list[str]:
+    """One caption for each spec, worded by chance."""
+    form = draws.uniform("wording", 2)
+    return [words_of(spec, form[i]) for i, spec in enumerate(specs)]
+
+
+def _noun(o: ObjectSpec) -> str:
+    words = " ".join(w for w in (o.size, o.color, o.shape) if w)
+    return ("an " if words[0] in "aeiou" else "a ") + words
+
+
+def _pick(options: tuple[str, ...], u: float) -> str:
+    return options[int(u * len(options))]

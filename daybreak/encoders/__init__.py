@@ -1,0 +1,1 @@
+"""Frozen or jointly trained networks around the transformer: text encoders."""

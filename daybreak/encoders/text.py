@@ -1,0 +1,136 @@
+"""The embedded text encoder: a small T5 encoder and a BPE tokenizer trained on the run's own captions.
+
+It is trained together with the transformer, so that a run needs no download. Both are real `transformers` objects, and
+a run keeps them in the form that `from_pretrained` reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from daybreak.config import TextConfig
+
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+@dataclass(frozen=True)
+class TextTokens:
+    """Encoded captions: embeddings [B, L, C]; mask [B, L] bool, True where a token counts."""
+
+    embeddings: Tensor
+    mask: Tensor
+
+    @staticmethod
+    def cat(parts: list[TextTokens]) -> TextTokens:
+        """Rows of several, padded to the longest."""
+        length = max(p.mask.shape[1] for p in parts)
+
+        def pad(x: Tensor) -> Tensor:
+            shape = (x.shape[0], length - x.shape[1], *x.shape[2:])
+            return torch.cat([x, x.new_zeros(shape)], dim=1)
+
+        return TextTokens(torch.cat([pad(p.embeddings) for p in parts]), torch.cat([pad(p.mask) for p in parts]))
+
+
+def train_tokenizer(captions: list[str], config: TextConfig) -> PreTrainedTokenizerFast:
+    """A lower-casing, byte-level BPE tokenizer of at most `config.vocabulary` entries, trained on `captions`.
+
+    Byte-level: any string has tokens, also in scripts and signs that the captions never show. Every caption ends in
+    </s>, so the empty caption has one token. The same captions give the same tokenizer.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocabulary,
+        special_tokens=[PAD, END, UNKNOWN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    end = tokenizer.token_to_id(END)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, end)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        unk_token=UNKNOWN,
+        model_max_length=config.max_tokens,
+        padding_side="right",
+        truncation_side="right",
+    )
+
+
+class TextEncoder(nn.Module):
+    """Captions -> `TextTokens`. `width` is the tokens' width."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, network: T5EncoderModel, max_tokens: int) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.network = network
+        self.max_tokens = max_tokens
+        self.width = network.config.d_model
+
+    @classmethod
+    def create(cls, captions: list[str], config: TextConfig) -> TextEncoder:
+        """A new encoder with random weights, its tokenizer trained on `captions`."""
+        tokenizer = train_tokenizer(captions, config)
+        network = T5EncoderModel(
+            T5Config(
+                vocab_size=len(tokenizer),
+                d_model=config.width,
+                d_kv=config.width // config.heads,
+                d_ff=2 * config.width,
+                num_layers=config.depth,
+                num_heads=config.heads,
+                feed_forward_proj="gated-silu",
+                dropout_rate=0.0,
+                relative_attention_num_buckets=32,
+                relative_attention_max_distance=max(64, config.max_tokens),
+                pad_token_id=tokenizer.pad_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                use_cache=False,
+            )
+        )
+        return cls(tokenizer, network, config.max_tokens)
+
+    @classmethod
+    def load(cls, folder: Path) -> TextEncoder:
+        """An encoder that `save` wrote."""
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+        network = T5EncoderModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
+        return cls(tokenizer, network, tokenizer.model_max_length)
+
+    def save(self, folder: Path) -> None:
+        """Writes `tokenizer/` and `text_encoder/` below `folder`, as `save_pretrained` does."""
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        self.network.save_pretrained(folder / "text_encoder")
+
+    def tokens(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """Token ids [B, L] and mask [B, L] (bool), padded to the longest caption; longer than the limit is cut."""
+        encoded = self.tokenizer(
+            captions, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        )
+        return encoded["input_ids"], encoded["attention_mask"].bool()
+
+    def cut_off(self, caption: str) -> str | None:
+        """The end of a caption that is longer than the limit and will not be read; None where all of it is."""
+        ids = self.tokenizer(caption)["input_ids"]
+        if len(ids) <= self.max_tokens:
+            return None
+        return str(self.tokenizer.decode(ids[self.max_tokens - 1 :], skip_special_tokens=True))
+
+    def forward(self, captions: list[str]) -> TextTokens:
+        """B captions -> their tokens."""
+        ids, mask = self.tokens(captions)
+        device = self.network.device
+        ids, mask = ids.to(device), mask.to(device)
+        hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
+        return TextTokens(hidden, mask)

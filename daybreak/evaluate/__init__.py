@@ -1,0 +1,1 @@
+"""What a model is worth: judge.py reads pictures of `scenes`, composition.py scores prompts, report.py tells."""

@@ -1,0 +1,94 @@
+"""Does the model follow its prompts? The six tasks of GenEval on `scenes`, and compositions held out from training."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from daybreak.data.scenes.captions import captions_of, specs_of
+from daybreak.data.scenes.draws import Draws
+from daybreak.data.scenes.layout import training_scenes
+from daybreak.data.scenes.world import (
+    HELD_OUT_COLOR,
+    SHAPES,
+    TASKS,
+    ObjectSpec,
+    SceneSpec,
+    is_held_out_arrangement,
+)
+from daybreak.evaluate.judge import satisfies
+
+ONE_AND_TWO_OBJECT_TASKS = ("single_object", "two_object", "colors", "position", "color_attr")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt and what a picture must show to satisfy it."""
+
+    text: str
+    spec: SceneSpec
+
+
+def prompts_of_tasks(per_task: int, seed: int) -> list[Prompt]:
+    """`per_task` prompts of each task, drawn as training captions are, but from another stream."""
+    prompts = []
+    for i, _ in enumerate(TASKS):
+        draws = Draws(seed, np.arange(i * per_task, (i + 1) * per_task))
+        only = tuple(float(i == k) for k in range(len(TASKS)))
+        specs = specs_of(training_scenes(draws, only), draws)
+        prompts += [Prompt(text, spec) for text, spec in zip(captions_of(specs, draws), specs, strict=True)]
+    return prompts
+
+
+def held_out_prompts(n: int, seed: int) -> list[Prompt]:
+    """n prompts that training never answers: a held-out colour on one object or on one of two, or an arrangement."""
+    draws = Draws(seed + 1, np.arange(n))
+    kinds = [TASKS.index(("colors", "color_attr", "position")[i % 3]) for i in range(n)]
+    specs = []
+    for i, kind in enumerate(kinds):
+        row = Draws(seed + 1, np.array([i]))
+        only = tuple(float(kind == k) for k in range(len(TASKS)))
+        (spec,) = specs_of(training_scenes(row, only), row)
+        specs.append(_hold_out(spec))
+    return [Prompt(text, spec) for text, spec in zip(captions_of(specs, draws), specs, strict=True)]
+
+
+def _hold_out(spec: SceneSpec) -> SceneSpec:
+    """Changes one thing of a training spec so that it becomes a held-out one."""
+    first, *rest = spec.objects
+    if spec.relation is None:
+        changed = dataclasses.replace(first, color=HELD_OUT_COLOR[first.shape])
+        return dataclasses.replace(spec, objects=(changed, *rest))
+    for shape in SHAPES:
+        if shape != first.shape and is_held_out_arrangement(first.shape, spec.relation, shape):
+            second: ObjectSpec = rest[0]
+            # A colour that the new shape may not have would hold out two things at once.
+            color = None if second.color == HELD_OUT_COLOR[shape] else second.color
+            return dataclasses.replace(spec, objects=(first, dataclasses.replace(second, shape=shape, color=color)))
+    raise AssertionError(f"every shape has a held-out partner for {spec.relation}")
+
+
+def judge_all(pictures: Tensor, prompts: list[Prompt]) -> list[bool]:
+    """Whether each picture [B, 3, H, W] satisfies its prompt."""
+    return [satisfies(picture, p.spec) for picture, p in zip(pictures.cpu().numpy(), prompts, strict=True)]
+
+
+def score(prompts: list[Prompt], followed: list[bool]) -> dict[str, float]:
+    """Shares of prompts followed, in [0, 1]: one for each task, `overall` (their mean, as GenEval's), and `held_out`.
+
+    `one_and_two_objects` is the mean over the tasks without counting.
+    """
+    result = {}
+    for task in TASKS:
+        hits = [ok for p, ok in zip(prompts, followed, strict=True) if p.spec.task == task and not p.spec.held_out]
+        if hits:
+            result[task] = float(np.mean(hits))
+    result["overall"] = float(np.mean([result[t] for t in TASKS if t in result]))
+    result["one_and_two_objects"] = float(np.mean([result[t] for t in ONE_AND_TWO_OBJECT_TASKS if t in result]))
+    held_out = [ok for p, ok in zip(prompts, followed, strict=True) if p.spec.held_out]
+    if held_out:
+        result["held_out"] = float(np.mean(held_out))
+    return result

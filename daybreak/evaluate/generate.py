@@ -1,0 +1,48 @@
+"""Prompts to pictures, in batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from daybreak.config import Config
+from daybreak.diffusion.guidance import classifier_free
+from daybreak.diffusion.sampler import SAMPLERS
+from daybreak.diffusion.times import sampling_times
+from daybreak.encoders.text import TextEncoder
+from daybreak.model.transformer import Transformer
+
+
+@torch.no_grad()
+def generate(
+    transformer: Transformer, text_encoder: TextEncoder, prompts: list[str], config: Config, seed: int,
+    resolution: int | None = None,
+) -> Tensor:  # fmt: skip
+    """One picture for each prompt: [len(prompts), 3, H, W] float32 in [-1, 1], on the CPU.
+
+    Picture i depends on (seed, i), its prompt and the sampling settings, not on how the prompts are batched.
+    """
+    side = resolution or config.data.resolution
+    device = next(transformer.parameters()).device
+    s = config.sample
+    times = sampling_times(s.steps, config.diffusion.shift)
+    pictures = []
+    for start in range(0, len(prompts), s.batch):
+        captions = prompts[start : start + s.batch]
+        noise = (
+            torch.stack([_noise(side, seed, start + i) for i in range(len(captions))]) * config.diffusion.noise_scale
+        )
+        denoise = classifier_free(
+            transformer,
+            text_encoder(captions),
+            text_encoder([""] * len(captions)),
+            s.guidance,
+            (s.guidance_from, s.guidance_to),
+        )
+        pictures.append(SAMPLERS[s.sampler](denoise, noise.to(device), times).clamp(-1, 1).float().cpu())
+    return torch.cat(pictures)
+
+
+def _noise(side: int, seed: int, index: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
+    return torch.randn(3, side, side, generator=generator)

@@ -1,0 +1,175 @@
+"""Decides from pixels alone whether a picture of `scenes` satisfies its prompt.
+
+Background first, then the connected things that stand out from it; each is measured (colour, outline, size, place)
+against rendered templates. A thing that fits no template is no object, and a picture with such a thing satisfies no
+prompt: blurs and half-shapes count as failures.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+from daybreak.data.scenes.shapes import coverage
+from daybreak.data.scenes.world import (
+    BACKGROUND_NAMES,
+    BACKGROUNDS,
+    COLOR_NAMES,
+    COLORS,
+    RADII,
+    SHAPES,
+    ObjectSpec,
+    SceneSpec,
+)
+
+RESOLUTION = 32
+"""Pictures are judged at this size; larger ones are averaged down to it first."""
+CONTRAST = 0.16
+"""Distance from the background, in RGB of [0, 1], from which a pixel belongs to a thing."""
+SPECK_PX = 3
+"""Things of fewer pixels are noise."""
+MISFIT = 0.33
+"""Largest misfit of an object: |its coverage - the template's|, summed, over the template's area."""
+COLOR_TOLERANCE = 0.3
+"""Largest distance of an object's or the background's colour from a named one, in RGB of [0, 1]."""
+
+_SIZE_SPLIT = float(np.sqrt(RADII["small"] * RADII["large"]))
+_RAMPS = (1.0, 2.2)
+"""Outlines of the templates, px: sharp, and as a light blur leaves them."""
+_TEMPLATE_RADII = np.linspace(0.8 * RADII["small"], 1.2 * RADII["large"], 14)
+_RGB = np.array([COLORS[c] for c in COLOR_NAMES]) / 255
+_BACKGROUND_RGB = np.array([BACKGROUNDS[b] for b in BACKGROUND_NAMES]) / 255
+
+
+@dataclass(frozen=True)
+class SeenObject:
+    """One thing in a picture. shape, color and size are None where it fits none; x and y are shares of the side."""
+
+    shape: str | None
+    color: str | None
+    size: str | None
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class SeenScene:
+    """What the judge reads from a picture; background is None where it is none of the named ones."""
+
+    objects: tuple[SeenObject, ...]
+    background: str | None
+
+
+def see(picture: np.ndarray) -> SeenScene:
+    """Reads a picture [3, H, W] in [-1, 1]; H = W, a multiple of 32."""
+    image = _shrink(np.clip(np.asarray(picture, dtype=np.float64), -1, 1)) / 2 + 0.5  # [3, 32, 32] in [0, 1]
+    border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
+    ground = np.median(border, axis=1)
+    difference = image - ground[:, None, None]
+    distance = np.sqrt((difference**2).sum(axis=0))
+    labels, n = ndimage.label(distance > CONTRAST, structure=np.ones((3, 3)))
+    objects = []
+    for region, box in enumerate(ndimage.find_objects(labels), start=1):
+        inside = labels == region
+        if inside.sum() >= SPECK_PX:
+            objects.append(_measure(image, ground, difference, distance, inside, box))
+    return SeenScene(tuple(objects), _nearest(ground, _BACKGROUND_RGB, BACKGROUND_NAMES))
+
+
+def satisfies(picture: np.ndarray, spec: SceneSpec) -> bool:
+    """Whether a picture [3, H, W] in [-1, 1] shows what `spec` says: those objects, no others, placed as it says."""
+    return matches(see(picture), spec)
+
+
+def matches(seen: SeenScene, spec: SceneSpec) -> bool:
+    """Whether what was seen is what `spec` says."""
+    if len(seen.objects) != len(spec.objects):
+        return False
+    if spec.background is not None and seen.background != spec.background:
+        return False
+    return any(
+        all(_is(o, s) for o, s in zip(order, spec.objects, strict=True)) and _stands(order, spec.relation)
+        for order in itertools.permutations(seen.objects)
+    )
+
+
+def _is(seen: SeenObject, spec: ObjectSpec) -> bool:
+    fits = seen.shape is not None and seen.color is not None and seen.size is not None
+    return fits and seen.shape == spec.shape and spec.color in (None, seen.color) and spec.size in (None, seen.size)
+
+
+def _stands(objects: tuple[SeenObject, ...], relation: str | None) -> bool:
+    """GenEval's margin of 0.1, and the relation's axis must be the one along which the two are farther apart."""
+    if relation is None:
+        return True
+    dx, dy = objects[1].x - objects[0].x, objects[1].y - objects[0].y
+    along, across = (dx, dy) if relation in ("left of", "right of") else (dy, dx)
+    if relation in ("right of", "below"):
+        along = -along
+    return along > 0.1 and along > abs(across)
+
+
+def _measure(
+    image: np.ndarray,
+    ground: np.ndarray,
+    difference: np.ndarray,
+    distance: np.ndarray,
+    inside: np.ndarray,
+    box: tuple[slice, slice],
+) -> SeenObject:
+    """One thing: its colour from its most distinct pixels, its outline by the best of the templates."""
+    solid = inside & (distance >= 0.8 * np.quantile(distance[inside], 0.9))
+    rgb = np.median(image[:, solid], axis=1)
+    toward = rgb - ground
+    near = ndimage.binary_dilation(inside, structure=np.ones((3, 3)))
+    alpha = np.where(near, np.clip((difference * toward[:, None, None]).sum(axis=0) / (toward @ toward), 0, 1), 0)
+    mass = alpha.sum()
+    axis = (np.arange(RESOLUTION) + 0.5) / RESOLUTION
+    x, y = (alpha.sum(axis=0) @ axis) / mass, (alpha.sum(axis=1) @ axis) / mass
+    color = _nearest(rgb, _RGB, COLOR_NAMES)
+    shape, radius, misfit = _best_template(alpha, x, y)
+    size = None
+    if 0.8 * RADII["small"] < radius < 1.2 * RADII["large"]:
+        size = "small" if radius < _SIZE_SPLIT else "large"
+    return SeenObject(shape if misfit <= MISFIT else None, color, size, float(x), float(y))
+
+
+def _best_template(alpha: np.ndarray, x: float, y: float) -> tuple[str, float, float]:
+    """(shape, radius, misfit) of the template nearest to `alpha` [32, 32], laid on its centroid (x, y)."""
+    best = ("", 0.0, np.inf)
+    r, count = _TEMPLATE_RADII, len(_TEMPLATE_RADII)
+    for shape, ramp in itertools.product(SHAPES, _RAMPS):
+        cx, cy = _centroid(shape)
+        template = coverage(shape, np.full(count, x) - cx * r, np.full(count, y) - cy * r, r, RESOLUTION, ramp)
+        error = np.abs(template - alpha).sum(axis=(1, 2)) / template.sum(axis=(1, 2))  # [R]
+        k = int(error.argmin())
+        if error[k] < best[2]:
+            best = (shape, float(r[k]), float(error[k]))
+    return best
+
+
+@lru_cache(maxsize=len(SHAPES))
+def _centroid(shape: str) -> tuple[float, float]:
+    """Where the centre of mass of a shape of radius 1 lies from its centre."""
+    n, radius = 512, np.array([0.25])
+    mask = coverage(shape, np.array([0.5]), np.array([0.5]), radius, n)[0]
+    axis = ((np.arange(n) + 0.5) / n - 0.5) / radius[0]
+    return float(mask.sum(axis=0) @ axis / mask.sum()), float(mask.sum(axis=1) @ axis / mask.sum())
+
+
+def _nearest(rgb: np.ndarray, palette: np.ndarray, names: tuple[str, ...]) -> str | None:
+    d = np.sqrt(((palette - rgb) ** 2).sum(axis=1))
+    return names[int(d.argmin())] if d.min() <= COLOR_TOLERANCE else None
+
+
+def _shrink(picture: np.ndarray) -> np.ndarray:
+    """[3, H, W] -> [3, 32, 32] by averaging; ValueError where H and W are not equal multiples of 32."""
+    _, h, w = picture.shape
+    if h != w or h % RESOLUTION:
+        raise ValueError(f"the judge reads square pictures of a multiple of {RESOLUTION} px, not {w}x{h}")
+    f = h // RESOLUTION
+    return picture.reshape(3, RESOLUTION, f, RESOLUTION, f).mean(axis=(2, 4))

@@ -1,0 +1,1 @@
+"""Losses: pure functions, each a term with a name; compute.py gathers them."""

@@ -1,0 +1,40 @@
+"""Rotary position embedding over two axes (RoFormer, arXiv 2104.09864), in the half-rotation layout.
+
+The first half of a head's channels pairs with the second half. diffusers and PRX pair neighbouring channels instead;
+the two are the same function up to the order of channels, and export/prx_keys.py converts the weights. The halves
+rotate without strided memory access, which is what makes this layout the faster one.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def axial_angles(rows: int, columns: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
+    """Angles of each token of a grid: [rows * columns, head_dim / 2] float32, row by row.
+
+    The first half of the angles turn with the row, the second half with the column; `head_dim` is divisible by 4.
+    Computed in float64, since the angle of a far token at a high frequency loses digits in float32.
+    """
+    per_axis = head_dim // 2
+    frequency = theta ** -(torch.arange(0, per_axis, 2, dtype=torch.float64, device=device) / per_axis)
+    row = torch.arange(rows, dtype=torch.float64, device=device)[:, None] * frequency  # [rows, head_dim / 4]
+    column = torch.arange(columns, dtype=torch.float64, device=device)[:, None] * frequency
+    grid = torch.cat(
+        [row[:, None].expand(-1, columns, -1), column[None].expand(rows, -1, -1)], dim=-1
+    )  # [rows, columns, head_dim / 2]
+    return grid.reshape(rows * columns, per_axis).float()
+
+
+def rotation(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """Angles [N, D / 2] -> (cosine, signed sine), each [N, D], as `rotate` takes them."""
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns each pair of channels (i, i + D/2) of x [..., N, D] by its token's angle; cos and sin as in `rotation`."""
+    half = x.shape[-1] // 2
+    swapped = torch.cat([x[..., half:], x[..., :half]], dim=-1)
+    return x * cos + swapped * sin

@@ -1,0 +1,190 @@
+"""What the commands do: run folders, in the order that a user meets them."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from daybreak import config as configs
+from daybreak.config import Config, ConfigError
+from daybreak.data.scenes.world import TASKS
+from daybreak.display import Display, duration
+from daybreak.evaluate.generate import generate
+from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.report import write_report
+from daybreak.evaluate.scoring import Evaluation, evaluate_scenes
+from daybreak.recipes import recipe as find_recipe
+from daybreak.train import checkpoint
+from daybreak.train.loop import pick_device, train
+
+
+def run_demo(console: Console, minutes: float, out: Path | None) -> None:
+    """`daybreak demo`: trains, draws, judges, and says where everything is."""
+    name = "scenes-gpu" if pick_device().type == "cuda" else "scenes"
+    config = configs.override(find_recipe(name), "train.minutes", minutes)
+    run = out or new_run_folder("demo")
+    console.print(
+        f"[bold]daybreak demo[/bold]: a text-to-image model of small scenes, from random weights, "
+        f"{duration(60 * minutes)} of training at {config.data.resolution} px"
+    )
+    _train_and_report(console, config, run, resume=False)
+
+
+def run_train(
+    console: Console,
+    recipe: str | None,
+    data: Path | None,
+    out: Path | None,
+    config_file: Path | None,
+    resume: Path | None,
+    settings: list[str],
+) -> None:
+    """`daybreak train`: a recipe, or a run folder to continue, with settings over it."""
+    if (recipe is None) == (resume is None):
+        raise ConfigError("say what to train: daybreak train RECIPE, or daybreak train --resume RUN")
+    if resume is not None:
+        if out is not None:
+            raise ConfigError("--out has no use beside --resume: a run is continued in its own folder")
+        config, run = load_run_config(resume), resume
+    else:
+        assert recipe is not None
+        config, run = find_recipe(recipe), out or new_run_folder(recipe)
+    if config_file is not None:
+        config = configs.load(config_file, base=config)
+    if data is not None:
+        config = configs.override(configs.override(config, "data.source", "folder"), "data.folder", str(data))
+    for key, value in parse_settings(settings):
+        config = configs.override(config, key, value)
+    _train_and_report(console, config, run, resume is not None)
+
+
+def _train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
+    with Display(console) as display:
+        state = train(config, run, [display], resume)
+    evaluation = None
+    if config.data.source == "scenes":
+        console.print("judging the pictures of prompts that were not drawn so far ...")
+        evaluation = evaluate_scenes(state.average, state.average_text, config, run)
+    _report(console, config, run, evaluation)
+
+
+def run_sample(
+    console: Console,
+    run: Path,
+    prompts: list[str],
+    out: Path,
+    steps: int | None,
+    guidance: float | None,
+    seed: int,
+    size: int | None,
+) -> None:
+    """`daybreak sample`: prompts to one PNG."""
+    config = load_run_config(run)
+    patch = config.model.patch
+    if size is not None and size % patch:
+        raise ConfigError(
+            f"--size {size} does not divide by the run's patches of {patch} px; {size // patch * patch} does"
+        )
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
+    changes = {"steps": steps, "guidance": guidance}
+    sampling = dataclasses.replace(config.sample, **{k: v for k, v in changes.items() if v is not None})
+    config = dataclasses.replace(config, sample=sampling)
+    transformer, text_encoder = checkpoint.load_averaged(run, config, pick_device())
+    for prompt in prompts:
+        if (cut := text_encoder.cut_off(prompt)) is not None:
+            console.print(
+                f"note: the prompt is longer than {text_encoder.max_tokens} tokens; not read: …{cut}", markup=False
+            )
+    pictures = generate(transformer, text_encoder, prompts, config, seed, size)
+    try:
+        save_grid(pictures, prompts, out)
+    except OSError as e:
+        raise ConfigError(f"--out {out} cannot be written: {e.strerror or e}") from None
+    console.print(f"{len(prompts)} picture{'s' if len(prompts) > 1 else ''}: {out}", highlight=False)
+
+
+def run_evaluate(console: Console, run: Path) -> None:
+    """`daybreak evaluate`: score, grids and report of a run."""
+    config = load_run_config(run)
+    transformer, text_encoder = checkpoint.load_averaged(run, config, pick_device())
+    _report(console, config, run, evaluate_scenes(transformer, text_encoder, config, run))
+
+
+def list_settings(console: Console, recipe: str) -> None:
+    """`daybreak settings`: every field of a recipe with its meaning."""
+    config = find_recipe(recipe)
+    for section, fields in configs.documented_fields(config):
+        table = Table(
+            title=section, title_justify="left", title_style="bold", box=None, padding=(0, 2), show_header=False
+        )
+        for name, value, meaning in fields:
+            table.add_row(f"--{section}.{name}", f"[cyan]{value}[/cyan]", meaning)
+        console.print(table)
+        console.print()
+
+
+def new_run_folder(name: str) -> Path:
+    """runs/NAME-DATE-TIME, which does not exist yet."""
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def load_run_config(run: Path) -> Config:
+    """The config that a run folder holds; ConfigError where it is no run folder."""
+    if not run.is_dir():
+        raise ConfigError(f"{run}: no such run folder")
+    if not (run / "config.yaml").is_file():
+        raise ConfigError(f"{run} is no run folder: it holds no config.yaml")
+    return configs.check(configs.load(run / "config.yaml"))
+
+
+def parse_settings(arguments: list[str]) -> list[tuple[str, str]]:
+    """["--a.b", "1", "--c.d=2"] -> [("a.b", "1"), ("c.d", "2")]; ConfigError for anything else."""
+    pairs, rest = [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise ConfigError(f"unexpected argument {word!r}; settings look like --train.minutes 20")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                known = key in configs.field_names()
+                if known:
+                    raise ConfigError(f"--{key} needs a value")
+                value = ""
+            else:
+                value = rest.pop(0)
+        pairs.append((key, value))
+    return pairs
+
+
+def _report(console: Console, config: Config, run: Path, evaluation: Evaluation | None) -> None:
+    report = write_report(run, config)
+    if evaluation is not None:
+        s = evaluation.scores
+        table = Table(title="prompts followed, in every attribute", title_justify="left", box=None, padding=(0, 2))
+        table.add_column("task")
+        table.add_column("share", justify="right")
+        for name in TASKS:
+            table.add_row(name, f"{s[name]:.0%}")
+        table.add_row("[bold]one and two objects[/bold]", f"[bold]{s['one_and_two_objects']:.0%}[/bold]")
+        table.add_row("[bold]held-out combinations[/bold]", f"[bold]{s['held_out']:.0%}[/bold]")
+        table.add_row("[bold]overall[/bold]", f"[bold]{s['overall']:.0%}[/bold]")
+        console.print(table)
+    left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    left.add_row("run folder", str(run))
+    left.add_row("report", str(report))
+    if evaluation is not None:
+        left.add_row("grid", str(evaluation.grid))
+        left.add_row("failures", str(evaluation.failures or "none"))
+    left.add_row("TensorBoard", f"tensorboard --logdir {run / 'tensorboard'}")
+    left.add_row("draw your own", f'daybreak sample {run} --prompt "{_example_prompt(config)}"')
+    console.print(left, soft_wrap=True)
+
+
+def _example_prompt(config: Config) -> str:
+    return "a large red circle above a small blue square" if config.data.source == "scenes" else "your caption here"

@@ -1,0 +1,136 @@
+"""Checkpoints: a folder each, complete or absent.
+
+RUN/checkpoints/step-00001200/
+    transformer.safetensors   averaged weights of the transformer: what sampling loads
+    text_encoder/ tokenizer/  averaged text encoder, as `from_pretrained` reads it
+    trained.safetensors       the weights that training goes on with
+    optimizer.pt              optimiser and generator state (tensors and numbers only)
+    state.json                step, position, seconds
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from daybreak.config import Config, ConfigError
+from daybreak.encoders.text import TextEncoder
+from daybreak.model.transformer import Transformer
+from daybreak.train.state import TrainState
+
+KEEP = 2
+"""Checkpoints that stay; older ones go once a newer one is complete."""
+
+
+def save(state: TrainState, run: Path) -> Path:
+    """Writes a checkpoint under a temporary name, renames it, then removes old ones. Returns its folder."""
+    folder = run / "checkpoints" / f"step-{state.step:08d}"
+    building = folder.with_suffix(".incomplete")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    save_file(_contiguous(state.average.state_dict()), building / "transformer.safetensors")
+    state.average_text.save(building)
+    save_file(_trained(state), building / "trained.safetensors")
+    torch.save(
+        {"optimizers": [o.state_dict() for o in state.optimizers], "generator": state.generator.get_state()},
+        building / "optimizer.pt",
+    )
+    numbers = {"step": state.step, "position": state.position, "seconds": state.seconds}
+    (building / "state.json").write_text(json.dumps(numbers))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(building, folder)
+    for old in complete(run)[:-KEEP]:
+        shutil.rmtree(old)
+    return folder
+
+
+def complete(run: Path) -> list[Path]:
+    """The run's complete checkpoints, oldest first."""
+    return sorted(p for p in (run / "checkpoints").glob("step-*") if p.suffix != ".incomplete")
+
+
+def newest(run: Path) -> Path:
+    """The newest complete checkpoint; ConfigError where there is none."""
+    if not run.is_dir():
+        raise ConfigError(f"{run}: no such run folder")
+    found = complete(run)
+    if not found:
+        raise ConfigError(f"{run} holds no checkpoint (looked for checkpoints/step-*)")
+    return found[-1]
+
+
+def load_averaged(run: Path, config: Config, device: torch.device) -> tuple[Transformer, TextEncoder]:
+    """The averaged networks of a run's newest checkpoint, ready for sampling."""
+    folder = newest(run)
+    text_encoder = TextEncoder.load(folder)
+    transformer = Transformer(config.model, text_encoder.width)
+    _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
+    return transformer.to(device).eval(), text_encoder.to(device).eval()
+
+
+def resume(run: Path, config: Config, device: torch.device) -> TrainState:
+    """The state that `save` wrote, to the bit. ConfigError where it does not fit `config` or is damaged."""
+    folder = newest(run)
+    text_encoder = TextEncoder.load(folder)
+    transformer = Transformer(config.model, text_encoder.width)
+    _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
+    state = TrainState.around(transformer, text_encoder, config, device)  # both copies hold the averages now
+    trained = _read(folder / "trained.safetensors")
+    for name, module in (("transformer", state.transformer), ("text_encoder", state.text_encoder)):
+        part = {k.removeprefix(name + "."): v for k, v in trained.items() if k.startswith(name + ".")}
+        _load_weights(module, part, folder / "trained.safetensors")
+    try:
+        rest = torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
+        for optimizer, saved in zip(state.optimizers, rest["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        state.generator.set_state(rest["generator"].cpu())
+        numbers = json.loads((folder / "state.json").read_text())
+        state.step, state.position, state.seconds = numbers["step"], numbers["position"], numbers["seconds"]
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as e:
+        raise ConfigError(f"{folder} is damaged: {' '.join(str(e).split())[:200]}") from None
+    for optimizer, rate in zip(state.optimizers, (config.optim.muon_lr, config.optim.adam_lr), strict=True):
+        for group in optimizer.param_groups:
+            group["base_lr"] = rate  # the config's, should it have been changed for the continuation
+    return state
+
+
+def _trained(state: TrainState) -> dict[str, Tensor]:
+    tensors = {f"transformer.{k}": v for k, v in state.transformer.state_dict().items()}
+    tensors |= {f"text_encoder.{k}": v for k, v in state.text_encoder.state_dict().items()}
+    return _contiguous(tensors)
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What safetensors can store: contiguous, and each memory once (T5 ties its two embedding tables)."""
+    kept: dict[int, str] = {}
+    return {k: v.contiguous() for k, v in tensors.items() if kept.setdefault(v.data_ptr(), k) == k}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as e:
+        raise ConfigError(f"{path} is damaged or missing: {e}") from None
+
+
+def _load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Loads `tensors`, all of which must be there; tied ones are stored under one of their names."""
+    own = module.state_dict()
+    tied: dict[int, list[str]] = {}
+    for name, value in own.items():
+        tied.setdefault(value.data_ptr(), []).append(name)
+    missing = [names[0] for names in tied.values() if not any(n in tensors for n in names)]
+    wrong = [k for k, v in tensors.items() if k not in own or own[k].shape != v.shape]
+    if missing or wrong:
+        raise ConfigError(
+            f"{path} does not fit the config: missing {missing[:2] or 'none'}, unknown or of another shape "
+            f"{wrong[:2] or 'none'}"
+        )
+    module.load_state_dict(tensors, strict=False)

@@ -1,0 +1,191 @@
+"""A run, from its config to its last checkpoint."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from daybreak import config as configs
+from daybreak.config import Config, ConfigError
+from daybreak.data.batch import Batch, Source
+from daybreak.data.folder import FolderSource
+from daybreak.data.open import open_source
+from daybreak.data.stream import stream
+from daybreak.evaluate.probe import Probe
+from daybreak.optim.schedule import learning_rate_factor
+from daybreak.train import checkpoint
+from daybreak.train.clock import Clock
+from daybreak.train.ema import update_average
+from daybreak.train.precision import autocast
+from daybreak.train.state import TrainState
+from daybreak.train.step import StepRandomness, clip_and_step, training_loss
+from daybreak.train.watch import LogFiles, SampleRecord, StepRecord, Watcher
+
+MAX_BAD_STEPS = 10
+"""So many steps in a row without a finite gradient end the run."""
+
+
+class TrainingFailed(RuntimeError):
+    """The run cannot go on; the message says why and what to try."""
+
+
+def pick_device() -> torch.device:
+    """A CUDA GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = False) -> TrainState:
+    """Trains `config` in the folder `run` and returns the final state, whose averaged networks are the result.
+
+    A new run needs an absent or empty folder; `resume` goes on from its newest checkpoint. SIGINT and SIGTERM end the
+    run after the step under way, with a checkpoint. Raises ConfigError for a wrong config, folder or checkpoint, and
+    TrainingFailed where the loss stays infinite.
+    """
+    configs.check(config)
+    device = pick_device()
+    if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise ConfigError(f"{run} is not empty: choose another --out, or continue it with --resume")
+    if resume:
+        checkpoint.newest(run)  # refuses before the data are read
+    source = open_source(config)
+    run.mkdir(parents=True, exist_ok=True)
+    configs.save(config, run / "config.yaml")
+    _list_skipped(source, run, watchers)
+    state = checkpoint.resume(run, config, device) if resume else TrainState.create(config, source, device)
+    files = LogFiles(run, resumed_from=state.step if resume else None)
+    everyone = [files, *watchers]
+    for w in watchers:
+        w.on_note(f"{source.describe()}; {state.parameter_count() / 1e6:.1f} M parameters on {_name(device)}")
+    try:
+        _run_steps(config, run, source, state, everyone)
+    finally:
+        files.close()
+    return state
+
+
+def _run_steps(config: Config, run: Path, source: Source, state: TrainState, watchers: list[Watcher]) -> None:
+    c = config
+    clock = Clock(c.train, state.seconds)
+    probe = Probe(c, source)
+    parameters = state.parameters()
+    batches: Iterator[Batch] = stream(source, state.position, c.train.batch, c.data.workers)
+    next_samples = (int(clock.progress(state.step) / c.train.sample_every) + 1) * c.train.sample_every
+    last_save, speed, bad = time.monotonic(), 0.0, 0
+
+    def save() -> None:
+        state.seconds = clock.seconds
+        checkpoint.save(state, run)
+
+    with _stop_requested() as stop:
+        clock.run()
+        while (progress := clock.progress(state.step)) < 1 and not stop():
+            began = time.monotonic()
+            factor = learning_rate_factor(state.step, progress, c.optim.warmup_steps, c.optim.decay_share)
+            batch = next(batches)
+            random = StepRandomness.draw(batch.images.shape, c, state.generator)
+            with autocast(c, state.device):
+                loss, terms = training_loss(state.transformer, state.text_encoder, batch, random, c)
+            loss.backward()
+            norm = clip_and_step(parameters, state.optimizers, c.optim.clip_norm, factor)
+            if torch.isfinite(norm):
+                bad = 0
+                update_average(state.average, state.transformer, c.train.ema, state.step)
+                update_average(state.average_text, state.text_encoder, c.train.ema, state.step)
+            else:
+                bad = _count_bad_step(bad, state.step, loss, watchers)
+            state.step += 1
+            state.position += len(batch)
+            now = len(batch) / (time.monotonic() - began)
+            speed = now if speed == 0 else 0.95 * speed + 0.05 * now
+            record = StepRecord(
+                step=state.step,
+                images=state.position,
+                seconds=clock.seconds,
+                progress=clock.progress(state.step),
+                loss=loss.item(),
+                terms={k: v.item() for k, v in terms.items()},
+                gradient_norm=norm.item(),
+                lr_factor=factor,
+                images_per_second=speed,
+                seconds_left=clock.seconds_left(state.step),
+            )
+            for w in watchers:
+                w.on_step(record)
+            if record.progress >= next_samples or record.progress >= 1:
+                clock.pause()
+                _draw_samples(probe, state, run, clock.seconds, watchers)
+                next_samples += c.train.sample_every
+                clock.run()
+            if time.monotonic() - last_save > 60 * c.train.save_minutes:
+                clock.pause()
+                save()
+                last_save = time.monotonic()
+                clock.run()
+        clock.pause()
+    save()
+    if clock.progress(state.step) < 1:
+        for w in watchers:
+            w.on_note(f"stopped at step {state.step} and saved; continue with: daybreak train --resume {run}")
+
+
+def _count_bad_step(bad: int, step: int, loss: torch.Tensor, watchers: list[Watcher]) -> int:
+    """Tells of a step whose gradient is not finite, which was not applied; raises TrainingFailed after too many."""
+    for w in watchers:
+        w.on_note(f"step {step}: loss {loss.item():g}, gradient not finite; the step was not applied")
+    if bad + 1 >= MAX_BAD_STEPS:
+        raise TrainingFailed(
+            f"{MAX_BAD_STEPS} steps in a row without a finite gradient, at step {step}: try a lower optim.muon_lr and "
+            "optim.adam_lr, or train.precision=float32"
+        )
+    return bad + 1
+
+
+def _draw_samples(probe: Probe, state: TrainState, run: Path, seconds: float, watchers: list[Watcher]) -> None:
+    path = run / "samples" / f"step-{state.step:08d}.png"
+    followed = probe.draw(state.average, state.average_text, path)
+    record = SampleRecord(state.step, state.position, seconds, str(path), followed)
+    for w in watchers:
+        w.on_samples(record)
+
+
+def _list_skipped(source: Source, run: Path, watchers: list[Watcher]) -> None:
+    if not isinstance(source, FolderSource) or not source.skipped:
+        return
+    path = run / "skipped.jsonl"
+    path.write_text("".join(json.dumps(asdict(s), ensure_ascii=False) + "\n" for s in source.skipped))
+    for w in watchers:
+        w.on_note(f"{len(source.skipped)} items of {source.folder} cannot be used and are skipped; listed in {path}")
+
+
+@contextmanager
+def _stop_requested() -> Iterator[Callable[[], bool]]:
+    """Catches SIGINT and SIGTERM; yields a function that says whether one came. A second one kills as usual."""
+    came = False
+    previous = {}
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        signal.signal(number, previous[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        previous[number] = signal.signal(number, on_signal)
+    try:
+        yield lambda: came
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU cores"

@@ -1,0 +1,33 @@
+"""Where lower precision pays."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from daybreak.config import Config
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware.
+
+    A CPU without AVX512-BF16 or AMX emulates them: ten times slower than float32 (see docs/journal.md).
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return False
+
+
+def autocast(config: Config, device: torch.device) -> AbstractContextManager[None]:
+    """The precision of the forward pass, as `train.precision` says; weights stay float32 either way."""
+    wanted = config.train.precision
+    lower = wanted == "bfloat16" or (wanted == "auto" and multiplies_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
+
+
+def muon_dtype(device: torch.device) -> torch.dtype:
+    """The precision of Newton-Schulz: bfloat16 where it is fast, and good enough (Jordan et al. 2024)."""
+    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
