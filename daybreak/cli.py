@@ -94,9 +94,7 @@ def sample(
     prompt: Annotated[list[str], typer.Option(help="What to draw; give it several times for several pictures.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Sampler steps; default: the run's.")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(min=0, help="Guidance scale; 1 is none; default: the run's.")
-    ] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Scale, 1: no guidance; default: the run's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
     size: Annotated[int | None, typer.Option(min=8, help="Side, px; default: the training size.")] = None,
 ) -> None:
@@ -137,9 +135,9 @@ def entry() -> None:
         sys.stderr.close()
         sys.exit(141)
     except Exception as e:
-        from daybreak.train.loop import TrainingFailed
+        from daybreak.train.loop import TrainingError
 
-        if isinstance(e, TrainingFailed):
+        if isinstance(e, TrainingError):
             _fail(e, code=1)
         raise
 

@@ -335,7 +335,7 @@ def check(config: Config) -> Config:
 
 
 def _sections() -> dict[str, type]:
-    return {name: kind for name, kind in typing.get_type_hints(Config).items() if dataclasses.is_dataclass(kind)}
+    return {name: kind for name, kind in typing.get_type_hints(Config).items() if kind is not str}
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:

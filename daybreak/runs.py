@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from pathlib import Path
 
@@ -91,9 +90,8 @@ def run_sample(
         )
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
-    changes = {"steps": steps, "guidance": guidance}
-    sampling = dataclasses.replace(config.sample, **{k: v for k, v in changes.items() if v is not None})
-    config = dataclasses.replace(config, sample=sampling)
+    for key, value in (("sample.steps", steps), ("sample.guidance", guidance)):
+        config = config if value is None else configs.override(config, key, value)
     transformer, text_encoder = checkpoint.load_averaged(run, config, pick_device())
     for prompt in prompts:
         if (cut := text_encoder.cut_off(prompt)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ FLOOR = 1e-3
 def euler(denoise: Denoiser, noise: Tensor, times: Tensor) -> Tensor:
     """One prediction a step. noise [B, 3, H, W], times [S + 1] falling from 1 to 0 -> pictures [B, 3, H, W]."""
     x = noise
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         t = now.to(x).expand(len(x))
         v = flow.velocity(x, denoise(x, t), t, FLOOR)
         x = x + (then - now).to(x) * v
@@ -26,7 +27,7 @@ def euler(denoise: Denoiser, noise: Tensor, times: Tensor) -> Tensor:
 def heun(denoise: Denoiser, noise: Tensor, times: Tensor) -> Tensor:
     """Two predictions a step, but one in the last (EDM, arXiv 2206.00364, algorithm 1 without churn)."""
     x = noise
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         t, dt = now.to(x).expand(len(x)), (then - now).to(x)
         v = flow.velocity(x, denoise(x, t), t, FLOOR)
         guess = x + dt * v

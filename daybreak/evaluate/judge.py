@@ -38,8 +38,8 @@ COLOR_TOLERANCE = 0.3
 """Largest distance of an object's or the background's colour from a named one, in RGB of [0, 1]."""
 
 _SIZE_SPLIT = float(np.sqrt(RADII["small"] * RADII["large"]))
-_RAMPS = (1.0, 2.2)
-"""Outlines of the templates, px: sharp, and as a light blur leaves them."""
+_BLURS_PX = (0.0, 0.6)
+"""The templates are compared sharp, and as a light blur leaves them."""
 _TEMPLATE_RADII = np.linspace(0.8 * RADII["small"], 1.2 * RADII["large"], 14)
 _RGB = np.array([COLORS[c] for c in COLOR_NAMES]) / 255
 _BACKGROUND_RGB = np.array([BACKGROUNDS[b] for b in BACKGROUND_NAMES]) / 255
@@ -71,12 +71,12 @@ def see(picture: np.ndarray) -> SeenScene:
     ground = np.median(border, axis=1)
     difference = image - ground[:, None, None]
     distance = np.sqrt((difference**2).sum(axis=0))
-    labels, n = ndimage.label(distance > CONTRAST, structure=np.ones((3, 3)))
+    labels, _ = ndimage.label(distance > CONTRAST, structure=np.ones((3, 3)))
     objects = []
-    for region, box in enumerate(ndimage.find_objects(labels), start=1):
+    for region in range(1, labels.max() + 1):
         inside = labels == region
         if inside.sum() >= SPECK_PX:
-            objects.append(_measure(image, ground, difference, distance, inside, box))
+            objects.append(_measure(image, ground, difference, distance, inside))
     return SeenScene(tuple(objects), _nearest(ground, _BACKGROUND_RGB, BACKGROUND_NAMES))
 
 
@@ -119,7 +119,6 @@ def _measure(
     difference: np.ndarray,
     distance: np.ndarray,
     inside: np.ndarray,
-    box: tuple[slice, slice],
 ) -> SeenObject:
     """One thing: its colour from its most distinct pixels, its outline by the best of the templates."""
     solid = inside & (distance >= 0.8 * np.quantile(distance[inside], 0.9))
@@ -142,9 +141,12 @@ def _best_template(alpha: np.ndarray, x: float, y: float) -> tuple[str, float, f
     """(shape, radius, misfit) of the template nearest to `alpha` [32, 32], laid on its centroid (x, y)."""
     best = ("", 0.0, np.inf)
     r, count = _TEMPLATE_RADII, len(_TEMPLATE_RADII)
-    for shape, ramp in itertools.product(SHAPES, _RAMPS):
+    for shape, blur in itertools.product(SHAPES, _BLURS_PX):
         cx, cy = _centroid(shape)
-        template = coverage(shape, np.full(count, x) - cx * r, np.full(count, y) - cy * r, r, RESOLUTION, ramp)
+        template = coverage(shape, np.full(count, x) - cx * r, np.full(count, y) - cy * r, r, RESOLUTION)
+        if blur:
+            template = ndimage.gaussian_filter(template, (0, blur, blur), mode="constant")
+            template /= template.max(axis=(1, 2), keepdims=True)  # as the colour is taken from the fullest pixels
         error = np.abs(template - alpha).sum(axis=(1, 2)) / template.sum(axis=(1, 2))  # [R]
         k = int(error.argmin())
         if error[k] < best[2]:

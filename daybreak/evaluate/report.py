@@ -10,13 +10,16 @@ from typing import Any
 
 import yaml
 
-from daybreak import __version__, config as configs
+from daybreak import __version__
+from daybreak import config as configs
 from daybreak.config import Config
 from daybreak.data.scenes.world import TASKS
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #222; --soft: #777; --line: #ddd; --paper: #fff; --mark: #2a6fdb; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #999; --line: #444; --paper: #181818; --mark: #7ab0ff; } }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8e8e8; --soft: #999; --line: #444; --paper: #181818; --mark: #7ab0ff; }
+}
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1100px;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } .soft { color: var(--soft); } img { max-width: 100%; height: auto; border-radius: 4px; }
@@ -26,13 +29,14 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .bar div { background: var(--mark); height: 100%; border-radius: 3px; }
 .charts { display: flex; flex-wrap: wrap; gap: 1.5rem; } svg { width: 340px; max-width: 100%; height: auto; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
-svg path.frame { stroke: var(--line); fill: none; } svg path.curve { stroke: var(--mark); fill: none; stroke-width: 1.5; }
+svg path.frame { stroke: var(--line); fill: none; }
+svg path.curve { stroke: var(--mark); fill: none; stroke-width: 1.5; }
 pre { overflow-x: auto; border: 1px solid var(--line); padding: 1rem; border-radius: 4px; font-size: 13px; }
 """
 
 
 def write_report(run: Path, config: Config) -> Path:
-    """Writes RUN/report.html from what the run folder holds (log.jsonl, score.json, samples/, grids); returns its path."""
+    """Writes RUN/report.html from what the run folder holds: log, score, samples, grids. Returns its path."""
     events = _events(run / "log.jsonl")
     steps = [e for e in events if e["event"] == "step"]
     samples = [e for e in events if e["event"] == "samples" and Path(e["path"]).name in _names(run / "samples")]
@@ -86,8 +90,8 @@ def _summary(config: Config, steps: list[dict[str, Any]]) -> str:
     if steps:
         last = steps[-1]
         text += (
-            f"; {last['seconds'] / 60:.1f} minutes of training, {last['step']:,} steps, {last['images']:,} pictures seen, "
-            f"{last['images'] / last['seconds']:.0f} pictures a second"
+            f"; {last['seconds'] / 60:.1f} minutes of training, {last['step']:,} steps, "
+            f"{last['images']:,} pictures seen, {last['images'] / last['seconds']:.0f} pictures a second"
         )
     return html.escape(f"{text}; daybreak {__version__}")
 
@@ -103,8 +107,8 @@ def _scores(scores: dict[str, float]) -> str:
                 f"<td class=number>{share:.1%}</tr>"
             )
     note = (
-        "<p class=soft>Share of prompts whose picture satisfies them in every attribute, as a program reads it from the "
-        "pixels. Held-out combinations never occur in training. Overall is the mean of the six tasks.</p>"
+        "<p class=soft>Share of prompts whose picture satisfies them in every attribute, as a program reads it "
+        "from the pixels. Held-out combinations never occur in training. Overall is the mean of the six tasks.</p>"
     )
     return f"<table>{''.join(rows)}</table>{note}"
 

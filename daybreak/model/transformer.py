@@ -67,16 +67,16 @@ class Transformer(nn.Module):
         Linear layers: Xavier uniform, zero bias. All modulation: zero, so every block starts as the identity. The last
         layer: zero, so the first prediction is grey.
         """
-        for module in self.modules():
+        for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
+                if name.endswith("modulation"):
+                    nn.init.zeros_(module.weight)
+                else:
+                    nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.RMSNorm):
                 nn.init.ones_(module.weight)
-        for block in self.blocks:
-            nn.init.zeros_(block.modulation.weight)
-        nn.init.zeros_(self.final_modulation.weight)
         nn.init.zeros_(self.final.weight)
 
     def forward(self, x_t: Tensor, t: Tensor, text: TextTokens) -> Prediction:

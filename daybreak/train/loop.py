@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -33,7 +34,7 @@ MAX_BAD_STEPS = 10
 """So many steps in a row without a finite gradient end the run."""
 
 
-class TrainingFailed(RuntimeError):
+class TrainingError(RuntimeError):
     """The run cannot go on; the message says why and what to try."""
 
 
@@ -47,7 +48,7 @@ def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = Fal
 
     A new run needs an absent or empty folder; `resume` goes on from its newest checkpoint. SIGINT and SIGTERM end the
     run after the step under way, with a checkpoint. Raises ConfigError for a wrong config, folder or checkpoint, and
-    TrainingFailed where the loss stays infinite.
+    TrainingError where the loss stays infinite.
     """
     configs.check(config)
     device = pick_device()
@@ -137,11 +138,11 @@ def _run_steps(config: Config, run: Path, source: Source, state: TrainState, wat
 
 
 def _count_bad_step(bad: int, step: int, loss: torch.Tensor, watchers: list[Watcher]) -> int:
-    """Tells of a step whose gradient is not finite, which was not applied; raises TrainingFailed after too many."""
+    """Tells of a step whose gradient is not finite, which was not applied; raises TrainingError after too many."""
     for w in watchers:
         w.on_note(f"step {step}: loss {loss.item():g}, gradient not finite; the step was not applied")
     if bad + 1 >= MAX_BAD_STEPS:
-        raise TrainingFailed(
+        raise TrainingError(
             f"{MAX_BAD_STEPS} steps in a row without a finite gradient, at step {step}: try a lower optim.muon_lr and "
             "optim.adam_lr, or train.precision=float32"
         )
@@ -169,14 +170,14 @@ def _list_skipped(source: Source, run: Path, watchers: list[Watcher]) -> None:
 def _stop_requested() -> Iterator[Callable[[], bool]]:
     """Catches SIGINT and SIGTERM; yields a function that says whether one came. A second one kills as usual."""
     came = False
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         nonlocal came
         came = True
         signal.signal(number, previous[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
         previous[number] = signal.signal(number, on_signal)
     try:
         yield lambda: came

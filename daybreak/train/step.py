@@ -40,7 +40,7 @@ class StepRandomness:
 def training_loss(
     transformer: Transformer, text_encoder: TextEncoder, batch: Batch, random: StepRandomness, config: Config
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch (a scalar) and its terms by name (scalars, and the per-picture loss under "velocity_of")."""
+    """The loss of one batch (a scalar), and its terms by name (detached scalars)."""
     device = next(transformer.parameters()).device
     x0, noise, t = (v.to(device, non_blocking=True) for v in (batch.images, random.noise, random.t))
     captions = ["" if drop else caption for caption, drop in zip(batch.captions, random.drop.tolist(), strict=True)]

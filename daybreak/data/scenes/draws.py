@@ -25,7 +25,8 @@ class Draws:
 
     def __init__(self, seed: int, index: np.ndarray) -> None:
         with np.errstate(over="ignore"):
-            self._state = _mix(_mix(np.uint64(seed) + _GOLDEN) + index.astype(np.uint64) * _GOLDEN)
+            start = _mix(np.array([seed], dtype=np.uint64) + _GOLDEN)
+            self._state = _mix(start + index.astype(np.uint64) * _GOLDEN)
 
     def uniform(self, name: str, n: int = 1) -> np.ndarray:
         """[B, n] float64, uniform in [0, 1)."""

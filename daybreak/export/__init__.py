@@ -1,0 +1,1 @@
+"""From our weights to other people's formats, and back."""

@@ -1,0 +1,124 @@
+"""The judge's precision: at least 99 % right on true pictures, disturbed ones too, and at least 99 % of wrong ones refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from daybreak.data.scenes.draws import Draws
+from daybreak.data.scenes.layout import scenes_of
+from daybreak.data.scenes.render import render
+from daybreak.data.scenes.source import ScenesSource
+from daybreak.data.scenes.world import BACKGROUND_NAMES, COLOR_NAMES, RELATIONS, SHAPES, SIZES, TASKS, SceneSpec
+from daybreak.evaluate.composition import held_out_prompts
+from daybreak.evaluate.judge import satisfies, see
+
+N = 1200
+PICTURES, SPECS, _ = ScenesSource(32, seed=77).scenes(0, N)
+RNG = np.random.default_rng(0)
+
+
+def noisy(p: np.ndarray) -> np.ndarray:
+    return p + 2 * 0.03 * np.random.default_rng(int(abs(p.sum()))).standard_normal(p.shape)
+
+
+def blurred(p: np.ndarray) -> np.ndarray:
+    return ndimage.gaussian_filter(p, (0, 0.6, 0.6), mode="nearest")
+
+
+def shifted(p: np.ndarray) -> np.ndarray:
+    return np.pad(p, ((0, 0), (1, 0), (1, 0)), mode="edge")[:, :32, :32]
+
+
+DISTURBANCES = {
+    "clean": lambda p: p,
+    "noise": noisy,
+    "blur": blurred,
+    "shift": shifted,
+    "noise and blur": lambda p: noisy(blurred(p)),
+}
+
+
+@pytest.mark.parametrize("name", DISTURBANCES)
+def test_true_pictures_are_accepted(name):
+    right = [satisfies(DISTURBANCES[name](p), s) for p, s in zip(PICTURES, SPECS, strict=True)]
+    assert np.mean(right) >= 0.99
+
+
+@pytest.mark.parametrize("attribute", ["shape", "color", "size", "relation", "background", "count"])
+def test_pictures_of_a_prompt_that_differs_in_one_attribute_are_refused(attribute):
+    wrong = [(s, w) for s in SPECS if (w := change(s, attribute)) is not None]
+    assert len(wrong) > 150
+    drawn = render(scenes_of([w for _, w in wrong], Draws(9, np.arange(len(wrong)))), 32)
+    refused = [not satisfies(p, s) for p, (s, _) in zip(drawn, wrong, strict=True)]
+    assert np.mean(refused) >= 0.99
+    accepted = [satisfies(p, w) for p, (_, w) in zip(drawn, wrong, strict=True)]
+    assert np.mean(accepted) >= 0.99  # the refusals are not for bad drawing
+
+
+@pytest.mark.parametrize("resolution", [64, 256])
+def test_larger_pictures_are_judged_alike(resolution):
+    pictures, specs, _ = ScenesSource(resolution, seed=78).scenes(0, 150)
+    assert np.mean([satisfies(p, s) for p, s in zip(pictures, specs, strict=True)]) >= 0.99
+
+
+def test_held_out_prompts_can_be_satisfied_and_are_held_out():
+    prompts = held_out_prompts(150, seed=5)
+    assert all(p.spec.held_out for p in prompts)
+    assert {p.spec.task for p in prompts} == {"colors", "color_attr", "position"}
+    drawn = render(scenes_of([p.spec for p in prompts], Draws(2, np.arange(150))), 32)
+    assert np.mean([satisfies(d, p.spec) for d, p in zip(drawn, prompts, strict=True)]) >= 0.99
+
+
+def test_smears_and_noise_are_no_objects():
+    spec = SceneSpec("single_object", SPECS[0].objects[:1])
+    for picture in (RNG.uniform(-1, 1, (3, 32, 32)), np.zeros((3, 32, 32)), blobs()):
+        assert not satisfies(picture, spec)
+        assert all(o.shape is None for o in see(picture).objects)
+
+
+def test_a_picture_that_is_not_square_is_an_error():
+    with pytest.raises(ValueError, match="multiple of 32"):
+        see(np.zeros((3, 32, 64)))
+
+
+def blobs() -> np.ndarray:
+    """A dark picture with a long bright bar: connected, one colour, and none of the shapes."""
+    picture = np.full((3, 32, 32), -0.9)
+    picture[0, 15:18, 3:29] = 0.9
+    return picture
+
+
+def change(spec: SceneSpec, attribute: str) -> SceneSpec | None:
+    """The spec with one attribute changed, or None where it does not name that attribute."""
+    first = spec.objects[0]
+    if attribute == "background":
+        other = other_than(BACKGROUND_NAMES, spec.background)
+        return replace(spec, background=other) if spec.background else None
+    if attribute == "relation":
+        return replace(spec, relation=other_than(RELATIONS, spec.relation)) if spec.relation else None
+    if attribute == "count":
+        if spec.task != "counting":
+            return None
+        small = replace(first, size="small" if first.size else None)
+        return replace(spec, objects=(small,) * other_than((1, 2, 3, 4), len(spec.objects)))
+    if getattr(first, attribute) is None or (attribute == "size" and len(spec.objects) > 2):
+        return None
+    if attribute == "shape":
+        value = other_than([s for s in SHAPES if all(o.shape != s for o in spec.objects)], None)
+    else:
+        value = other_than(COLOR_NAMES if attribute == "color" else SIZES, getattr(first, attribute))
+    changed = replace(first, **{attribute: value})
+    if spec.task == "counting":
+        return replace(spec, objects=(changed,) * len(spec.objects))
+    return replace(spec, objects=(changed, *spec.objects[1:]))
+
+
+def other_than(options, value):
+    options = [o for o in options if o != value]
+    return options[RNG.integers(len(options))]
+
+
+def test_every_task_is_among_the_judged_pictures():
+    assert {s.task for s in SPECS} == set(TASKS)
