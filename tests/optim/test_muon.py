@@ -1,0 +1,64 @@
+"""Muon against torch's own, and its Newton-Schulz against the singular value decomposition."""
+
+import pytest
+import torch
+
+from daybreak.optim.muon import Muon, orthogonalize
+
+SHAPES = [(32, 32), (64, 32), (32, 96), (64, 32)]
+
+
+def matrices(seed: int) -> list[torch.nn.Parameter]:
+    g = torch.Generator().manual_seed(seed)
+    return [torch.nn.Parameter(torch.randn(s, generator=g)) for s in SHAPES]
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_agrees_with_torch_step_by_step(weight_decay):
+    ours, theirs = matrices(0), matrices(0)
+    a = Muon(ours, lr=0.01, momentum=0.9, weight_decay=weight_decay, dtype=torch.bfloat16)
+    b = torch.optim.Muon(
+        theirs, lr=0.01, momentum=0.9, weight_decay=weight_decay, nesterov=True, adjust_lr_fn="match_rms_adamw"
+    )
+    for step in range(10):
+        for p, q, g in zip(ours, theirs, matrices(100 + step), strict=True):
+            p.grad, q.grad = g.detach().clone(), g.detach().clone()
+        before = [p.detach().clone() for p in ours]
+        a.step()
+        b.step()
+        for p, q, old in zip(ours, theirs, before, strict=True):
+            moved = (q - old).norm()
+            assert (p - q).norm() < 0.05 * moved  # bfloat16 has 8 bits: products summed in another order differ
+        with torch.no_grad():
+            for p, q in zip(ours, theirs, strict=True):
+                p.copy_(q)
+
+
+@pytest.mark.parametrize("shape", [(48, 48), (96, 32), (32, 96), (3, 32, 64)])
+def test_float32_follows_the_polynomial_on_the_singular_values(shape):
+    m = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    u, s, vt = torch.linalg.svd(m.double(), full_matrices=False)
+    s = s / s.norm(dim=-1, keepdim=True)
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    expected = u @ torch.diag_embed(s) @ vt
+    assert (orthogonalize(m).double() - expected).abs().max() < 1e-4
+
+
+def test_singular_values_come_near_one():
+    m = torch.randn(64, 96, generator=torch.Generator().manual_seed(2))
+    values = torch.linalg.svdvals(orthogonalize(m))
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+
+
+def test_the_update_has_the_size_of_an_adamw_update():
+    p = torch.nn.Parameter(torch.zeros(64, 256))
+    p.grad = torch.randn(64, 256, generator=torch.Generator().manual_seed(3))
+    Muon([p], lr=1.0).step()
+    assert 0.15 < p.detach().square().mean().sqrt().item() < 0.25
+
+
+def test_a_vector_is_refused():
+    with pytest.raises(ValueError, match="matrices"):
+        Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)

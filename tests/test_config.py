@@ -1,0 +1,131 @@
+"""Overrides, YAML, and what a wrong setting says."""
+
+import pytest
+from conftest import tiny_config
+from hypothesis import given, settings, strategies as st
+
+from daybreak import config as configs
+from daybreak.config import Config, ConfigError, check, documented_fields, field_names, load, override, save
+from daybreak.recipes import RECIPES, recipe
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n != "folder"])
+def test_recipes_are_valid(name):
+    assert check(recipe(name)).recipe == name
+
+
+def test_the_folder_recipe_asks_for_data():
+    with pytest.raises(ConfigError, match="--data FOLDER"):
+        check(recipe("folder"))
+    assert check(override(recipe("folder"), "data.folder", "pictures"))
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("train.batch", "96", 96),
+        ("train.minutes", "2.5", 2.5),
+        ("train.steps", "none", None),
+        ("model.bottleneck", "64", 64),
+        ("data.flip", "true", True),
+        ("data.background", "0,128,255", (0, 128, 255)),
+        ("optim.adam_betas", "0.8,0.99", (0.8, 0.99)),
+        ("sample.sampler", "heun", "heun"),
+        ("data.folder", "some where", "some where"),
+        ("optim.adam_eps", "1e-10", 1e-10),
+    ],
+)
+def test_overrides_take_the_field_s_type(key, text, value):
+    config = override(Config(), key, text)
+    section, name = key.split(".")
+    assert getattr(getattr(config, section), name) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.bach", "3", "did you mean train.batch"),
+        ("trian.batch", "3", "did you mean train.batch"),
+        ("zzz", "3", "the sections are"),
+        ("train.batch", "many", "train.batch is 'many'; it must be a whole number"),
+        ("train.batch", "3.5", "whole number"),
+        ("train.minutes", "nan", "must be a number"),
+        ("data.flip", "perhaps", "true or false"),
+        ("sample.sampler", "huen", "did you mean heun"),
+        ("data.background", "1,2", "needs 3 values"),
+        ("data.background", "1,2,x", "whole number"),
+    ],
+)
+def test_a_wrong_override_says_what_would_be_right(key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        override(Config(), key, value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("model.patch", "5", "data.resolution 32 does not divide .* 30 would"),
+        ("model.heads", "3", "multiple of 4"),
+        ("train.batch", "0", "at least 1"),
+        ("diffusion.p_uncond", "1.5", "between 0 and 1"),
+        ("optim.muon_lr", "-1", "above 0"),
+        ("train.steps", "-4", "train.steps is -4"),
+        ("data.task_weights", "1,2", "six shares"),
+        ("text.heads", "3", "text.width"),
+    ],
+)
+def test_values_out_of_range_are_refused_with_their_name(key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        check(override(tiny_config(), key, value))
+
+
+def test_a_run_without_an_end_is_refused():
+    with pytest.raises(ConfigError, match=r"train\.steps or train\.minutes"):
+        check(override(tiny_config(), "train.steps", "none"))
+
+
+def test_yaml_round_trip(tmp_path):
+    config = tiny_config(data__background="1,2,3", evaluate__grid_prompts="a cat,a dog", data__folder="ünï/cödé")
+    save(config, tmp_path / "c.yaml")
+    assert load(tmp_path / "c.yaml") == config
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(1e-6, 1e6), st.integers(1, 10**6), st.text(max_size=20))
+def test_any_value_survives_yaml(tmp_path_factory, number, whole, text):
+    path = tmp_path_factory.mktemp("c") / "c.yaml"
+    config = override(override(override(Config(), "optim.muon_lr", number), "train.batch", whole), "data.folder", text)
+    save(config, path)
+    expected = config.data.folder
+    assert load(path).optim.muon_lr == number
+    assert load(path).train.batch == whole
+    assert load(path).data.folder == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: [1, 2", "not readable as YAML"),
+        ("- a\n- b", "should hold sections"),
+        ("train: 3", "'train' should be a section"),
+        ("train:\n  bach: 3", "did you mean train.batch"),
+    ],
+)
+def test_a_wrong_file_is_one_line(tmp_path, text, message):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(tmp_path / "c.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no such config file: .*c\.yaml"):
+        load(tmp_path / "c.yaml")
+
+
+def test_every_setting_is_listed():
+    listed = [f"{s}.{n}" for s, fields in documented_fields(Config()) for n, _, _ in fields]
+    assert listed == [n for n in field_names() if n != "recipe"]
+    meanings = {f"{s}.{n}": m for s, fields in documented_fields(Config()) for n, _, m in fields}
+    assert "shorter" in meanings["text.max_tokens"] or "cut" in meanings["text.max_tokens"]
+    assert configs.Config.__doc__
