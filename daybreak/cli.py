@@ -38,8 +38,8 @@ folder        your own captioned pictures at 64 px (with --data)
 [cyan]--train.minutes 20 --model.depth 8[/cyan]; [bold]daybreak settings RECIPE[/bold] lists them with what they mean.
 A YAML file with the same sections goes in with --config; the command line wins over it.
 
-[bold]Data[/bold]: --data takes a Hugging Face ImageFolder (metadata.jsonl or metadata.csv with file_name and text), or a
-folder of pictures with a .txt beside each.
+[bold]Data[/bold]: --data takes a Hugging Face ImageFolder (metadata.jsonl or metadata.csv with file_name and text), or
+a folder of pictures with a .txt beside each.
 
 [bold]Examples[/bold]
 
@@ -73,10 +73,13 @@ def demo(
     run_demo(console, minutes, out)
 
 
-@app.command(help=TRAIN_HELP, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    help=TRAIN_HELP,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="RECIPE [--section.field VALUE ...] [OPTIONS]",
+)
 def train(
-    context: typer.Context,
-    recipe: Annotated[str | None, typer.Argument(help="Name of the recipe.", show_default=False)] = None,
+    context: typer.Context,  # the recipe and the settings: click would take a setting's value for an argument
     data: Annotated[Path | None, typer.Option(help="Folder of captioned pictures.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings over the recipe's.")] = None,
@@ -85,7 +88,7 @@ def train(
     """See TRAIN_HELP."""
     from daybreak.runs import run_train
 
-    run_train(console, recipe, data, out, config, resume, context.args)
+    run_train(console, context.args, data, out, config, resume)
 
 
 @app.command()
@@ -94,7 +97,7 @@ def sample(
     prompt: Annotated[list[str], typer.Option(help="What to draw; give it several times for several pictures.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Sampler steps; default: the run's.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, help="Scale, 1: no guidance; default: the run's.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance; 1 is none; default: the run's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
     size: Annotated[int | None, typer.Option(min=8, help="Side, px; default: the training size.")] = None,
 ) -> None:

@@ -179,17 +179,22 @@ def override(config: Config, key: str, value: Any) -> Config:
     (naming the nearest one) and for a value of the wrong kind.
     """
     section_name, _, field_name = key.partition(".")
-    known = field_names()
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]}?" if near else f"; the sections are {', '.join(_sections())}"
-        raise ConfigError(f"unknown setting {key}{hint}")
+    check_name(key)
     if not field_name:
         return dataclasses.replace(config, **{key: _convert(value, str, key)})
     section = getattr(config, section_name)
     kind = typing.get_type_hints(type(section))[field_name]
     section = dataclasses.replace(section, **{field_name: _convert(value, kind, key)})
     return dataclasses.replace(config, **{section_name: section})
+
+
+def check_name(key: str) -> None:
+    """Raises ConfigError, with the nearest name, where no setting is called `key`."""
+    known = field_names()
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]}?" if near else f"; the sections are {', '.join(_sections())}"
+        raise ConfigError(f"unknown setting {key}{hint}")
 
 
 def field_names() -> list[str]:

@@ -35,14 +35,17 @@ def run_demo(console: Console, minutes: float, out: Path | None) -> None:
 
 def run_train(
     console: Console,
-    recipe: str | None,
+    arguments: list[str],
     data: Path | None,
     out: Path | None,
     config_file: Path | None,
     resume: Path | None,
-    settings: list[str],
 ) -> None:
-    """`daybreak train`: a recipe, or a run folder to continue, with settings over it."""
+    """`daybreak train`: a recipe, or a run folder to continue, with settings over it.
+
+    `arguments` holds the recipe's name and the settings.
+    """
+    recipe, settings = parse_arguments(arguments)
     if (recipe is None) == (resume is None):
         raise ConfigError("say what to train: daybreak train RECIPE, or daybreak train --resume RUN")
     if resume is not None:
@@ -56,7 +59,7 @@ def run_train(
         config = configs.load(config_file, base=config)
     if data is not None:
         config = configs.override(configs.override(config, "data.source", "folder"), "data.folder", str(data))
-    for key, value in parse_settings(settings):
+    for key, value in settings:
         config = configs.override(config, key, value)
     _train_and_report(console, config, run, resume is not None)
 
@@ -140,24 +143,27 @@ def load_run_config(run: Path) -> Config:
     return configs.check(configs.load(run / "config.yaml"))
 
 
-def parse_settings(arguments: list[str]) -> list[tuple[str, str]]:
-    """["--a.b", "1", "--c.d=2"] -> [("a.b", "1"), ("c.d", "2")]; ConfigError for anything else."""
-    pairs, rest = [], list(arguments)
+def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, str]]]:
+    """["scenes", "--a.b", "1", "--c.d=2"] -> ("scenes", [("a.b", "1"), ("c.d", "2")]).
+
+    Raises ConfigError for a second name and for a setting without a value.
+    """
+    recipe, pairs, rest = None, [], list(arguments)
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise ConfigError(f"unexpected argument {word!r}; settings look like --train.minutes 20")
+            if recipe is not None:
+                raise ConfigError(f"unexpected argument {word!r}; settings look like --train.minutes 20")
+            recipe = word
+            continue
         key, equals, value = word[2:].partition("=")
         if not equals:
+            configs.check_name(key)
             if not rest or rest[0].startswith("--"):
-                known = key in configs.field_names()
-                if known:
-                    raise ConfigError(f"--{key} needs a value")
-                value = ""
-            else:
-                value = rest.pop(0)
+                raise ConfigError(f"--{key} needs a value")
+            value = rest.pop(0)
         pairs.append((key, value))
-    return pairs
+    return recipe, pairs
 
 
 def _report(console: Console, config: Config, run: Path, evaluation: Evaluation | None) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 from conftest import tiny_config
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError, check, documented_fields, field_names, load, override, save

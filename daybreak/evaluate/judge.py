@@ -26,8 +26,8 @@ from daybreak.data.scenes.world import (
     SceneSpec,
 )
 
-RESOLUTION = 32
-"""Pictures are judged at this size; larger ones are averaged down to it first."""
+LEAST_PX = 32
+"""Larger pictures are averaged down by the largest whole factor that leaves at least this side, then judged."""
 CONTRAST = 0.16
 """Distance from the background, in RGB of [0, 1], from which a pixel belongs to a thing."""
 SPECK_PX = 3
@@ -65,8 +65,8 @@ class SeenScene:
 
 
 def see(picture: np.ndarray) -> SeenScene:
-    """Reads a picture [3, H, W] in [-1, 1]; H = W, a multiple of 32."""
-    image = _shrink(np.clip(np.asarray(picture, dtype=np.float64), -1, 1)) / 2 + 0.5  # [3, 32, 32] in [0, 1]
+    """Reads a picture [3, H, W] in [-1, 1]; H = W, at least 32 (ValueError otherwise)."""
+    image = _shrink(np.clip(np.asarray(picture, dtype=np.float64), -1, 1)) / 2 + 0.5  # [3, S, S] in [0, 1]
     border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
     ground = np.median(border, axis=1)
     difference = image - ground[:, None, None]
@@ -127,7 +127,7 @@ def _measure(
     near = ndimage.binary_dilation(inside, structure=np.ones((3, 3)))
     alpha = np.where(near, np.clip((difference * toward[:, None, None]).sum(axis=0) / (toward @ toward), 0, 1), 0)
     mass = alpha.sum()
-    axis = (np.arange(RESOLUTION) + 0.5) / RESOLUTION
+    axis = (np.arange(len(alpha)) + 0.5) / len(alpha)
     x, y = (alpha.sum(axis=0) @ axis) / mass, (alpha.sum(axis=1) @ axis) / mass
     color = _nearest(rgb, _RGB, COLOR_NAMES)
     shape, radius, misfit = _best_template(alpha, x, y)
@@ -138,12 +138,12 @@ def _measure(
 
 
 def _best_template(alpha: np.ndarray, x: float, y: float) -> tuple[str, float, float]:
-    """(shape, radius, misfit) of the template nearest to `alpha` [32, 32], laid on its centroid (x, y)."""
+    """(shape, radius, misfit) of the template nearest to `alpha` [S, S], laid on its centroid (x, y)."""
     best = ("", 0.0, np.inf)
     r, count = _TEMPLATE_RADII, len(_TEMPLATE_RADII)
     for shape, blur in itertools.product(SHAPES, _BLURS_PX):
         cx, cy = _centroid(shape)
-        template = coverage(shape, np.full(count, x) - cx * r, np.full(count, y) - cy * r, r, RESOLUTION)
+        template = coverage(shape, np.full(count, x) - cx * r, np.full(count, y) - cy * r, r, len(alpha))
         if blur:
             template = ndimage.gaussian_filter(template, (0, blur, blur), mode="constant")
             template /= template.max(axis=(1, 2), keepdims=True)  # as the colour is taken from the fullest pixels
@@ -169,9 +169,9 @@ def _nearest(rgb: np.ndarray, palette: np.ndarray, names: tuple[str, ...]) -> st
 
 
 def _shrink(picture: np.ndarray) -> np.ndarray:
-    """[3, H, W] -> [3, 32, 32] by averaging; ValueError where H and W are not equal multiples of 32."""
+    """[3, H, W] -> [3, S, S] by averaging, with S at least 32."""
     _, h, w = picture.shape
-    if h != w or h % RESOLUTION:
-        raise ValueError(f"the judge reads square pictures of a multiple of {RESOLUTION} px, not {w}x{h}")
-    f = h // RESOLUTION
-    return picture.reshape(3, RESOLUTION, f, RESOLUTION, f).mean(axis=(2, 4))
+    if h != w or h < LEAST_PX:
+        raise ValueError(f"the judge reads square pictures of at least {LEAST_PX} px, not {w}x{h}")
+    f = max(k for k in range(1, h // LEAST_PX + 1) if h % k == 0)
+    return picture.reshape(3, h // f, f, w // f, f).mean(axis=(2, 4))

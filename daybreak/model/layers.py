@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +42,46 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
             logits = logits + mask
         return logits.softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def gated_gelu(gate_up: Tensor) -> Tensor:
+    """gelu(gate) * up, GELU in its tanh form: [..., 2 H], gate first -> [..., H]."""
+    if gate_up.device.type == "cpu" and gate_up.dtype == torch.float32:
+        return _CpuGatedGelu.apply(gate_up)
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.gelu(gate, approximate="tanh") * up
+
+
+class _CpuGatedGelu(torch.autograd.Function):
+    """The same with x sigmoid(2 k (x + c x^3)) for the tanh form, to which it is equal, and few passes over memory.
+
+    torch's CPU kernel of the tanh form takes an eighth of a training step of the small model; this takes half of that.
+    """
+
+    K, C = 2 * (2 / math.pi) ** 0.5, 0.044715
+
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor) -> Tensor:
+        gate, up = gate_up.chunk(2, dim=-1)
+        k, c = _CpuGatedGelu.K, _CpuGatedGelu.C
+        sigmoid = (gate * gate).mul_(k * c).add_(k).mul_(gate).sigmoid_()
+        gelu = gate * sigmoid
+        ctx.save_for_backward(gate_up, sigmoid, gelu)
+        return gelu * up
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # type: ignore[override]
+        (grad,) = grads
+        gate_up, sigmoid, gelu = ctx.saved_tensors
+        gate, up = gate_up.chunk(2, dim=-1)
+        k, c = _CpuGatedGelu.K, _CpuGatedGelu.C
+        result = torch.empty_like(gate_up)
+        grad_gate, grad_up = result.chunk(2, dim=-1)
+        # d gelu / dx = s + gelu (1 - s) k (1 + 3 c x^2)
+        torch.mul(gate, gate, out=grad_gate)
+        grad_gate.mul_(3 * k * c).add_(k).mul_(gelu).mul_(1 - sigmoid).add_(sigmoid).mul_(up).mul_(grad)
+        torch.mul(grad, gelu, out=grad_up)
+        return result
 
 
 class MLPEmbedder(nn.Module):
@@ -95,8 +136,7 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, C] -> [B, N, C]."""
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.gelu(gate, approximate="tanh") * up)
+        return self.down(gated_gelu(self.gate_up(x)))
 
 
 class Block(nn.Module):

@@ -37,4 +37,4 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turns each pair of channels (i, i + D/2) of x [..., N, D] by its token's angle; cos and sin as in `rotation`."""
     half = x.shape[-1] // 2
     swapped = torch.cat([x[..., half:], x[..., :half]], dim=-1)
-    return x * cos + swapped * sin
+    return torch.addcmul(x * cos, swapped, sin)

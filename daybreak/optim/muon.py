@@ -12,18 +12,39 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(m: Tensor, steps: int = 5) -> Tensor:
-    """Pushes every singular value of each matrix towards 1: m [..., R, C] -> [..., R, C] of the same dtype.
+    """Pushes every singular value of each matrix towards 1: m [B, R, C] -> [B, R, C] of the same dtype.
 
-    Leading dimensions are a batch: matrices of one shape are orthogonalised together.
+    The matrices of a batch are orthogonalised together.
     """
     a, b, c = COEFFICIENTS
     tall = m.shape[-2] > m.shape[-1]
-    x = m.mT if tall else m
+    x = (m.mT if tall else m).contiguous()
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # singular values in [0, 1]
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+    if x.dtype == torch.float32 and x.shape[-1] >= 2 * x.shape[-2]:
+        x = _polynomial_of_gram(x, steps) @ x
+    else:
+        for _ in range(steps):
+            gram = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
+
+
+def _polynomial_of_gram(x: Tensor, steps: int) -> Tensor:
+    """The matrix Q for which Q x is the result of `steps` iterations on a wide x: [B, R, C] -> [B, R, R].
+
+    Each iteration multiplies x from the left by a polynomial of its Gram matrix, so the iteration can run on R x R
+    matrices alone; at C = 7 R that is less than half of the work. It squares the condition number, which float32 bears.
+    """
+    a, b, c = COEFFICIENTS
+    gram = x @ x.mT
+    product = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device).expand_as(gram)
+    for step in range(steps):
+        p = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        p.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = p @ product
+        if step < steps - 1:
+            gram = p @ gram @ p
+    return product
 
 
 class Muon(torch.optim.Optimizer):

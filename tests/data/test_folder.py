@@ -33,13 +33,15 @@ def source(folder: Path, **kwargs) -> FolderSource:
 
 def test_imagefolder_jsonl_csv_and_text_files_read_alike(tmp_path):
     names = ["a.png", "sub dir/bü.png", "c.jpg"]
-    captions = ["a red thing", "größer, \"quoted\"", "third"]
+    captions = ["a red thing", 'größer, "quoted"', "third"]
     for kind in ("jsonl", "csv", "txt"):
         for name in names:
             colour(tmp_path / kind / name)
     rows = [{"file_name": n, "text": t} for n, t in zip(names, captions, strict=True)]
     image_folder(tmp_path / "jsonl", rows)
-    lines = ["file_name,text"] + ['"{}","{}"'.format(n, t.replace('"', '""')) for n, t in zip(names, captions, strict=True)]
+    lines = ["file_name,text"] + [
+        '"{}","{}"'.format(n, t.replace('"', '""')) for n, t in zip(names, captions, strict=True)
+    ]
     (tmp_path / "csv" / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
     for name, text in zip(names, captions, strict=True):
         (tmp_path / "txt" / name).with_suffix(".txt").write_text(text, encoding="utf-8")
@@ -57,7 +59,17 @@ def test_unusable_items_are_listed_with_their_reason_and_nothing_else_is_lost(tm
     (tmp_path / "text.jpg").write_text("I am no picture")
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
     colour(tmp_path / "silent.png")
-    names = ["good.png", "whole.jpg", "cut.jpg", "zero.png", "text.jpg", "bomb.png", "gone.png", "silent.png", "good.png"]
+    names = [
+        "good.png",
+        "whole.jpg",
+        "cut.jpg",
+        "zero.png",
+        "text.jpg",
+        "bomb.png",
+        "gone.png",
+        "silent.png",
+        "good.png",
+    ]
     rows = [{"file_name": n, "text": " " if n == "silent.png" else "a caption"} for n in names]
     s = source(image_folder(tmp_path, rows))
     assert len(s) == 3
@@ -113,7 +125,7 @@ def test_the_middle_square_is_cut_out_after_antialiased_scaling(tmp_path):
     image = Image.new("RGB", (90, 30), "white")
     image.paste((0, 0, 255), (30, 0, 60, 30))
     image.save(tmp_path / "wide.png")
-    assert (open_picture(tmp_path / "wide.png", 10, WHITE)[:, 2:-2] == (0, 0, 255)).all()
+    assert (open_picture(tmp_path / "wide.png", 10, WHITE)[:, 3:-3] == (0, 0, 255)).all()
     fine = Image.fromarray((np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8))
     fine.save(tmp_path / "chequered.png")
     small = open_picture(tmp_path / "chequered.png", 16, WHITE)
@@ -123,7 +135,9 @@ def test_the_middle_square_is_cut_out_after_antialiased_scaling(tmp_path):
 
 def test_jpeg_decoded_at_a_fraction_looks_like_the_whole(tmp_path):
     rng = np.random.default_rng(0)
-    smooth = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize((800, 800), Image.Resampling.BICUBIC)
+    smooth = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8)).resize(
+        (800, 800), Image.Resampling.BICUBIC
+    )
     smooth.save(tmp_path / "big.jpg", quality=95)
     expected = np.asarray(ImageOps.fit(smooth, (32, 32), Image.Resampling.LANCZOS)).astype(int)
     assert abs(open_picture(tmp_path / "big.jpg", 32, WHITE) - expected).mean() < 3

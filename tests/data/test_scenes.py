@@ -71,9 +71,9 @@ def test_every_training_combination_occurs():
 
 
 def test_held_out_arrangements_are_a_fixed_share_and_their_reverses_are_not_held_out():
-    held = [
-        (a, r, b) for a in SHAPES for b in SHAPES for r in ("left of", "above") if a != b and is_held_out_arrangement(a, r, b)
-    ]  # fmt: skip
+    relations = ("left of", "above")
+    triples = [(a, r, b) for a in SHAPES for r in relations for b in SHAPES if a != b]
+    held = [t for t in triples if is_held_out_arrangement(*t)]
     assert len(held) == 12
     for a, r, b in held:
         assert not is_held_out_arrangement(b, r, a)

@@ -1,4 +1,4 @@
-"""The judge's precision: at least 99 % right on true pictures, disturbed ones too, and at least 99 % of wrong ones refused."""
+"""The judge's precision: 99 % of true pictures accepted, disturbed ones too, and 99 % of wrong ones refused."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from daybreak.data.scenes.world import BACKGROUND_NAMES, COLOR_NAMES, RELATIONS,
 from daybreak.evaluate.composition import held_out_prompts
 from daybreak.evaluate.judge import satisfies, see
 
-N = 1200
+N = 800
 PICTURES, SPECS, _ = ScenesSource(32, seed=77).scenes(0, N)
 RNG = np.random.default_rng(0)
 
@@ -49,7 +49,7 @@ def test_true_pictures_are_accepted(name):
 @pytest.mark.parametrize("attribute", ["shape", "color", "size", "relation", "background", "count"])
 def test_pictures_of_a_prompt_that_differs_in_one_attribute_are_refused(attribute):
     wrong = [(s, w) for s in SPECS if (w := change(s, attribute)) is not None]
-    assert len(wrong) > 150
+    assert len(wrong) > 100
     drawn = render(scenes_of([w for _, w in wrong], Draws(9, np.arange(len(wrong)))), 32)
     refused = [not satisfies(p, s) for p, (s, _) in zip(drawn, wrong, strict=True)]
     assert np.mean(refused) >= 0.99
@@ -57,7 +57,7 @@ def test_pictures_of_a_prompt_that_differs_in_one_attribute_are_refused(attribut
     assert np.mean(accepted) >= 0.99  # the refusals are not for bad drawing
 
 
-@pytest.mark.parametrize("resolution", [64, 256])
+@pytest.mark.parametrize("resolution", [36, 64, 100, 256])
 def test_larger_pictures_are_judged_alike(resolution):
     pictures, specs, _ = ScenesSource(resolution, seed=78).scenes(0, 150)
     assert np.mean([satisfies(p, s) for p, s in zip(pictures, specs, strict=True)]) >= 0.99
@@ -79,7 +79,7 @@ def test_smears_and_noise_are_no_objects():
 
 
 def test_a_picture_that_is_not_square_is_an_error():
-    with pytest.raises(ValueError, match="multiple of 32"):
+    with pytest.raises(ValueError, match="at least 32 px, not 64x32"):
         see(np.zeros((3, 32, 64)))
 
 

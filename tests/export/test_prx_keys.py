@@ -63,7 +63,7 @@ def test_there_and_back_is_exact(name):
 
 
 def test_a_foreign_name_is_an_error():
-    with pytest.raises(KeyError, match="blocks.0.nonsense"):
+    with pytest.raises(KeyError, match=r"blocks\.0\.nonsense"):
         from_prx({"blocks.0.nonsense.weight": torch.zeros(2)}, 2)
 
 

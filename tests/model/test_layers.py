@@ -1,0 +1,58 @@
+"""The layers against plain formulas."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from daybreak.model.layers import attend, gated_gelu, sinusoid
+from daybreak.model.rope import axial_angles, rotate, rotation
+from daybreak.model.transformer import patchify, unpatchify
+
+G = torch.Generator().manual_seed(0)
+
+
+def test_gated_gelu_and_its_gradient_equal_torch_s():
+    x = torch.randn(5, 7, 24, generator=G) * 3
+    grad = torch.randn(5, 7, 12, generator=G)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    ours = gated_gelu(a)
+    gate, up = b.chunk(2, dim=-1)
+    theirs = F.gelu(gate, approximate="tanh") * up
+    ours.backward(grad)
+    theirs.backward(grad)
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert torch.allclose(a.grad, b.grad, atol=2e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_equals_torch_s(masked):
+    q, k, v = (torch.randn(2, 3, n, 8, generator=G) for n in (5, 9, 9))
+    mask = torch.zeros(2, 1, 1, 9)
+    if masked:
+        mask[0, ..., 6:] = float("-inf")
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    assert torch.allclose(attend(q, k, v, mask if masked else None), expected, atol=1e-5)
+
+
+def test_rotation_keeps_lengths_and_depends_on_distance_alone():
+    cos, sin = rotation(axial_angles(4, 6, 16, 10_000.0, torch.device("cpu")))
+    q, k = torch.randn(16, generator=G).expand(24, 16), torch.randn(16, generator=G).expand(24, 16)
+    a, b = rotate(q, cos, sin), rotate(k, cos, sin)
+    assert torch.allclose(a.norm(dim=-1), q.norm(dim=-1), atol=1e-5)
+    scores = (a @ b.T).view(4, 6, 4, 6)
+    assert torch.allclose(scores[0, 0, 2, 3], scores[1, 2, 3, 5], atol=1e-4)
+    assert not torch.allclose(scores[0, 0, 2, 3], scores[0, 0, 3, 2], atol=1e-2)
+
+
+def test_patches_there_and_back():
+    x = torch.randn(2, 3, 8, 12, generator=G)
+    patches = patchify(x, 4)
+    assert patches.shape == (2, 6, 48)
+    assert torch.equal(unpatchify(patches, 4, 2, 3), x)
+    assert torch.equal(patches[0, 1, :16].view(4, 4), x[0, 0, :4, 4:8])  # row by row; channel by channel
+
+
+def test_sinusoid_has_cosines_first():
+    e = sinusoid(torch.tensor([0.0, 3.0]), 8)
+    assert torch.equal(e[0], torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0]))
+    assert e[1, 0].item() == pytest.approx(torch.cos(torch.tensor(3.0)).item())

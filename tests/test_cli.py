@@ -1,0 +1,140 @@
+"""The commands as a user types them, in a process of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from PIL import Image
+from rich.console import Console
+
+from daybreak import cli
+
+SETTINGS = [word for key, value in TINY.items() for word in (f"--{key}", str(value))]
+
+
+def daybreak(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "daybreak", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def here(words, cwd: Path, monkeypatch, capsys) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has torch loaded already."""
+    monkeypatch.chdir(cwd)
+    monkeypatch.setattr(sys, "argv", ["daybreak", *map(str, words)])
+    monkeypatch.setattr(cli, "console", Console(width=200))
+    with pytest.raises(SystemExit) as end:
+        cli.entry()
+    output = capsys.readouterr()
+    return subprocess.CompletedProcess(words, end.value.code or 0, output.out, output.err)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    done = daybreak("train", "scenes", "--out", "run", *SETTINGS, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_train_leaves_a_scored_run(trained):
+    score = json.loads((trained / "score.json").read_text())
+    tasks = {"single_object", "two_object", "counting", "colors", "position", "color_attr"}
+    assert tasks | {"overall", "held_out"} <= score.keys()
+    assert all(0 <= v <= 1 for v in score.values())
+    assert (trained / "grid.png").exists()
+    report = (trained / "report.html").read_text()
+    assert "data:image/png;base64" in report
+    assert "http" not in report.replace("http-equiv", "")  # self-contained
+    assert "model:" in (trained / "config.yaml").read_text()
+
+
+def test_evaluate_gives_the_same_score_again(trained):
+    first = (trained / "score.json").read_text()
+    done = daybreak("evaluate", trained, cwd=trained.parent)
+    assert done.returncode == 0, done.stderr
+    assert "held-out combinations" in done.stdout
+    assert (trained / "score.json").read_text() == first
+
+
+def test_sample_draws_what_is_asked_for(trained, tmp_path):
+    prompts = ["--prompt", "a red circle", "--prompt", "two blue squares"]
+    for name in ("a.png", "b.png"):
+        done = daybreak("sample", trained, *prompts, "--out", tmp_path / name, "--seed", 3, "--size", 40, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 2 * 160
+
+
+def test_a_folder_of_pictures_trains_and_resumes(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for i in range(6):
+        Image.new("RGB", (50, 40), (40 * i, 0, 90)).save(tmp_path / "pictures" / f"{i}.png")
+        (tmp_path / "pictures" / f"{i}.txt").write_text(f"shade {i}")
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"x")
+    (tmp_path / "pictures" / "broken.txt").write_text("broken")
+    done = daybreak("train", "folder", "--data", "pictures", "--out", "run", *SETTINGS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 items of pictures cannot be used" in done.stdout
+    assert "broken.png" in (tmp_path / "run" / "skipped.jsonl").read_text()
+    done = daybreak("train", "--resume", "run", "--train.steps", 8, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    steps = [json.loads(x)["step"] for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines() if '"step"' in x]
+    assert max(steps) == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "scnes"], "unknown recipe 'scnes'; there are scenes, scenes-gpu, folder; did you mean scenes?"),
+        (["train"], "say what to train"),
+        (["train", "scenes", "--train.bach", "3"], "unknown setting train.bach; did you mean train.batch?"),
+        (["train", "scenes", "--train.batch"], "--train.batch needs a value"),
+        (["train", "scenes", "--train.batch", "x"], "train.batch is 'x'; it must be a whole number"),
+        (["train", "scenes", "extra"], "unexpected argument 'extra'"),
+        (["train", "folder"], "--data FOLDER"),
+        (["train", "folder", "--data", "nowhere"], "nowhere: no such folder"),
+        (["train", "scenes", "--config", "no.yaml"], "no such config file: no.yaml"),
+        (["train", "--resume", "nowhere"], "nowhere: no such run folder"),
+        (["sample", "nowhere", "--prompt", "x"], "nowhere: no such run folder"),
+        (["evaluate", "."], "is no run folder: it holds no config.yaml"),
+        (["settings", "nope"], "unknown recipe 'nope'"),
+    ],
+)
+def test_a_mistake_gets_one_line(tmp_path, monkeypatch, capsys, words, message):
+    done = here(words, tmp_path, monkeypatch, capsys)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_mistake_gets_one_line_in_a_process_too(tmp_path):
+    done = daybreak("train", "scnes", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown recipe 'scnes'")
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_wrong_size_and_name_are_refused(trained, tmp_path, monkeypatch, capsys):
+    done = here(["sample", trained, "--prompt", "x", "--size", 42], tmp_path, monkeypatch, capsys)
+    assert "--size 42 does not divide by the run's patches of 4 px; 40 does" in done.stderr
+    done = here(["sample", trained, "--prompt", "x", "--out", "grid.jpg"], tmp_path, monkeypatch, capsys)
+    assert "should end in .png" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "sample", "evaluate", "settings"])
+def test_help_reads(tmp_path, monkeypatch, capsys, command):
+    done = here([command, "--help"], tmp_path, monkeypatch, capsys)
+    assert done.returncode == 0
+    assert len(done.stdout) > 400
+
+
+def test_settings_lists_every_field_with_its_meaning(tmp_path, monkeypatch, capsys):
+    done = here(["settings", "scenes"], tmp_path, monkeypatch, capsys)
+    assert "--optim.muon_lr" in done.stdout
+    assert "Learning rate of the blocks' matrices" in done.stdout

@@ -1,0 +1,183 @@
+"""Real runs of a tiny model: they learn, stop, save, and resume to the bit."""
+
+import json
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_config
+
+from daybreak.config import ConfigError, override
+from daybreak.encoders.text import TextEncoder
+from daybreak.train import checkpoint
+from daybreak.train.clock import Clock
+from daybreak.train.loop import TrainingError, pick_device, train
+from daybreak.train.watch import SampleRecord, StepRecord
+
+
+class Recorder:
+    """Remembers what a run told."""
+
+    def __init__(self):
+        self.steps: list[StepRecord] = []
+        self.samples: list[SampleRecord] = []
+        self.notes: list[str] = []
+
+    def on_step(self, record):
+        self.steps.append(record)
+
+    def on_samples(self, record):
+        self.samples.append(record)
+
+    def on_note(self, text):
+        self.notes.append(text)
+
+
+def losses(run: Path) -> list[float]:
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [e["loss"] for e in events if e["event"] == "step"]
+
+
+def test_the_loss_falls(tmp_path):
+    config = tiny_config(train__steps=80, train__batch=16, optim__warmup_steps=5, train__sample_every=1.0)
+    train(config, tmp_path / "run", [])
+    curve = losses(tmp_path / "run")
+    assert len(curve) == 80
+    assert sum(curve[-10:]) < 0.5 * sum(curve[:10])
+
+
+def test_the_same_run_twice_and_a_resumed_one_have_identical_losses_and_weights(tmp_path):
+    whole = tiny_config(train__steps=8)
+    a = train(whole, tmp_path / "a", [])
+    train(whole, tmp_path / "b", [])
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+
+    stop_after(tmp_path / "c", whole, steps=3)
+    assert len(losses(tmp_path / "c")) == 3
+    c = train(whole, tmp_path / "c", [], resume=True)
+    assert losses(tmp_path / "c") == losses(tmp_path / "a")
+    for mine, other in ((a.transformer, c.transformer), (a.text_encoder, c.text_encoder), (a.average, c.average)):
+        for x, y in zip(mine.parameters(), other.parameters(), strict=True):
+            assert torch.equal(x, y)
+
+
+def stop_after(run: Path, config, steps: int) -> list[str]:
+    """Runs until `steps` steps are done, then sends what Ctrl-C sends."""
+
+    class Stopper(Recorder):
+        def on_step(self, record):
+            super().on_step(record)
+            if record.step == steps:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = Stopper()
+    train(config, run, [watcher])
+    return watcher.notes
+
+
+def test_an_interrupted_run_saves_and_says_how_to_continue(tmp_path):
+    notes = stop_after(tmp_path / "run", tiny_config(train__steps=50), steps=2)
+    assert any("stopped at step 2" in n and "--resume" in n for n in notes)
+    assert [p.name for p in checkpoint.complete(tmp_path / "run")] == ["step-00000002"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_a_run_leaves(tmp_path):
+    recorder = Recorder()
+    train(tiny_config(train__steps=8, train__sample_every=0.5), tmp_path / "run", [recorder])
+    run = tmp_path / "run"
+    assert [r.step for r in recorder.steps] == list(range(1, 9))
+    assert recorder.steps[-1].progress == 1
+    assert recorder.steps[-1].images == 64
+    assert [s.step for s in recorder.samples] == [4, 8]
+    assert all(0 <= s.followed <= 1 and Path(s.path).is_file() for s in recorder.samples)
+    assert list((run / "tensorboard").iterdir())
+    (folder,) = checkpoint.complete(run)
+    names = {p.name for p in folder.iterdir()}
+    assert names == {
+        "transformer.safetensors",
+        "trained.safetensors",
+        "text_encoder",
+        "tokenizer",
+        "optimizer.pt",
+        "state.json",
+    }
+
+
+def test_averaged_weights_are_what_sampling_loads(tmp_path):
+    config = tiny_config()
+    state = train(config, tmp_path / "run", [])
+    transformer, text = checkpoint.load_averaged(tmp_path / "run", config, pick_device())
+    for mine, loaded in ((state.average, transformer), (state.average_text, text)):
+        for x, y in zip(mine.parameters(), loaded.parameters(), strict=True):
+            assert torch.equal(x, y)
+    assert text.tokens(["a red circle"])[0].tolist() == state.text_encoder.tokens(["a red circle"])[0].tolist()
+    again = TextEncoder.load(checkpoint.newest(tmp_path / "run"))
+    assert again.max_tokens == config.text.max_tokens
+
+
+def test_a_run_folder_in_use_is_not_overwritten(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is not empty"):
+        train(tiny_config(), tmp_path / "run", [])
+    assert (tmp_path / "run" / "precious.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["transformer.safetensors", "trained.safetensors", "optimizer.pt", "state.json"])
+def test_a_damaged_checkpoint_is_named(tmp_path, name):
+    config = tiny_config(train__steps=2)
+    train(config, tmp_path / "run", [])
+    path = checkpoint.newest(tmp_path / "run") / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ConfigError, match="damaged"):
+        checkpoint.resume(tmp_path / "run", config, torch.device("cpu"))
+
+
+def test_a_checkpoint_of_other_dimensions_is_refused(tmp_path):
+    train(tiny_config(train__steps=1), tmp_path / "run", [])
+    with pytest.raises(ConfigError, match="does not fit the config"):
+        checkpoint.resume(tmp_path / "run", tiny_config(model__depth=3), torch.device("cpu"))
+
+
+def test_only_the_newest_checkpoints_stay(tmp_path):
+    train(tiny_config(train__steps=6, train__save_minutes=1e-9), tmp_path / "run", [])
+    assert [p.name for p in checkpoint.complete(tmp_path / "run")] == ["step-00000005", "step-00000006"]
+
+
+def test_an_infinite_loss_ends_the_run_with_a_reason_and_spares_the_weights(tmp_path):
+    config = tiny_config(train__steps=40, optim__warmup_steps=0, diffusion__noise_scale=1e30)
+    recorder = Recorder()
+    with pytest.raises(TrainingError, match="without a finite gradient"):
+        train(config, tmp_path / "run", [recorder])
+    assert any("not applied" in n for n in recorder.notes)
+
+
+def test_a_time_budget_ends_the_run_and_spends_its_learning_rate(tmp_path):
+    config = override(tiny_config(train__minutes=0.05, optim__warmup_steps=0), "train.steps", "none")
+    recorder = Recorder()
+    train(config, tmp_path / "run", [recorder])
+    last = recorder.steps[-1]
+    assert 3.0 <= last.seconds < 4.5
+    assert last.progress == 1
+    factors = [r.lr_factor for r in recorder.steps]
+    assert factors[0] == 1
+    assert factors[-1] < 0.2
+    assert factors == sorted(factors, reverse=True)
+
+
+def test_the_clock_counts_training_only():
+    clock = Clock(tiny_config(train__minutes=1.0, train__steps=1000).train, seconds=30.0)
+    assert clock.progress(0) == pytest.approx(0.5)
+    clock.run()
+    time.sleep(0.05)
+    clock.pause()
+    used = clock.seconds
+    time.sleep(0.05)
+    assert clock.seconds == used > 30.04
+    assert clock.progress(900) == pytest.approx(0.9)
+    assert math.isclose(clock.seconds_left(900), used / 9, rel_tol=1e-3)
