@@ -13,8 +13,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+from transformers.utils import logging as transformers_logging
 
 from daybreak.config import TextConfig
+
+transformers_logging.disable_progress_bar()  # a bar for each checkpoint would break the live display
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 

@@ -12,8 +12,8 @@ from daybreak.optim.muon import Muon
 def split_parameters(transformer: nn.Module, text_encoder: nn.Module) -> tuple[dict, dict]:
     """Named parameters for (Muon, AdamW).
 
-    Muon takes the matrices that act inside the transformer's blocks; the text encoder, embeddings, the first and last
-    layers, modulation, norms and biases are AdamW's. Raises RuntimeError if a parameter were left out or doubled.
+    Muon takes the matrices that act inside the transformer's blocks and the text encoder's; embeddings, the first and
+    last layers, modulation, norms and biases are AdamW's. Raises RuntimeError if a parameter were left out or doubled.
     """
     named = {f"transformer.{n}": p for n, p in transformer.named_parameters()}
     named |= {f"text_encoder.{n}": p for n, p in text_encoder.named_parameters()}
@@ -26,7 +26,9 @@ def split_parameters(transformer: nn.Module, text_encoder: nn.Module) -> tuple[d
 
 
 def _is_hidden_matrix(name: str) -> bool:
-    return name.startswith("transformer.blocks.") and (".attention." in name or ".mlp." in name)
+    if name.startswith("transformer.blocks."):
+        return ".attention." in name or ".mlp." in name
+    return ".block." in name and "relative_attention_bias" not in name
 
 
 def build_optimizers(
