@@ -70,7 +70,7 @@ class _CpuGatedGelu(torch.autograd.Function):
         return gelu * up
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (grad,) = grads
         gate_up, sigmoid, gelu = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)

@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
@@ -26,7 +25,6 @@ from daybreak.optim.schedule import learning_rate_factor
 from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
 from daybreak.train.ema import update_average
-from daybreak.train.gradients import GradientWorkers
 from daybreak.train.precision import autocast
 from daybreak.train.state import TrainState
 from daybreak.train.step import StepRandomness, clip_and_step, training_loss
@@ -79,14 +77,9 @@ def _run_steps(config: Config, run: Path, source: Source, state: TrainState, wat
     clock = Clock(c.train, state.seconds)
     probe = Probe(c, source)
     parameters = state.parameters()
-    workers = GradientWorkers(parameters, state.device)
     batches: Iterator[Batch] = stream(source, state.position, c.train.batch, c.data.workers)
     next_samples = (int(clock.progress(state.step) / c.train.sample_every) + 1) * c.train.sample_every
     last_save, speed, bad = time.monotonic(), 0.0, 0
-
-    def loss_of(batch: Batch, random: StepRandomness) -> tuple[Tensor, dict[str, Tensor]]:
-        with autocast(c, state.device):
-            return training_loss(state.transformer, state.text_encoder, batch, random, c)
 
     def save() -> None:
         state.seconds = clock.seconds
@@ -99,7 +92,9 @@ def _run_steps(config: Config, run: Path, source: Source, state: TrainState, wat
             factor = learning_rate_factor(state.step, progress, c.optim.warmup_steps, c.optim.decay_share)
             batch = next(batches)
             random = StepRandomness.draw(batch.images.shape, c, state.generator)
-            loss, terms = workers.backward(loss_of, batch, random)
+            with autocast(c, state.device):
+                loss, terms = training_loss(state.transformer, state.text_encoder, batch, random, c)
+            loss.backward()
             norm = clip_and_step(parameters, state.optimizers, c.optim.clip_norm, factor)
             if torch.isfinite(norm):
                 bad = 0
@@ -136,7 +131,6 @@ def _run_steps(config: Config, run: Path, source: Source, state: TrainState, wat
                 last_save = time.monotonic()
                 clock.run()
         clock.pause()
-    workers.close()
     save()
     if clock.progress(state.step) < 1:
         for w in watchers:

@@ -36,10 +36,6 @@ class StepRandomness:
         drop = torch.rand(shape[0], generator=generator) < d.p_uncond
         return cls(noise, t, drop)
 
-    def rows(self, low: int, high: int) -> StepRandomness:
-        """That of the pictures low .. high - 1."""
-        return StepRandomness(self.noise[low:high], self.t[low:high], self.drop[low:high])
-
 
 def training_loss(
     transformer: Transformer, text_encoder: TextEncoder, batch: Batch, random: StepRandomness, config: Config

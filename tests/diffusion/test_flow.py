@@ -82,9 +82,8 @@ def test_guidance():
     torch.manual_seed(0)
     encoder = TextEncoder.create(["a red circle", "a blue square"], config.text).eval()
     model = Transformer(config.model, encoder.width).eval()
-    torch.nn.init.normal_(model.final.weight, std=0.1)
-    for block in model.blocks:
-        torch.nn.init.normal_(block.modulation.weight, std=0.5)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.2)
     x, t = torch.randn(2, 3, 16, 16), torch.tensor([0.6, 0.6])
     with torch.no_grad():
         text, empty = encoder(["a red circle", "a blue square and more"]), encoder(["", ""])
