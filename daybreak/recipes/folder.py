@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daybreak.config import Config, DataConfig, ModelConfig, TextConfig, TrainConfig
+from daybreak.config import Config, DataConfig, DiffusionConfig, ModelConfig, TextConfig, TrainConfig
 
 
 def folder() -> Config:
@@ -10,7 +10,8 @@ def folder() -> Config:
     return Config(
         recipe="folder",
         data=DataConfig(source="folder", resolution=64),
-        text=TextConfig(vocabulary=2048),
-        model=ModelConfig(patch=8, bottleneck=64),
-        train=TrainConfig(minutes=10.0),
+        text=TextConfig(vocabulary=2048, depth=1),
+        model=ModelConfig(width=192, depth=4, heads=6, mlp_ratio=2.5, patch=8),
+        diffusion=DiffusionConfig(shift=2.0, floor=0.4),
+        train=TrainConfig(minutes=10.0, batch=32, ema=0.998),
     )
