@@ -13,8 +13,8 @@ def scenes() -> Config:
         recipe="scenes",
         # Few captions that leave the colour open: what a caption does not say, it does not teach.
         data=DataConfig(source="scenes", resolution=36, task_weights=(0.5, 0.5, 1.0, 1.5, 1.0, 1.5)),
-        text=TextConfig(width=128, depth=1, heads=4),
-        model=ModelConfig(width=128, depth=4, heads=4, mlp_ratio=2.5, patch=6),
+        text=TextConfig(width=96, depth=1, heads=4),
+        model=ModelConfig(width=96, depth=4, heads=4, mlp_ratio=2.5, patch=6),
         # Against the published 3 and 0.05: at this size less shift and a higher floor learn sooner (docs/journal.md).
         diffusion=DiffusionConfig(shift=2.0, floor=0.4),
         optim=OptimConfig(muon_lr=0.005, adam_lr=0.002, decay_share=0.8),

@@ -69,7 +69,7 @@ def newest(run: Path) -> Path:
 def load_averaged(run: Path, config: Config, device: torch.device) -> tuple[Transformer, TextEncoder]:
     """The averaged networks of a run's newest checkpoint, ready for sampling."""
     folder = newest(run)
-    text_encoder = TextEncoder.load(folder)
+    text_encoder = _load_text_encoder(folder)
     transformer = Transformer(config.model, text_encoder.width)
     _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
     return transformer.to(device).eval(), text_encoder.to(device).eval()
@@ -78,7 +78,7 @@ def load_averaged(run: Path, config: Config, device: torch.device) -> tuple[Tran
 def resume(run: Path, config: Config, device: torch.device) -> TrainState:
     """The state that `save` wrote, to the bit. ConfigError where it does not fit `config` or is damaged."""
     folder = newest(run)
-    text_encoder = TextEncoder.load(folder)
+    text_encoder = _load_text_encoder(folder)
     transformer = Transformer(config.model, text_encoder.width)
     _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
     state = TrainState.around(transformer, text_encoder, config, device)  # both copies hold the averages now
@@ -99,6 +99,15 @@ def resume(run: Path, config: Config, device: torch.device) -> TrainState:
         for group in optimizer.param_groups:
             group["base_lr"] = rate  # the config's, should it have been changed for the continuation
     return state
+
+
+def _load_text_encoder(folder: Path) -> TextEncoder:
+    try:
+        return TextEncoder.load(folder)
+    except (OSError, ValueError, SafetensorError) as e:
+        raise ConfigError(
+            f"{folder}: its text encoder is damaged or missing: {' '.join(str(e).split())[:200]}"
+        ) from None
 
 
 def _trained(state: TrainState) -> dict[str, Tensor]:

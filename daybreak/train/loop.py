@@ -57,7 +57,10 @@ def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = Fal
     if resume:
         checkpoint.newest(run)  # refuses before the data are read
     source = open_source(config)
-    run.mkdir(parents=True, exist_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"the run folder {run} cannot be made: {e.strerror}") from None
     configs.save(config, run / "config.yaml")
     _list_skipped(source, run, watchers)
     state = checkpoint.resume(run, config, device) if resume else TrainState.create(config, source, device)

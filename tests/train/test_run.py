@@ -128,7 +128,17 @@ def test_a_run_folder_in_use_is_not_overwritten(tmp_path):
     assert (tmp_path / "run" / "precious.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["transformer.safetensors", "trained.safetensors", "optimizer.pt", "state.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "transformer.safetensors",
+        "trained.safetensors",
+        "text_encoder/model.safetensors",
+        "tokenizer/tokenizer.json",
+        "optimizer.pt",
+        "state.json",
+    ],
+)
 def test_a_damaged_checkpoint_is_named(tmp_path, name):
     config = tiny_config(train__steps=2)
     train(config, tmp_path / "run", [])
