@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -35,6 +36,14 @@ class Recorder:
 
     def on_note(self, text):
         self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished run of tiny_config(), not to be changed."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny_config(), run, [])
+    return run
 
 
 def losses(run: Path) -> list[float]:
@@ -139,19 +148,17 @@ def test_a_run_folder_in_use_is_not_overwritten(tmp_path):
         "state.json",
     ],
 )
-def test_a_damaged_checkpoint_is_named(tmp_path, name):
-    config = tiny_config(train__steps=2)
-    train(config, tmp_path / "run", [])
+def test_a_damaged_checkpoint_is_named(tmp_path, finished, name):
+    shutil.copytree(finished, tmp_path / "run")
     path = checkpoint.newest(tmp_path / "run") / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ConfigError, match="damaged"):
-        checkpoint.resume(tmp_path / "run", config, torch.device("cpu"))
+        checkpoint.resume(tmp_path / "run", tiny_config(), torch.device("cpu"))
 
 
-def test_a_checkpoint_of_other_dimensions_is_refused(tmp_path):
-    train(tiny_config(train__steps=1), tmp_path / "run", [])
+def test_a_checkpoint_of_other_dimensions_is_refused(finished):
     with pytest.raises(ConfigError, match="does not fit the config"):
-        checkpoint.resume(tmp_path / "run", tiny_config(model__depth=3), torch.device("cpu"))
+        checkpoint.resume(finished, tiny_config(model__depth=3), torch.device("cpu"))
 
 
 def test_only_the_newest_checkpoints_stay(tmp_path):
