@@ -261,7 +261,8 @@ def save(config: Config, path: Path) -> None:
     for section, fields in plain.items():
         if isinstance(fields, dict):
             plain[section] = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
-    path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    # Escapes, since YAML reads some raw Unicode, such as the line separators, as plain line ends.
+    path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=False))
 
 
 def check(config: Config) -> Config:

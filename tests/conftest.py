@@ -8,6 +8,8 @@ from daybreak.config import Config, override
 torch.set_num_threads(2)
 
 TINY = {
+    "data.resolution": 32,
+    "model.patch": 4,
     "text.width": 32,
     "text.heads": 2,
     "text.depth": 1,

@@ -32,8 +32,9 @@ CONTRAST = 0.16
 """Distance from the background, in RGB of [0, 1], from which a pixel belongs to a thing."""
 SPECK_PX = 3
 """Things of fewer pixels are noise."""
-MISFIT = 0.33
-"""Largest misfit of an object: |its coverage - the template's|, summed, over the template's area."""
+MISFIT = 0.2
+"""Largest misfit of an object: |its coverage - the template's|, summed, over the template's area. Rendered objects
+under light noise and blur stay below 0.16; a lopsided blob that is nearest to a circle lies above."""
 COLOR_TOLERANCE = 0.3
 """Largest distance of an object's or the background's colour from a named one, in RGB of [0, 1]."""
 

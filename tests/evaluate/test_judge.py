@@ -73,7 +73,7 @@ def test_held_out_prompts_can_be_satisfied_and_are_held_out():
 
 def test_smears_and_noise_are_no_objects():
     spec = SceneSpec("single_object", SPECS[0].objects[:1])
-    for picture in (RNG.uniform(-1, 1, (3, 32, 32)), np.zeros((3, 32, 32)), blobs()):
+    for picture in (RNG.uniform(-1, 1, (3, 32, 32)), np.zeros((3, 32, 32)), bar(), *ovals()):
         assert not satisfies(picture, spec)
         assert all(o.shape is None for o in see(picture).objects)
 
@@ -83,7 +83,14 @@ def test_a_picture_that_is_not_square_is_an_error():
         see(np.zeros((3, 32, 64)))
 
 
-def blobs() -> np.ndarray:
+def ovals() -> list[np.ndarray]:
+    """Bright ovals on black, 1.4 times as long as wide: nearest to a circle, and none."""
+    y, x = np.mgrid[:32, :32]
+    inside = [((x - 15) / a) ** 2 + ((y - 16) / b) ** 2 < 1 for a, b in ((7.0, 5.0), (4.0, 5.6))]
+    return [np.where(i, 0.9, -0.9) * np.ones((3, 1, 1)) for i in inside]
+
+
+def bar() -> np.ndarray:
     """A dark picture with a long bright bar: connected, one colour, and none of the shapes."""
     picture = np.full((3, 32, 32), -0.9)
     picture[0, 15:18, 3:29] = 0.9

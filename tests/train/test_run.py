@@ -89,10 +89,11 @@ def stop_after(run: Path, config, steps: int) -> list[str]:
 
 
 def test_an_interrupted_run_saves_and_says_how_to_continue(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
     notes = stop_after(tmp_path / "run", tiny_config(train__steps=50), steps=2)
     assert any("stopped at step 2" in n and "--resume" in n for n in notes)
     assert [p.name for p in checkpoint.complete(tmp_path / "run")] == ["step-00000002"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_a_run_leaves(tmp_path):
