@@ -33,8 +33,8 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D].
 
-    `mask` [B, 1, 1, M] is added to the logits: 0 where a key counts, -inf where it does not. On the CPU two plain
-    matrix products beat the fused kernel at the sizes that are trained there (see docs/journal.md).
+    `mask` [B, 1, 1, M] is added to the logits: 0 where a key counts, -inf where it does not. On the CPU the
+    two products are written out: the fused kernel was no faster at the sizes that are trained there (docs/journal.md).
     """
     if q.device.type == "cpu":
         logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)

@@ -68,19 +68,14 @@ def newest(run: Path) -> Path:
 
 def load_averaged(run: Path, config: Config, device: torch.device) -> tuple[Transformer, TextEncoder]:
     """The averaged networks of a run's newest checkpoint, ready for sampling."""
-    folder = newest(run)
-    text_encoder = _load_text_encoder(folder)
-    transformer = Transformer(config.model, text_encoder.width)
-    _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
+    transformer, text_encoder = _load_averages(newest(run), config)
     return transformer.to(device).eval(), text_encoder.to(device).eval()
 
 
 def resume(run: Path, config: Config, device: torch.device) -> TrainState:
     """The state that `save` wrote, to the bit. ConfigError where it does not fit `config` or is damaged."""
     folder = newest(run)
-    text_encoder = _load_text_encoder(folder)
-    transformer = Transformer(config.model, text_encoder.width)
-    _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
+    transformer, text_encoder = _load_averages(folder, config)
     state = TrainState.around(transformer, text_encoder, config, device)  # both copies hold the averages now
     trained = _read(folder / "trained.safetensors")
     for name, module in (("transformer", state.transformer), ("text_encoder", state.text_encoder)):
@@ -99,6 +94,13 @@ def resume(run: Path, config: Config, device: torch.device) -> TrainState:
         for group in optimizer.param_groups:
             group["base_lr"] = rate  # the config's, should it have been changed for the continuation
     return state
+
+
+def _load_averages(folder: Path, config: Config) -> tuple[Transformer, TextEncoder]:
+    text_encoder = _load_text_encoder(folder)
+    transformer = Transformer(config.model, text_encoder.width)
+    _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
+    return transformer, text_encoder
 
 
 def _load_text_encoder(folder: Path) -> TextEncoder:
