@@ -32,7 +32,17 @@ scenes        the embedded world at 36 px, minutes on a CPU
 
 scenes-gpu    the embedded world at 128 px, minutes on one GPU
 
+scenes-stack  every part of the 24-hour recipe on the embedded world, 32 then 64 px, minutes on a CPU
+
 folder        your own captioned pictures at 64 px (with --data)
+
+speedrun      the published 24-hour recipe: 1.24 B parameters, 512 then 1024 px (with --data)
+
+minit2i       MiniT2I-B/16: 258 M parameters, text and image in two streams, 512 px (with --data)
+
+[bold]Variants[/bold] follow a recipe's name after a plus, as in [cyan]scenes+tread+repa[/cyan]: tread, sprint, repa,
+irepa, lpips, dino, stack (those four parts at once), adamw, normuon, polar-express, no-ema, shared-adaln, text-blocks,
+contrastive, velocity.
 
 [bold]Settings[/bold]: every field of the configuration can be set by its name, for example
 [cyan]--train.minutes 20 --model.depth 8[/cyan]; [bold]daybreak settings RECIPE[/bold] lists them with what they mean.
@@ -116,6 +126,30 @@ def evaluate(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     from daybreak.runs import run_evaluate
 
     run_evaluate(console, run)
+
+
+@app.command()
+def average(
+    run: Annotated[Path, typer.Argument(help="Run folder, trained with --train.posthoc_ema.")],
+    length: Annotated[float, typer.Option(help="Relative length of the average, 0.01 to 0.25.")],
+    out: Annotated[Path, typer.Option(help="Run folder to write: sample and evaluate it as any other.")],
+) -> None:
+    """Choose the length of the weights' average after training (post-hoc EMA)."""
+    from daybreak.runs import run_average
+
+    run_average(console, run, length, out)
+
+
+@app.command()
+def teach(
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("embedded_teacher.safetensors"),
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 96 scenes.")] = 360,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Train the embedded teacher (self-supervised, on scenes): the network behind teacher=embedded."""
+    from daybreak.encoders.teach import teach as train_teacher
+
+    train_teacher(steps, out, seed, console.print)
 
 
 @app.command()

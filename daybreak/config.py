@@ -45,7 +45,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """The embedded text encoder, trained with the model."""
+    """The text encoder: the embedded one, trained with the model, or a frozen pretrained one."""
 
     vocabulary: int = 512
     """Most entries of the BPE tokenizer; at least 259 (all bytes and three special tokens)."""
@@ -54,6 +54,10 @@ class TextConfig:
     heads: int = 4
     max_tokens: int = 64
     """Longer captions are cut here."""
+    pretrained: str | None = None
+    """Hub id or folder of a frozen encoder (T5, T5Gemma, CLIP, Gemma 3, Qwen3) in place of the embedded one."""
+    revision: str | None = None
+    """Revision of `pretrained` on the hub; none: the newest."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,74 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     size_conditioning: bool = False
     """Add the picture's height and width to the time embedding."""
+    predicts: Literal["x0", "velocity"] = "x0"
+    """What the network's output stands for."""
+    modulation: Literal["block", "shared", "none"] = "block"
+    """How blocks learn of the time: a modulation each, one for all with a bias each, or not at all."""
+    layout: Literal["text_kv", "joint"] = "text_kv"
+    """text_kv: text as keys and values only. joint: two streams that attend to each other (MiniT2I's)."""
+    text_blocks: int = 0
+    """Trained transformer blocks on the text alone, ahead of the others."""
+    recompute: bool = False
+    """Recompute each block in the backward pass: less memory, a third more work."""
+
+
+@dataclass(frozen=True)
+class RoutingConfig:
+    """Image tokens that skip the middle blocks in training (TREAD, SPRINT)."""
+
+    keep: float = 1.0
+    """Share of the image tokens that stay; 1: no routing."""
+    start: int = 2
+    """Blocks that see all tokens at first."""
+    end: int | None = None
+    """Blocks after which the tokens return; none: before the last one."""
+    method: Literal["tread", "sprint"] = "tread"
+    """tread: the others return as they left. sprint: they return as a learned token, fused with how they left."""
+    path_drop: float = 0.0
+    """sprint: share of the pictures whose middle blocks are left out whole, which guidance then subtracts."""
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Features of a middle block drawn to those of a vision teacher (REPA)."""
+
+    weight: float = 0.0
+    """0: none."""
+    teacher: str = "embedded"
+    """`embedded` (of this package, knows scenes), or a hub id or folder (DINOv2, DINOv3, SigLIP)."""
+    layer: int = 8
+    """Features are taken after so many blocks."""
+    projector: Literal["mlp", "conv"] = "mlp"
+    """mlp: REPA's, on each token. conv: iREPA's 3 x 3 convolution; it needs all tokens."""
+    projector_width: int = 2048
+    """Hidden width of the mlp projector."""
+    until: float = 1.0
+    """Share of the run after which alignment ends."""
+    resolution: int | None = None
+    """Side at which the teacher sees the picture, px; none: the side that gives it the model's grid."""
+
+
+@dataclass(frozen=True)
+class PerceptualConfig:
+    """Losses between the predicted and the true picture in the features of frozen networks."""
+
+    lpips: float = 0.0
+    """Weight of LPIPS; 0: none."""
+    lpips_network: str = "embedded"
+    """`embedded` (LPIPS's form on this package's teacher), or the file of torchvision's VGG16 weights."""
+    lpips_heads: str | None = None
+    """File of LPIPS's published 1 x 1 heads for VGG; needed with a VGG file."""
+    lpips_scale: float = 0.5
+    """Both pictures are scaled by this before LPIPS."""
+    dino: float = 0.0
+    """Weight of 1 - cosine between patch features; 0: none."""
+    dino_teacher: str = "embedded"
+    """As alignment.teacher."""
+    dino_resolution: int | None = None
+    """Side at which the teacher sees both pictures, px; none: that of the training pictures, to whole patches."""
+    t_max: float = 1.0
+    """Only pictures with a noise level up to this take part."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +158,21 @@ class DiffusionConfig:
     """Standard deviation of the noise at t = 1."""
     p_uncond: float = 0.1
     """Share of captions dropped in training, for classifier-free guidance."""
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    """Training times are logit-normal with this mean and deviation, before the shift."""
+    contrastive: float = 0.0
+    """Weight by which velocities are pushed from those of other pictures (contrastive flow matching); 0: none."""
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """Optimiser and schedule."""
 
+    matrices: Literal["muon", "normuon", "adamw"] = "muon"
+    """Optimiser of the blocks' matrices. normuon: Muon with rows of equal size."""
+    orthogonalization: Literal["quintic", "polar_express"] = "quintic"
+    """Muon's polynomials: one quintic five times, or Polar Express's sequence."""
     muon_lr: float = 0.005
     """Learning rate of the blocks' matrices (update matched to AdamW's size)."""
     muon_momentum: float = 0.95
@@ -121,7 +202,15 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the forward and backward pass; weights stay float32. auto: bfloat16 where the hardware multiplies it."""
     ema: float = 0.999
-    """Decay of the averaged weights, per step; what sampling and scoring use."""
+    """Decay of the averaged weights at each update; what sampling and scoring use. 0: the trained weights."""
+    ema_every: int = 1
+    """Steps between updates of the average."""
+    posthoc_ema: tuple[float, ...] = ()
+    """Relative lengths of power-function averages to keep, such as 0.05,0.1, for `daybreak average` afterwards."""
+    posthoc_snapshots: int = 16
+    """Snapshots of each over the run."""
+    compile: bool = False
+    """Compile the transformer and the frozen networks (torch.compile); pays on a GPU."""
     save_minutes: float = 5.0
     """Time between checkpoints, minutes."""
     sample_every: float = 0.125
@@ -135,7 +224,9 @@ class SampleConfig:
     sampler: Literal["euler", "heun"] = "euler"
     steps: int = 24
     guidance: float = 3.0
-    """Scale of classifier-free guidance; 1 is none."""
+    """Scale of guidance; 1 is none."""
+    guidance_kind: Literal["classifier_free", "routed", "both"] = "classifier_free"
+    """Against the empty caption, against the routed prediction (needs routing), or against both at once."""
     guidance_from: float = 0.0
     guidance_to: float = 1.0
     """Guidance acts for t in guidance_from..guidance_to (1 is noise)."""
@@ -158,6 +249,28 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class StageConfig:
+    """A part of the run; what is none stays as the run has it."""
+
+    share: float = 1.0
+    """Share of the budget (of train.minutes, or of train.steps); the shares of all stages add up to 1."""
+    resolution: int | None = None
+    """In place of data.resolution, px."""
+    batch: int | None = None
+    """In place of train.batch."""
+    shift: float | None = None
+    """In place of diffusion.shift."""
+    keep: float | None = None
+    """In place of routing.keep."""
+    alignment: float | None = None
+    """In place of alignment.weight."""
+    lpips: float | None = None
+    """In place of perceptual.lpips."""
+    dino: float | None = None
+    """In place of perceptual.dino."""
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole run."""
 
@@ -165,11 +278,16 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     text: TextConfig = field(default_factory=TextConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    stages: tuple[StageConfig, ...] = ()
+    """Parts of the run in their order; empty: one part."""
 
 
 def override(config: Config, key: str, value: Any) -> Config:
@@ -179,7 +297,9 @@ def override(config: Config, key: str, value: Any) -> Config:
     (naming the nearest one) and for a value of the wrong kind.
     """
     section_name, _, field_name = key.partition(".")
-    check_name(key)
+    check_name(key, len(config.stages))
+    if section_name == "stages":
+        return _override_stage(config, field_name, value)
     if not field_name:
         return dataclasses.replace(config, **{key: _convert(value, str, key)})
     section = getattr(config, section_name)
@@ -188,28 +308,72 @@ def override(config: Config, key: str, value: Any) -> Config:
     return dataclasses.replace(config, **{section_name: section})
 
 
-def check_name(key: str) -> None:
-    """Raises ConfigError, with the nearest name, where no setting is called `key`."""
-    known = field_names()
+def _override_stage(config: Config, number_and_field: str, value: Any) -> Config:
+    """`config` with a field of one stage ("0.resolution") replaced."""
+    number, _, name = number_and_field.partition(".")
+    kind = typing.get_type_hints(StageConfig)[name]
+    stages = list(config.stages)
+    new = _convert(value, kind, f"stages.{number_and_field}")
+    stages[int(number)] = dataclasses.replace(stages[int(number)], **{name: new})
+    return dataclasses.replace(config, stages=tuple(stages))
+
+
+def at_stage(config: Config, index: int) -> Config:
+    """The settings that hold in stage `index` (negative: from the end): a config whose stages are applied already."""
+    if not config.stages:
+        return config
+    s = config.stages[index]
+    changes = {
+        "data.resolution": s.resolution,
+        "train.batch": s.batch,
+        "diffusion.shift": s.shift,
+        "routing.keep": s.keep,
+        "alignment.weight": s.alignment,
+        "perceptual.lpips": s.lpips,
+        "perceptual.dino": s.dino,
+    }
+    config = dataclasses.replace(config, stages=())
+    for key, value in changes.items():
+        if value is not None:
+            config = override(config, key, value)
+    return config
+
+
+def stage_at(config: Config, progress: float) -> int:
+    """Index of the stage that the run is in when the share `progress` of its budget is used."""
+    end = 0.0
+    for index, stage in enumerate(config.stages):
+        end += stage.share
+        if progress < end - 1e-9:
+            return index
+    return max(0, len(config.stages) - 1)
+
+
+def check_name(key: str, stages: int = 0) -> None:
+    """Raises ConfigError, with the nearest name, where no setting is called `key`; `stages`: how many there are."""
+    known = field_names(stages)
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else f"; the sections are {', '.join(_sections())}"
         raise ConfigError(f"unknown setting {key}{hint}")
 
 
-def field_names() -> list[str]:
-    """Every setting, as "section.field"."""
+def field_names(stages: int = 0) -> list[str]:
+    """Every setting, as "section.field", and "stages.0.field" for each of so many stages."""
     names = ["recipe"]
     for section, kind in _sections().items():
         names += [f"{section}.{f.name}" for f in dataclasses.fields(kind)]
+    for stage in range(stages):
+        names += [f"stages.{stage}.{f.name}" for f in dataclasses.fields(StageConfig)]
     return names
 
 
 def documented_fields(config: Config) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """[(section, [(field, value, meaning)])]: the meanings are the docstrings below the fields in this file."""
     result = []
-    for section, kind in _sections().items():
-        values = getattr(config, section)
+    parts = [(section, kind, getattr(config, section)) for section, kind in _sections().items()]
+    parts += [(f"stages.{i}", StageConfig, stage) for i, stage in enumerate(config.stages)]
+    for section, kind, values in parts:
         (tree,) = ast.parse(inspect.getsource(kind)).body
         assert isinstance(tree, ast.ClassDef)
         meanings: dict[str, str] = {}
@@ -247,6 +411,8 @@ def load(path: Path, base: Config | None = None) -> Config:
     for section, fields in raw.items():
         if section == "recipe":
             config = override(config, "recipe", fields)
+        elif section == "stages":
+            config = _load_stages(config, fields, path)
         elif not isinstance(fields, dict):
             raise ConfigError(f"{path}: '{section}' should be a section with fields below it")
         else:
@@ -255,9 +421,21 @@ def load(path: Path, base: Config | None = None) -> Config:
     return config
 
 
+def _load_stages(config: Config, raw: Any, path: Path) -> Config:
+    """The stages of a YAML file: a list of sections, in place of the config's own."""
+    if not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
+        raise ConfigError(f"{path}: 'stages' should be a list of sections with fields such as share and resolution")
+    config = dataclasses.replace(config, stages=(StageConfig(),) * len(raw))
+    for i, fields in enumerate(raw):
+        for name, value in fields.items():
+            config = override(config, f"stages.{i}.{name}", value)
+    return config
+
+
 def save(config: Config, path: Path) -> None:
     """Writes `config` as YAML, every field in it."""
     plain = dataclasses.asdict(config)
+    plain["stages"] = list(plain["stages"])
     for section, fields in plain.items():
         if isinstance(fields, dict):
             plain[section] = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
@@ -337,11 +515,71 @@ def check(config: Config) -> Config:
             raise ConfigError(f"{name} is {budget:g}; it must be above 0")
     if c.data.source == "folder" and not c.data.folder:
         raise ConfigError("this recipe trains on your own pictures: say where they are with --data FOLDER")
+    _check_parts(c)
+    if c.stages:
+        total = sum(s.share for s in c.stages)
+        if min(s.share for s in c.stages) <= 0 or abs(total - 1) > 1e-3:
+            raise ConfigError(f"the shares of the stages add up to {total:g}; each must be above 0, all together 1")
+        for i in range(len(c.stages)):
+            try:
+                check(at_stage(c, i))
+            except ConfigError as e:
+                raise ConfigError(f"stage {i}: {e}") from None
     return config
 
 
+def _check_parts(c: Config) -> None:
+    """Refuses what does not go together among routing, alignment, perceptual losses and the network's form."""
+    r, a, p, m = c.routing, c.alignment, c.perceptual, c.model
+    end = m.depth - 1 if r.end is None else r.end
+    if not 0 < r.keep <= 1:
+        raise ConfigError(f"routing.keep is {r.keep:g}; it must be above 0 and at most 1")
+    if not 0 <= r.path_drop <= 1:
+        raise ConfigError(f"routing.path_drop is {r.path_drop:g}; it must lie between 0 and 1")
+    if r.path_drop and r.method != "sprint":
+        raise ConfigError("routing.path_drop is SPRINT's: set routing.method=sprint, or routing.path_drop=0")
+    if (r.keep < 1 or r.method == "sprint") and not 0 <= r.start < end <= m.depth:
+        raise ConfigError(
+            f"tokens leave after routing.start {r.start} blocks and return after routing.end {end}, of "
+            f"model.depth {m.depth}: the start must come before the end, and the end not after the last block"
+        )
+    if c.sample.guidance_kind != "classifier_free" and r.keep == 1:
+        raise ConfigError(f"sample.guidance_kind={c.sample.guidance_kind} compares with a routed prediction: set "
+                          "routing.keep below 1, or guidance_kind=classifier_free")  # fmt: skip
+    for name, weight in (("alignment.weight", a.weight), ("perceptual.lpips", p.lpips), ("perceptual.dino", p.dino),
+                         ("diffusion.contrastive", c.diffusion.contrastive)):  # fmt: skip
+        if weight < 0:
+            raise ConfigError(f"{name} is {weight:g}; a weight must not be negative")
+    if a.weight and not 1 <= a.layer <= m.depth:
+        raise ConfigError(f"alignment.layer is {a.layer}; the model has blocks 1 to {m.depth} (model.depth)")
+    if a.weight and a.projector == "conv" and r.keep < 1 and r.start < a.layer <= end:
+        raise ConfigError(
+            f"alignment.projector=conv needs all tokens, but after block {a.layer} (alignment.layer) some are routed "
+            f"away: set alignment.layer to at most {r.start}, or alignment.projector=mlp"
+        )
+    if (p.lpips or p.dino) and m.predicts == "velocity":
+        raise ConfigError(
+            "perceptual losses compare clean pictures, which model.predicts=velocity does not give at high noise: set "
+            "model.predicts=x0, or perceptual.lpips=0 and perceptual.dino=0"
+        )
+    if not 0 < p.lpips_scale <= 1:
+        raise ConfigError(f"perceptual.lpips_scale is {p.lpips_scale:g}; it must be above 0 and at most 1")
+    if not 0 < p.t_max <= 1:
+        raise ConfigError(f"perceptual.t_max is {p.t_max:g}; it must be above 0 and at most 1")
+    if m.layout == "joint" and m.modulation != "none":
+        raise ConfigError("model.layout=joint has no modulation by the time: set model.modulation=none")
+    if m.size_conditioning and m.modulation == "none":
+        raise ConfigError("model.size_conditioning goes through the time's modulation: set model.modulation=block")
+    if c.train.ema_every < 1 or c.train.posthoc_snapshots < 1:
+        raise ConfigError("train.ema_every and train.posthoc_snapshots must be at least 1")
+    if any(not 0.01 <= length <= 0.25 for length in c.train.posthoc_ema):
+        raise ConfigError("train.posthoc_ema: relative lengths lie between 0.01 and 0.25, such as 0.05,0.1")
+    if not c.diffusion.logit_std > 0:
+        raise ConfigError(f"diffusion.logit_std is {c.diffusion.logit_std:g}; it must be above 0")
+
+
 def _sections() -> dict[str, type]:
-    return {name: kind for name, kind in typing.get_type_hints(Config).items() if kind is not str}
+    return {name: kind for name, kind in typing.get_type_hints(Config).items() if hasattr(kind, "__dataclass_fields__")}
 
 
 def _convert(value: Any, kind: Any, key: str) -> Any:

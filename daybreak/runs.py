@@ -51,7 +51,7 @@ def run_train(
     if resume is not None:
         if out is not None:
             raise ConfigError("--out has no use beside --resume: a run is continued in its own folder")
-        config, run = load_run_config(resume), resume
+        config, run = load_run_config(resume, last_stage=False), resume
     else:
         assert recipe is not None
         config, run = find_recipe(recipe), out or new_run_folder(recipe)
@@ -67,6 +67,7 @@ def run_train(
 def _train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
     with Display(console) as display:
         state = train(config, run, [display], resume)
+    config = configs.at_stage(config, -1)
     evaluation = None
     if config.data.source == "scenes":
         console.print("judging the pictures of prompts that were not drawn so far ...")
@@ -116,6 +117,14 @@ def run_evaluate(console: Console, run: Path) -> None:
     _report(console, config, run, evaluate_scenes(transformer, text_encoder, config, run))
 
 
+def run_average(console: Console, run: Path, length: float, out: Path) -> None:
+    """`daybreak average`: a run folder whose averaged weights have another length."""
+    config = load_run_config(run, last_stage=False)
+    folder = checkpoint.save_average(run, config, length, out)
+    configs.save(config, out / "config.yaml")
+    console.print(f"averaged over a relative length of {length:g}: {folder}", highlight=False)
+
+
 def list_settings(console: Console, recipe: str) -> None:
     """`daybreak settings`: every field of a recipe with its meaning."""
     config = find_recipe(recipe)
@@ -134,13 +143,17 @@ def new_run_folder(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def load_run_config(run: Path) -> Config:
-    """The config that a run folder holds; ConfigError where it is no run folder."""
+def load_run_config(run: Path, last_stage: bool = True) -> Config:
+    """The config that a run folder holds; ConfigError where it is no run folder.
+
+    last_stage: with the last stage's settings, which are those to draw with; else as it was written.
+    """
     if not run.is_dir():
         raise ConfigError(f"{run}: no such run folder")
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"{run} is no run folder: it holds no config.yaml")
-    return configs.check(configs.load(run / "config.yaml"))
+    config = configs.check(configs.load(run / "config.yaml"))
+    return configs.at_stage(config, -1) if last_stage else config
 
 
 def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, str]]]:

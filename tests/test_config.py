@@ -7,12 +7,24 @@ from hypothesis import strategies as st
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError, check, documented_fields, field_names, load, override, save
-from daybreak.recipes import RECIPES, recipe
+from daybreak.recipes import RECIPES, VARIANTS, recipe
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n != "folder"])
+@pytest.mark.parametrize("name", [*RECIPES, *(f"scenes+{v}" for v in VARIANTS), "speedrun+sprint", "scenes+stack+irepa"])
 def test_recipes_are_valid(name):
-    assert check(recipe(name)).recipe == name
+    config = recipe(name)
+    if config.data.source == "folder":
+        config = override(config, "data.folder", "pictures")
+    assert check(config).recipe == name
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("scene", "did you mean scenes?"), ("scenes+tred", "unknown variant 'tred'.*did you mean tread?")],
+)
+def test_an_unknown_recipe_or_variant_names_the_nearest(name, message):
+    with pytest.raises(ConfigError, match=message.replace("?", "[?]")):
+        recipe(name)
 
 
 def test_the_folder_recipe_asks_for_data():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from daybreak.data.batch import Batch, Source
@@ -12,7 +12,7 @@ AHEAD = 4
 """Batches in preparation at a time."""
 
 
-def stream(source: Source, position: int, batch: int, workers: int) -> Iterator[Batch]:
+def stream(source: Source, position: int, batch: int, workers: int) -> Generator[Batch]:
     """Batches of `batch` samples from sample number `position` on, without end.
 
     The order does not depend on `workers`, the number of threads that prepare batches; with 0 each batch is prepared

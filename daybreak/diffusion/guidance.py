@@ -6,11 +6,13 @@ A denoiser maps (x_t [B, 3, H, W], t [B]) to x0 [B, 3, H, W].
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from daybreak.encoders.text import TextTokens
+from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -19,6 +21,42 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 def conditional(model: Transformer, text: TextTokens) -> Denoiser:
     """The model's own prediction for these captions."""
     return lambda x_t, t: model(x_t, t, text).x0
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Draws the tokens that a routed prediction keeps: share `keep` of them, anew at each call, from `generator`."""
+
+    keep: float
+    generator: torch.Generator
+
+    def visible(self, model: Transformer, x_t: Tensor) -> Tensor | None:
+        """[B, K] for pictures x_t [B, 3, H, W]; None where all stay."""
+        patch = model.config.patch
+        tokens = (x_t.shape[2] // patch) * (x_t.shape[3] // patch)
+        visible = sample_visible(len(x_t), tokens, self.keep, self.generator)
+        return None if visible is None else visible.to(x_t.device)
+
+
+def routed(
+    model: Transformer, text: TextTokens, weaker: TextTokens, routing: Routed, scale: float,
+    interval: tuple[float, float] = (0.0, 1.0),
+) -> Denoiser:  # fmt: skip
+    """routed + scale (dense - routed): against the prediction that saw fewer tokens (arXiv 2601.01608).
+
+    `weaker` is the text of the routed prediction: the same captions, or the empty one, which guides by text and
+    tokens at once. Outside the interval the dense prediction stands alone.
+    """
+    low, high = interval
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        dense = model(x_t, t, text).x0
+        if scale == 1 or not low <= float(t[0]) <= high:
+            return dense
+        sparse = model(x_t, t, weaker, routing.visible(model, x_t)).x0
+        return sparse + scale * (dense - sparse)
+
+    return denoise
 
 
 def classifier_free(

@@ -11,9 +11,9 @@ def shift_time(t: Tensor, shift: float) -> Tensor:
     return shift * t / (1 + (shift - 1) * t)
 
 
-def sample_times(n: int, shift: float, generator: torch.Generator) -> Tensor:
-    """[n] training times in (0, 1): logit-normal, then shifted towards noise."""
-    return shift_time(torch.sigmoid(torch.randn(n, generator=generator)), shift)
+def sample_times(n: int, shift: float, generator: torch.Generator, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """[n] training times in (0, 1): logit-normal of `mean` and `std`, then shifted towards noise."""
+    return shift_time(torch.sigmoid(mean + std * torch.randn(n, generator=generator)), shift)
 
 
 def sampling_times(steps: int, shift: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The embedded text encoder: a small T5 encoder and a BPE tokenizer trained on the run's own captions.
+"""Text encoders, and the embedded one: a small T5 encoder and a BPE tokenizer trained on the run's own captions.
 
 It is trained together with the transformer, so that a run needs no download. Both are real `transformers` objects, and
 a run keeps them in the form that `from_pretrained` reads.
@@ -6,6 +6,8 @@ a run keeps them in the form that `from_pretrained` reads.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,15 +21,22 @@ from daybreak.config import TextConfig
 
 transformers_logging.disable_progress_bar()  # a bar for each checkpoint would break the live display
 
+log = logging.getLogger("daybreak")
+
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 @dataclass(frozen=True)
 class TextTokens:
-    """Encoded captions: embeddings [B, L, C]; mask [B, L] bool, True where a token counts."""
+    """Encoded captions: embeddings [B, L, C]; mask [B, L] bool, True where a token counts.
+
+    padded: whether the mask hides anything. It is known where captions are tokenized, and asking the mask itself would
+    make a GPU wait.
+    """
 
     embeddings: Tensor
     mask: Tensor
+    padded: bool = True
 
     @staticmethod
     def cat(parts: list[TextTokens]) -> TextTokens:
@@ -38,7 +47,10 @@ class TextTokens:
             shape = (x.shape[0], length - x.shape[1], *x.shape[2:])
             return torch.cat([x, x.new_zeros(shape)], dim=1)
 
-        return TextTokens(torch.cat([pad(p.embeddings) for p in parts]), torch.cat([pad(p.mask) for p in parts]))
+        padded = any(p.padded or p.mask.shape[1] < length for p in parts)
+        return TextTokens(
+            torch.cat([pad(p.embeddings) for p in parts]), torch.cat([pad(p.mask) for p in parts]), padded
+        )
 
 
 def train_tokenizer(captions: list[str], config: TextConfig) -> PreTrainedTokenizerFast:
@@ -74,12 +86,16 @@ def train_tokenizer(captions: list[str], config: TextConfig) -> PreTrainedTokeni
 class TextEncoder(nn.Module):
     """Captions -> `TextTokens`. `width` is the tokens' width."""
 
+    frozen = False
+    """Whether it stays as it is while the model trains; a frozen one is not averaged and not saved with the run."""
+
     def __init__(self, tokenizer: PreTrainedTokenizerFast, network: T5EncoderModel, max_tokens: int) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.network = network
         self.max_tokens = max_tokens
         self.width = network.config.d_model
+        self._warned = False
 
     @classmethod
     def create(cls, captions: list[str], config: TextConfig) -> TextEncoder:
@@ -117,11 +133,24 @@ class TextEncoder(nn.Module):
         self.network.save_pretrained(folder / "text_encoder")
 
     def tokens(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Token ids [B, L] and mask [B, L] (bool), padded to the longest caption; longer than the limit is cut."""
+        """Token ids [B, L] and mask [B, L] (bool), padded to the longest caption; longer than the limit is cut.
+
+        The first caption that is cut is logged, with what was not read.
+        """
         encoded = self.tokenizer(
             captions, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
-        return encoded["input_ids"], encoded["attention_mask"].bool()
+        mask = encoded["attention_mask"].bool()
+        if not self._warned:
+            for row in (mask.sum(1) >= self.max_tokens).nonzero().flatten().tolist():
+                if (cut := self.cut_off(captions[row])) is not None:
+                    self._warned = True
+                    log.warning(
+                        "a caption is longer than %d tokens; not read of it: …%s (said once; text.max_tokens sets it)",
+                        self.max_tokens, cut,
+                    )  # fmt: skip
+                    break
+        return encoded["input_ids"], mask
 
     def cut_off(self, caption: str) -> str | None:
         """The end of a caption that is longer than the limit and will not be read; None where all of it is."""
@@ -133,7 +162,22 @@ class TextEncoder(nn.Module):
     def forward(self, captions: list[str]) -> TextTokens:
         """B captions -> their tokens."""
         ids, mask = self.tokens(captions)
+        padded = not bool(mask.all())
         device = self.network.device
         ids, mask = ids.to(device), mask.to(device)
         hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
-        return TextTokens(hidden, mask)
+        return TextTokens(hidden, mask, padded)
+
+
+def open_text_encoder(config: TextConfig, captions: Callable[[], list[str]] | None = None) -> TextEncoder:
+    """The text encoder of a new run: the frozen one that `config` names, else the embedded one.
+
+    `captions` gives the captions on which the embedded one's tokenizer is trained. Raises ConfigError where the frozen
+    one can't be loaded.
+    """
+    if config.pretrained is not None:
+        from daybreak.encoders.pretrained_text import PretrainedTextEncoder
+
+        return PretrainedTextEncoder.open(config)
+    assert captions is not None
+    return TextEncoder.create(captions(), config)

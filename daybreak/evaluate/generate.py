@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from daybreak.config import Config
-from daybreak.diffusion.guidance import classifier_free
+from daybreak.diffusion.guidance import Routed, classifier_free, routed
 from daybreak.diffusion.sampler import SAMPLERS
 from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextEncoder
@@ -32,13 +32,14 @@ def generate(
         noise = (
             torch.stack([_noise(side, seed, start + i) for i in range(len(captions))]) * config.diffusion.noise_scale
         )
-        denoise = classifier_free(
-            transformer,
-            text_encoder(captions),
-            text_encoder([""] * len(captions)),
-            s.guidance,
-            (s.guidance_from, s.guidance_to),
-        )
+        text, empty = text_encoder(captions), text_encoder([""] * len(captions))
+        interval = (s.guidance_from, s.guidance_to)
+        if s.guidance_kind == "classifier_free":
+            denoise = classifier_free(transformer, text, empty, s.guidance, interval)
+        else:
+            routing = Routed(config.routing.keep, torch.Generator().manual_seed(seed * 1_000_003 + start))
+            weaker = text if s.guidance_kind == "routed" else empty
+            denoise = routed(transformer, text, weaker, routing, s.guidance, interval)
         pictures.append(SAMPLERS[s.sampler](denoise, noise.to(device), times).clamp(-1, 1).float().cpu())
     return torch.cat(pictures)
 

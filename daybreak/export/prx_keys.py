@@ -31,7 +31,7 @@ _NAMES = {
     "attention.norm_k": "attention.norm_k",
     "attention.norm_text_k": "attention.norm_added_k",
     "mlp.down": "down_proj",
-    "modulation": "modulation.lin",
+    "modulation.linear": "modulation.lin",
 }
 _BACK = {theirs: ours for ours, theirs in _NAMES.items()}
 

@@ -115,7 +115,7 @@ class Attention(nn.Module):
         self.norm_text_k = nn.RMSNorm(head_dim, eps=NORM_EPS)
 
     def forward(self, x: Tensor, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, N, C], text [B, L, C], cos and sin [N, D], mask [B, 1, 1, L + N] or None -> [B, N, C]."""
+        """x [B, N, C], text [B, L, C], cos and sin [N, D] or [B, 1, N, D], mask [B, 1, 1, L + N] or None -> as x."""
         b, n, c = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 x [B, H, N, D]
         text_k, text_v = self.text_kv(text).view(b, text.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -127,29 +127,66 @@ class Attention(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """down(gelu(gate(x)) * up(x)), GELU in its tanh form (GLU variants, arXiv 2002.05202): [B, N, C] -> [B, N, C]."""
+    """down(act(gate(x)) * up(x)) (GLU variants, arXiv 2002.05202): [B, N, C] -> [B, N, C].
 
-    def __init__(self, width: int, hidden: int) -> None:
+    act is GELU in its tanh form, or SiLU.
+    """
+
+    def __init__(self, width: int, hidden: int, silu: bool = False) -> None:
         super().__init__()
+        self.silu = silu
         self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, C] -> [B, N, C]."""
+        if self.silu:
+            gate, up = self.gate_up(x).chunk(2, dim=-1)
+            return self.down(F.silu(gate) * up)
         return self.down(gated_gelu(self.gate_up(x)))
 
 
-class Block(nn.Module):
-    """Attention, then the gated MLP, each modulated by the time embedding and added through a gate."""
+class Modulation(nn.Module):
+    """Shift, scale and gate of a block's two halves, from the time embedding (adaLN, DiT, arXiv 2212.09748).
 
-    def __init__(self, width: int, heads: int, mlp_hidden: int) -> None:
+    With `shared` the block has only a bias of its own; the linear layer is one for all blocks and comes from outside
+    (adaLN-single, PixArt-alpha, arXiv 2310.00426).
+    """
+
+    def __init__(self, width: int, shared: bool) -> None:
+        super().__init__()
+        self.linear = None if shared else nn.Linear(width, 6 * width)
+        self.bias = nn.Parameter(torch.zeros(6 * width)) if shared else None
+
+    def forward(self, time: Tensor) -> tuple[Tensor, ...]:
+        """time [B, C] after SiLU, or [B, 6 C] from the shared layer -> six of [B, 1, C]: shift, scale, gate, twice."""
+        if self.linear is not None:
+            return self.linear(time)[:, None].chunk(6, dim=-1)
+        assert self.bias is not None
+        return (time + self.bias)[:, None].chunk(6, dim=-1)
+
+
+class Block(nn.Module):
+    """Attention, then the gated MLP, each modulated by the time embedding and added through a gate.
+
+    `modulation`: "block", "shared" (see `Modulation`) or "none" (RMSNorm with a weight, no gate: MiniT2I and "Back to
+    Basics" without adaLN).
+    """
+
+    def __init__(self, width: int, heads: int, mlp_hidden: int, modulation: str = "block") -> None:
         super().__init__()
         self.attention = Attention(width, heads)
         self.mlp = GatedMLP(width, mlp_hidden)
-        self.modulation = nn.Linear(width, 6 * width)
+        self.modulation = Modulation(width, modulation == "shared") if modulation != "none" else None
+        self.norm_a = nn.RMSNorm(width, eps=NORM_EPS) if modulation == "none" else None
+        self.norm_m = nn.RMSNorm(width, eps=NORM_EPS) if modulation == "none" else None
 
     def forward(self, x: Tensor, text: Tensor, time: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, N, C], text [B, L, C], time [B, C] (after SiLU), the rest as in `Attention` -> [B, N, C]."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(time)[:, None].chunk(6, dim=-1)
+        """x [B, N, C], text [B, L, C], time as `Modulation` takes it, the rest as in `Attention` -> [B, N, C]."""
+        if self.modulation is None:
+            assert self.norm_a is not None and self.norm_m is not None
+            x = x + self.attention(self.norm_a(x), text, cos, sin, mask)
+            return x + self.mlp(self.norm_m(x))
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(time)
         x = torch.addcmul(x, gate_a, self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask))
         return torch.addcmul(x, gate_m, self.mlp(modulate(x, shift_m, scale_m)))

@@ -27,6 +27,12 @@ def axial_angles(rows: int, columns: int, head_dim: int, theta: float, device: t
     return grid.reshape(rows * columns, per_axis).float()
 
 
+def line_angles(length: int, head_dim: int, theta: float, device: torch.device) -> Tensor:
+    """Angles of each token of a text: [length, head_dim / 2] float32 (RoFormer, eq. 15)."""
+    frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim)
+    return (torch.arange(length, dtype=torch.float64, device=device)[:, None] * frequency).float()
+
+
 def rotation(angles: Tensor) -> tuple[Tensor, Tensor]:
     """Angles [N, D / 2] -> (cosine, signed sine), each [N, D], as `rotate` takes them."""
     cos, sin = angles.cos(), angles.sin()
@@ -34,7 +40,10 @@ def rotation(angles: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns each pair of channels (i, i + D/2) of x [..., N, D] by its token's angle; cos and sin as in `rotation`."""
+    """Turns each pair of channels (i, i + D/2) of x [B, H, N, D] by its token's angle.
+
+    cos and sin as in `rotation`, or [B, 1, N, D] where each picture has its own tokens.
+    """
     half = x.shape[-1] // 2
     swapped = torch.cat([x[..., half:], x[..., :half]], dim=-1)
     return torch.addcmul(x * cos, swapped, sin)

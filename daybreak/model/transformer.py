@@ -8,37 +8,50 @@ arXiv 2511.13720). With the same weights it computes what diffusers' `PRXTransfo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
-from daybreak.config import ConfigError, ModelConfig
+from daybreak.config import ConfigError, ModelConfig, RoutingConfig
+from daybreak.diffusion import flow
 from daybreak.encoders.text import TextTokens
+from daybreak.model.joint import JointBlock, TextBlock
 from daybreak.model.layers import Block, MLPEmbedder, modulate, sinusoid
-from daybreak.model.rope import axial_angles, rotation
+from daybreak.model.rope import axial_angles, line_angles, rotation
+from daybreak.model.routing import Fusion, put_back, returns_before, take
 
 TIME_WIDTH = 256
 """Width of the sinusoid in front of the time embedding."""
 TIME_FACTOR = 1000.0
 """Times in [0, 1] are multiplied by this before the sinusoid."""
+VELOCITY_FLOOR = 1e-3
+"""Floor of t where the network predicts velocities and x0 is made of them."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the transformer gives back. x0: the clean picture, [B, 3, H, W], not clamped."""
+    """What the transformer gives back.
+
+    x0: the clean picture, [B, 3, H, W], not clamped. features: tokens after the asked-for block, [B, K, C], or None.
+    visible: which tokens of the grid those are, [B, K], or None where they are all.
+    """
 
     x0: Tensor
+    features: Tensor | None = None
+    visible: Tensor | None = None
 
 
 class Transformer(nn.Module):
     """The pixel transformer.
 
-    `config` holds its dimensions, `text_width` the width of the text tokens that it will be given.
-    Raises ConfigError where the dimensions do not fit each other.
+    `config` holds its dimensions, `text_width` the width of the text tokens that it will be given, `routing` where
+    tokens leave and return. Raises ConfigError where the dimensions do not fit each other.
     """
 
-    def __init__(self, config: ModelConfig, text_width: int) -> None:
+    def __init__(self, config: ModelConfig, text_width: int, routing: RoutingConfig | None = None) -> None:
         super().__init__()
         c = config
         if c.width % c.heads or (c.width // c.heads) % 4:
@@ -47,17 +60,28 @@ class Transformer(nn.Module):
                 "two-axis RoPE needs a multiple of 4"
             )
         self.config = c
-        patch_values = 3 * c.patch**2
+        self.routing = routing or RoutingConfig()
+        self.returns = returns_before(self.routing, c.depth)
+        patch_values, hidden = 3 * c.patch**2, int(c.width * c.mlp_ratio)
         self.patch_embedding = (
             nn.Sequential(nn.Linear(patch_values, c.bottleneck), nn.Linear(c.bottleneck, c.width))
             if c.bottleneck
             else nn.Linear(patch_values, c.width)
         )
-        self.time_embedding = MLPEmbedder(TIME_WIDTH, c.width)
+        timed = c.modulation != "none"
+        self.time_embedding = MLPEmbedder(TIME_WIDTH, c.width) if timed else None
         self.size_embedding = MLPEmbedder(TIME_WIDTH, c.width) if c.size_conditioning else None
+        self.shared_modulation = nn.Linear(c.width, 6 * c.width) if c.modulation == "shared" else None
         self.text_embedding = nn.Linear(text_width, c.width)
-        self.blocks = nn.ModuleList(Block(c.width, c.heads, int(c.width * c.mlp_ratio)) for _ in range(c.depth))
-        self.final_modulation = nn.Linear(c.width, 2 * c.width)
+        self.text_blocks = nn.ModuleList(TextBlock(c.width, c.heads, hidden) for _ in range(c.text_blocks))
+        self.joint = c.layout == "joint"
+        self.blocks: nn.ModuleList = nn.ModuleList(
+            JointBlock(c.width, c.heads, hidden) if self.joint else Block(c.width, c.heads, hidden, c.modulation)
+            for _ in range(c.depth)
+        )
+        self.fusion = Fusion(c.width) if self.routing.method == "sprint" else None
+        self.final_modulation = nn.Linear(c.width, 2 * c.width) if timed else None
+        self.final_norm = None if timed else nn.RMSNorm(c.width, eps=1e-6)
         self.final = nn.Linear(c.width, patch_values)
         self.init_weights()
 
@@ -68,11 +92,13 @@ class Transformer(nn.Module):
         zero but for the gates' bias, 1: blocks are open from the start, and begin as the identity through the zero
         matrices that end their two halves. (The published start, all gates at zero, takes longer to open them.)
         The patch embedding's bias is random: every block normalises its tokens, so without a fixed part in them the
-        brightness of a patch is invisible at first. docs/journal.md has the figures.
+        brightness of a patch is invisible at first. docs/journal.md has the figures. SPRINT's fusion begins as the
+        mean of what it fuses.
         """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                if name.endswith("modulation"):
+                ends_a_half = "blocks." in name and name.endswith((".out", ".down", "attention_out"))
+                if "modulation" in name or ends_a_half:
                     nn.init.zeros_(module.weight)
                 else:
                     nn.init.xavier_uniform_(module.weight)
@@ -84,39 +110,104 @@ class Transformer(nn.Module):
         last = self.patch_embedding[-1] if isinstance(self.patch_embedding, nn.Sequential) else self.patch_embedding
         assert isinstance(last, nn.Linear)
         nn.init.normal_(last.bias)
-        for block in self.blocks:
-            assert isinstance(block, Block)
-            nn.init.zeros_(block.attention.out.weight)
-            nn.init.zeros_(block.mlp.down.weight)
-            with torch.no_grad():
-                for gate in (2, 5):  # of shift, scale, gate, twice
-                    block.modulation.bias.view(6, -1)[gate] = 1
+        with torch.no_grad():
+            for block in self.blocks:
+                modulation = getattr(block, "modulation", None)
+                if modulation is not None:
+                    bias = modulation.bias if modulation.linear is None else modulation.linear.bias
+                    bias.zero_()
+                    for gate in (2, 5):  # of shift, scale, gate, twice
+                        bias.view(6, -1)[gate] = 1
+            if self.fusion is not None:
+                nn.init.zeros_(self.fusion.absent)
+                half = 0.5 * torch.eye(self.config.width)
+                self.fusion.fuse.weight.copy_(torch.cat([half, half], dim=1))
 
-    def forward(self, x_t: Tensor, t: Tensor, text: TextTokens) -> Prediction:
+    def forward(
+        self, x_t: Tensor, t: Tensor, text: TextTokens, visible: Tensor | None = None,
+        feature_layer: int | None = None, dropped: Tensor | None = None,
+    ) -> Prediction:  # fmt: skip
         """x_t [B, 3, H, W], t [B] in [0, 1] (1 is noise), text tokens [B, L, text_width] with their mask.
 
+        visible [B, K]: the image tokens that go through the middle blocks; None: all. feature_layer: features after so
+        many blocks are wanted. dropped [B] bool: pictures whose middle blocks are left out whole (SPRINT).
         H and W are divisible by the patch size (ValueError otherwise).
         """
         rows, columns = self._grid(x_t)
         x = self.patch_embedding(patchify(x_t, self.config.patch))  # [B, N, C]
-        words = self.text_embedding(text.embeddings)  # [B, L, C]
-        time = F.silu(self.embed_time(t, x_t))  # [B, C]
-        angles = axial_angles(rows, columns, self.config.width // self.config.heads, self.config.rope_theta, x.device)
-        cos, sin = rotation(angles)  # [N, D]
-        mask = key_mask(text.mask, rows * columns)  # [B, 1, 1, L + N]
-        for block in self.blocks:
-            x = block(x, words, time, cos, sin, mask)
-        shift, scale = self.final_modulation(time)[:, None].chunk(2, dim=-1)
-        patches = self.final(modulate(x, shift, scale))  # [B, N, 3 p p]
-        return Prediction(x0=unpatchify(patches, self.config.patch, rows, columns))
+        head_dim, theta = self.config.width // self.config.heads, self.config.rope_theta
+        place = rotation(axial_angles(rows, columns, head_dim, theta, x.device))  # cos, sin: [N, D]
+        text_place = rotation(line_angles(text.mask.shape[1], head_dim, theta, x.device))
+        words = self.embed_text(text, text_place)  # [B, L, C]
+        time = self.embed_time(t, x_t)  # [B, C], or None
+        modulation = self.shared_modulation(time) if self.shared_modulation is not None else time
+        mask = key_mask(text, rows * columns)  # [B, 1, 1, L + N]
 
-    def embed_time(self, t: Tensor, x_t: Tensor) -> Tensor:
-        """[B] times -> [B, C]; with size conditioning, the picture's height and width are added in."""
+        def run(block: nn.Module, x: Tensor, words: Tensor, place: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+            if self.joint:
+                return self._apply(block, x, words, place, text_place, mask)
+            return self._apply(block, x, words, modulation, *place, mask), words
+
+        features, features_visible, before = None, None, None
+        for index, block in enumerate(self.blocks):
+            if index == self.routing.start and (visible is not None or self.fusion is not None):
+                before = x
+                if visible is not None:
+                    x = take(x, visible)  # [B, K, C]
+                    dense, dense_mask = (place, mask), mask
+                    cos, sin = (take(p.expand(len(x), -1, -1), visible)[:, None] for p in place)
+                    place = cos, sin  # [B, 1, K, D] each
+                    mask = None if dense_mask is None else dense_mask[..., : words.shape[1] + x.shape[1]]
+            x, words = run(block, x, words, place, mask)
+            if index + 1 == feature_layer:
+                features, features_visible = x, visible if before is not None else None
+            if index + 1 == self.returns and before is not None:
+                if visible is not None:
+                    place, mask = dense
+                if self.fusion is not None:
+                    x = self.fusion(x, before, visible, dropped)
+                elif visible is not None:
+                    x = put_back(x, before, visible)  # [B, N, C]
+                before = None
+        patches = self.final(self._last_norm(x, time))  # [B, N, 3 p p]
+        output = unpatchify(patches, self.config.patch, rows, columns)
+        if self.config.predicts == "velocity":
+            output = flow.to_x0(x_t, output, t, VELOCITY_FLOOR)
+        return Prediction(output, features, features_visible)
+
+    def embed_text(self, text: TextTokens, place: tuple[Tensor, Tensor]) -> Tensor:
+        """[B, L, text_width] -> [B, L, C], through the text's own blocks where there are any."""
+        words = self.text_embedding(text.embeddings)
+        for block in self.text_blocks:
+            words = self._apply(block, words, *place, key_mask(text, 0))
+        return words
+
+    def _apply(self, block: nn.Module, *args: Any) -> Any:
+        """block(*args), with its activations recomputed in the backward pass where the config says so."""
+        if self.config.recompute and torch.is_grad_enabled():
+            return recompute(block, *args, use_reentrant=False)
+        return block(*args)
+
+    def _last_norm(self, x: Tensor, time: Tensor | None) -> Tensor:
+        if self.final_modulation is None:
+            assert self.final_norm is not None
+            return self.final_norm(x)
+        assert time is not None
+        shift, scale = self.final_modulation(time)[:, None].chunk(2, dim=-1)
+        return modulate(x, shift, scale)
+
+    def embed_time(self, t: Tensor, x_t: Tensor) -> Tensor | None:
+        """[B] times -> [B, C] after SiLU; None where nothing is told the time.
+
+        With size conditioning, the picture's height and width are added in.
+        """
+        if self.time_embedding is None:
+            return None
         time = self.time_embedding(sinusoid(TIME_FACTOR * t, TIME_WIDTH))
         if self.size_embedding is None:
-            return time
+            return F.silu(time)
         sides = torch.tensor(x_t.shape[-2:], dtype=torch.float32, device=x_t.device)
-        return time + self.size_embedding(sinusoid(sides, TIME_WIDTH // 2).reshape(1, TIME_WIDTH))
+        return F.silu(time + self.size_embedding(sinusoid(sides, TIME_WIDTH // 2).reshape(1, TIME_WIDTH)))
 
     def _grid(self, x_t: Tensor) -> tuple[int, int]:
         h, w = x_t.shape[-2:]
@@ -140,11 +231,9 @@ def unpatchify(patches: Tensor, p: int, rows: int, columns: int) -> Tensor:
     return x.reshape(b, 3, rows * p, columns * p)
 
 
-def key_mask(text_mask: Tensor, image_tokens: int) -> Tensor | None:
-    """Text mask [B, L] bool -> what attention adds to its logits [B, 1, 1, L + N]; None where nothing is masked."""
-    if bool(text_mask.all()):
+def key_mask(text: TextTokens, image_tokens: int) -> Tensor | None:
+    """What attention adds to its logits, [B, 1, 1, L + image_tokens]; None where nothing is masked."""
+    if not text.padded:
         return None
-    b, length = text_mask.shape
-    bias = torch.zeros(b, length + image_tokens, device=text_mask.device)
-    bias[:, :length].masked_fill_(~text_mask, float("-inf"))
-    return bias[:, None, None]
+    mask = F.pad(text.mask, (0, image_tokens), value=True)
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, float("-inf"))[:, None, None]

@@ -7,42 +7,58 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""The quintic a x + b x^3 + c x^5: steep at 0, so small singular values rise fast; it settles within about 0.3 of 1."""
+Quintic = tuple[float, float, float]
+"""a, b, c of the polynomial a x + b x^3 + c x^5 that a step applies to every singular value."""
+
+QUINTIC: list[Quintic] = [(3.4445, -4.7750, 2.0315)] * 5
+"""Steep at 0, so small singular values rise fast; it settles within about 0.3 of 1 (Jordan et al. 2024)."""
+
+POLAR_EXPRESS: list[Quintic] = [
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+]
+"""Each step the best for the interval that the one before left, from singular values in [0.001, 1] (Polar Express,
+arXiv 2505.16932, table of degree-5 coefficients)."""
+POLAR_EXPRESS_MARGIN = 1.01
+"""The first polynomials diverge just above 1, which rounding can reach: singular values start this much lower."""
+
+POLYNOMIALS = {"quintic": QUINTIC, "polar_express": POLAR_EXPRESS}
 
 
-def orthogonalize(m: Tensor, steps: int = 5) -> Tensor:
+def orthogonalize(m: Tensor, polynomials: list[Quintic] = QUINTIC) -> Tensor:
     """Pushes every singular value of each matrix towards 1: m [B, R, C] -> [B, R, C] of the same dtype.
 
     The matrices of a batch are orthogonalised together.
     """
-    a, b, c = COEFFICIENTS
+    margin = POLAR_EXPRESS_MARGIN if polynomials is POLAR_EXPRESS else 1.0
     tall = m.shape[-2] > m.shape[-1]
     x = (m.mT if tall else m).contiguous()
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # singular values in [0, 1]
+    x = x / (margin * x.norm(dim=(-2, -1), keepdim=True)).clamp(min=1e-7)  # singular values in [0, 1]
     if x.dtype == torch.float32 and x.shape[-1] >= 2 * x.shape[-2]:
-        x = _polynomial_of_gram(x, steps) @ x
+        x = _polynomial_of_gram(x, polynomials) @ x
     else:
-        for _ in range(steps):
+        for a, b, c in polynomials:
             gram = x @ x.mT
             x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
 
 
-def _polynomial_of_gram(x: Tensor, steps: int) -> Tensor:
-    """The matrix Q for which Q x is the result of `steps` iterations on a wide x: [B, R, C] -> [B, R, R].
+def _polynomial_of_gram(x: Tensor, polynomials: list[Quintic]) -> Tensor:
+    """The matrix Q for which Q x is the result of the iterations on a wide x: [B, R, C] -> [B, R, R].
 
     Each iteration multiplies x from the left by a polynomial of its Gram matrix, so the iteration can run on R x R
     matrices alone; at C = 7 R that is less than half of the work. It squares the condition number, which float32 bears.
     """
-    a, b, c = COEFFICIENTS
     gram = x @ x.mT
     product = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device).expand_as(gram)
-    for step in range(steps):
+    for step, (a, b, c) in enumerate(polynomials):
         p = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         p.diagonal(dim1=-2, dim2=-1).add_(a)
         product = p @ product
-        if step < steps - 1:
+        if step < len(polynomials) - 1:
             gram = p @ gram @ p
     return product
 
@@ -55,7 +71,9 @@ class Muon(torch.optim.Optimizer):
     `torch.optim.Muon(..., adjust_lr_fn="match_rms_adamw")`; differs in that matrices of equal shape share one batched
     Newton-Schulz, and that its precision is a choice: bf16 where the hardware multiplies it, float32 elsewhere.
 
-    Raises ValueError for a parameter that is not a matrix.
+    `polynomials`: QUINTIC or POLAR_EXPRESS. `row_beta`: NorMuon (arXiv 2510.05491), which divides each row of the
+    orthogonalised update by the root of a running mean of its squares, so that no neuron moves more than others; None:
+    plain Muon. Raises ValueError for a parameter that is not a matrix.
     """
 
     def __init__(
@@ -64,11 +82,12 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
-        steps: int = 5,
+        polynomials: str = "quintic",
+        row_beta: float | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "steps": steps})
-        self.dtype = dtype
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype, self.polynomials, self.row_beta = dtype, POLYNOMIALS[polynomials], row_beta
         for group in self.param_groups:
             for p in group["params"]:
                 if p.ndim != 2:
@@ -96,9 +115,24 @@ class Muon(torch.optim.Optimizer):
         mu, lr = group["momentum"], group["lr"]
         torch._foreach_lerp_(buffers, grads, 1 - mu)  # m = mu m + (1 - mu) g
         look_ahead = torch._foreach_lerp(grads, buffers, mu)  # Nesterov: (1 - mu) g + mu m
-        updates = orthogonalize(torch.stack(look_ahead).to(self.dtype), group["steps"]).to(params[0].dtype)
+        updates = orthogonalize(torch.stack(look_ahead).to(self.dtype), self.polynomials).to(params[0].dtype)
         rows, columns = params[0].shape
+        if self.row_beta is not None:
+            updates = self._equal_rows(updates, params)
         scale = 0.2 * max(rows, columns) ** 0.5
         if group["weight_decay"]:
             torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
         torch._foreach_add_(params, list(updates.unbind()), alpha=-lr * scale)
+
+    def _equal_rows(self, updates: Tensor, params: list[Tensor]) -> Tensor:
+        """NorMuon's second step (algorithm 1, lines 7 to 10): [B, R, C] -> [B, R, C] of the same root mean square."""
+        assert self.row_beta is not None
+        squares = updates.square().mean(dim=2)  # [B, R]
+        for p, square in zip(params, squares, strict=True):
+            if "row_square" not in self.state[p]:
+                self.state[p]["row_square"] = torch.zeros_like(square)
+        means = [self.state[p]["row_square"] for p in params]
+        torch._foreach_lerp_(means, list(squares.unbind()), 1 - self.row_beta)
+        scaled = updates / (torch.stack(means).sqrt()[..., None] + 1e-8)
+        size = updates.norm(dim=(1, 2), keepdim=True)
+        return scaled * (size / scaled.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12))

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from daybreak.config import Config, ConfigError
 from daybreak.recipes.folder import folder
-from daybreak.recipes.scenes import scenes, scenes_gpu
+from daybreak.recipes.scenes import scenes, scenes_gpu, scenes_stack
+from daybreak.recipes.speedrun import minit2i, speedrun
+from daybreak.recipes.variants import VARIANTS
 
-RECIPES: dict[str, Callable[[], Config]] = {f.__name__.replace("_", "-"): f for f in (scenes, scenes_gpu, folder)}
+__all__ = ["RECIPES", "VARIANTS", "recipe"]
+
+RECIPES: dict[str, Callable[[], Config]] = {
+    f.__name__.replace("_", "-"): f for f in (scenes, scenes_stack, scenes_gpu, folder, speedrun, minit2i)
+}
 
 
 def recipe(name: str) -> Config:
-    """The config of a recipe; ConfigError, with the nearest name, where there is none of that name."""
-    if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
+    """The config of a recipe, with variants after it where its name says so: `scenes`, `scenes+tread+repa`.
+
+    Raises ConfigError, with the nearest name, where there is none of that name.
+    """
+    base, *variants = name.split("+")
+    config = RECIPES[_known(base, RECIPES, "recipe")]()
+    for variant in variants:
+        config = VARIANTS[_known(variant, VARIANTS, "variant")](config)
+    return replace(config, recipe=name)
+
+
+def _known(name: str, names: Collection[str], what: str) -> str:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"unknown recipe {name!r}; there are {', '.join(RECIPES)}{hint}")
-    return RECIPES[name]()
+        raise ConfigError(f"unknown {what} {name!r}; there are {', '.join(names)}{hint}")
+    return name

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from daybreak.config import Config, DataConfig, DiffusionConfig, ModelConfig, OptimConfig, TextConfig, TrainConfig
+from daybreak.config import (
+    Config,
+    DataConfig,
+    DiffusionConfig,
+    ModelConfig,
+    OptimConfig,
+    StageConfig,
+    TextConfig,
+    TrainConfig,
+)
+from daybreak.recipes.variants import stack
 
 
 def scenes() -> Config:
@@ -19,6 +29,19 @@ def scenes() -> Config:
         diffusion=DiffusionConfig(shift=2.0, floor=0.4),
         optim=OptimConfig(muon_lr=0.005, adam_lr=0.002, decay_share=0.8),
         train=TrainConfig(minutes=8.0, batch=48, ema=0.998),
+    )
+
+
+def scenes_stack() -> Config:
+    """Every part of the 24-hour recipe at once, on the embedded world: 32 then 64 px, minutes on a CPU."""
+    base = stack(scenes())
+    return replace(
+        base,
+        recipe="scenes-stack",
+        data=replace(base.data, resolution=32),
+        model=replace(base.model, patch=4),
+        train=replace(base.train, posthoc_ema=(0.05, 0.1)),
+        stages=(StageConfig(share=0.8), StageConfig(share=0.2, resolution=64, batch=16, alignment=0.0)),
     )
 
 

@@ -2,8 +2,9 @@
 
 RUN/checkpoints/step-00001200/
     transformer.safetensors   averaged weights of the transformer: what sampling loads
-    text_encoder/ tokenizer/  averaged text encoder, as `from_pretrained` reads it
+    text_encoder/ tokenizer/  averaged text encoder, as `from_pretrained` reads it; absent where it is a frozen one
     trained.safetensors       the weights that training goes on with
+    average-*.safetensors     running power-function averages, where train.posthoc_ema asks for them
     optimizer.pt              optimiser and generator state (tensors and numbers only)
     state.json                step, position, seconds
 """
@@ -21,8 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from daybreak.config import Config, ConfigError
-from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.text import TextEncoder, open_text_encoder
 from daybreak.model.transformer import Transformer
+from daybreak.optim.muon import Muon
+from daybreak.train import phema
 from daybreak.train.state import TrainState
 
 KEEP = 2
@@ -36,8 +39,12 @@ def save(state: TrainState, run: Path) -> Path:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     save_file(_contiguous(state.average.state_dict()), building / "transformer.safetensors")
-    state.average_text.save(building)
+    if not state.average_text.frozen:
+        state.average_text.save(building)
     save_file(_trained(state), building / "trained.safetensors")
+    if state.power_averages is not None:
+        for length, tensors in state.power_averages.tensors.items():
+            save_file(_contiguous(tensors), building / f"average-{length:g}.safetensors")
     torch.save(
         {"optimizers": [o.state_dict() for o in state.optimizers], "generator": state.generator.get_state()},
         building / "optimizer.pt",
@@ -78,9 +85,14 @@ def resume(run: Path, config: Config, device: torch.device) -> TrainState:
     transformer, text_encoder = _load_averages(folder, config)
     state = TrainState.around(transformer, text_encoder, config, device)  # both copies hold the averages now
     trained = _read(folder / "trained.safetensors")
-    for name, module in (("transformer", state.transformer), ("text_encoder", state.text_encoder)):
+    for name, module in state.trained_modules().items():
         part = {k.removeprefix(name + "."): v for k, v in trained.items() if k.startswith(name + ".")}
         _load_weights(module, part, folder / "trained.safetensors")
+    if state.power_averages is not None:
+        for length, tensors in state.power_averages.tensors.items():
+            stored = _read(folder / f"average-{length:g}.safetensors")
+            for name, tensor in tensors.items():
+                tensor.copy_(stored[name])
     try:
         rest = torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
         for optimizer, saved in zip(state.optimizers, rest["optimizers"], strict=True):
@@ -90,20 +102,47 @@ def resume(run: Path, config: Config, device: torch.device) -> TrainState:
         state.step, state.position, state.seconds = numbers["step"], numbers["position"], numbers["seconds"]
     except (OSError, RuntimeError, ValueError, KeyError, EOFError) as e:
         raise ConfigError(f"{folder} is damaged: {' '.join(str(e).split())[:200]}") from None
-    for optimizer, rate in zip(state.optimizers, (config.optim.muon_lr, config.optim.adam_lr), strict=True):
-        for group in optimizer.param_groups:
-            group["base_lr"] = rate  # the config's, should it have been changed for the continuation
+    for optimizer in state.optimizers:
+        for group in optimizer.param_groups:  # the config's rate, should it have been changed for the continuation
+            group["base_lr"] = config.optim.muon_lr if isinstance(optimizer, Muon) else config.optim.adam_lr
     return state
 
 
+def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
+    """Writes a checkpoint in `out` whose averaged weights have the relative `length` (train/phema.py).
+
+    It serves for drawing, not for going on with training. Raises ConfigError where `out` is not empty or the run
+    stored no snapshots.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is not empty: choose another --out")
+    source = newest(run)
+    transformer, text_encoder = _load_averages(source, config)
+    tensors = phema.reconstruct(run, length)
+    modules: dict[str, nn.Module] = {"transformer": transformer}
+    if not text_encoder.frozen:
+        modules["text_encoder"] = text_encoder
+    for name, module in modules.items():
+        part = {k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")}
+        _load_weights(module, part, run / phema.FOLDER)
+    folder = out / "checkpoints" / source.name
+    folder.mkdir(parents=True)
+    save_file(_contiguous(transformer.state_dict()), folder / "transformer.safetensors")
+    if not text_encoder.frozen:
+        text_encoder.save(folder)
+    return folder
+
+
 def _load_averages(folder: Path, config: Config) -> tuple[Transformer, TextEncoder]:
-    text_encoder = _load_text_encoder(folder)
-    transformer = Transformer(config.model, text_encoder.width)
+    text_encoder = _load_text_encoder(folder, config)
+    transformer = Transformer(config.model, text_encoder.width, config.routing)
     _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
     return transformer, text_encoder
 
 
-def _load_text_encoder(folder: Path) -> TextEncoder:
+def _load_text_encoder(folder: Path, config: Config) -> TextEncoder:
+    if config.text.pretrained is not None:
+        return open_text_encoder(config.text)
     try:
         return TextEncoder.load(folder)
     except Exception as e:  # the tokenizers library raises nothing more specific
@@ -112,8 +151,9 @@ def _load_text_encoder(folder: Path) -> TextEncoder:
 
 
 def _trained(state: TrainState) -> dict[str, Tensor]:
-    tensors = {f"transformer.{k}": v for k, v in state.transformer.state_dict().items()}
-    tensors |= {f"text_encoder.{k}": v for k, v in state.text_encoder.state_dict().items()}
+    tensors = {
+        f"{part}.{k}": v for part, module in state.trained_modules().items() for k, v in module.state_dict().items()
+    }
     return _contiguous(tensors)
 
 

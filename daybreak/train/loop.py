@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +25,7 @@ from daybreak.optim.schedule import learning_rate_factor
 from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
 from daybreak.train.ema import update_average
-from daybreak.train.precision import autocast
+from daybreak.train.precision import autocast, lower_precision
 from daybreak.train.state import TrainState
 from daybreak.train.step import StepRandomness, clip_and_step, training_loss
 from daybreak.train.watch import LogFiles, SampleRecord, StepRecord, Watcher
@@ -56,7 +56,7 @@ def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = Fal
         raise ConfigError(f"{run} is not empty: choose another --out, or continue it with --resume")
     if resume:
         checkpoint.newest(run)  # refuses before the data are read
-    source = open_source(config)
+    source = open_source(configs.at_stage(config, 0))
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as e:
@@ -64,24 +64,47 @@ def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = Fal
     configs.save(config, run / "config.yaml")
     _list_skipped(source, run, watchers)
     state = checkpoint.resume(run, config, device) if resume else TrainState.create(config, source, device)
+    _prepare(state, config)
     files = LogFiles(run, resumed_from=state.step if resume else None)
     everyone = [files, *watchers]
     for w in watchers:
         w.on_note(f"{source.describe()}; {state.parameter_count() / 1e6:.1f} M parameters on {_name(device)}")
     try:
-        _run_steps(config, run, source, state, everyone)
+        _run_steps(config, run, state, everyone)
     finally:
         files.close()
     return state
 
 
-def _run_steps(config: Config, run: Path, source: Source, state: TrainState, watchers: list[Watcher]) -> None:
-    c = config
-    clock = Clock(c.train, state.seconds)
-    probe = Probe(c, source)
+def _prepare(state: TrainState, config: Config) -> None:
+    """What makes the networks fast and changes nothing about them: frozen ones in bfloat16, compilation."""
+    if lower_precision(config, state.device):
+        state.objective.to_frozen_dtype(torch.bfloat16)
+    if config.train.compile:
+        for network in (state.transformer, state.objective.teacher, state.objective.dino, state.objective.lpips):
+            if network is not None:
+                network.compile()
+
+
+class _Stage:
+    """A stage of the run: the settings that hold in it, its stream of batches, its probe."""
+
+    def __init__(self, config: Config, index: int, position: int) -> None:
+        self.index = index
+        self.config = configs.at_stage(config, index)
+        source = open_source(self.config)
+        self.probe = Probe(self.config, source)
+        self.batches: Generator[Batch] = stream(source, position, self.config.train.batch, self.config.data.workers)
+
+
+def _run_steps(config: Config, run: Path, state: TrainState, watchers: list[Watcher]) -> None:
+    clock = Clock(config.train, state.seconds)
     parameters = state.parameters()
-    batches: Iterator[Batch] = stream(source, state.position, c.train.batch, c.data.workers)
+    stage = _Stage(config, configs.stage_at(config, clock.progress(state.step)), state.position)
+    c = stage.config
     next_samples = (int(clock.progress(state.step) / c.train.sample_every) + 1) * c.train.sample_every
+    snapshots = config.train.posthoc_snapshots
+    next_snapshot = (int(clock.progress(state.step) * snapshots + 1e-9) + 1) / snapshots
     last_save, speed, bad = time.monotonic(), 0.0, 0
 
     def save() -> None:
@@ -91,18 +114,29 @@ def _run_steps(config: Config, run: Path, source: Source, state: TrainState, wat
     with _stop_requested() as stop:
         clock.run()
         while (progress := clock.progress(state.step)) < 1 and not stop():
+            if (index := configs.stage_at(config, progress)) != stage.index:
+                clock.pause()
+                stage.batches.close()
+                stage = _Stage(config, index, state.position)
+                c, speed = stage.config, 0.0
+                for w in watchers:
+                    w.on_note(
+                        f"stage {index + 1} of {len(config.stages)}: {c.data.resolution} px, batch {c.train.batch}"
+                    )
+                clock.run()
             began = time.monotonic()
             factor = learning_rate_factor(state.step, progress, c.optim.warmup_steps, c.optim.decay_share)
-            batch = next(batches)
+            batch = next(stage.batches)
             random = StepRandomness.draw(batch.images.shape, c, state.generator)
             with autocast(c, state.device):
-                loss, terms = training_loss(state.transformer, state.text_encoder, batch, random, c)
+                loss, terms = training_loss(
+                    state.transformer, state.text_encoder, batch, random, c, state.objective, progress
+                )
             loss.backward()
             norm = clip_and_step(parameters, state.optimizers, c.optim.clip_norm, factor)
             if torch.isfinite(norm):
                 bad = 0
-                update_average(state.average, state.transformer, c.train.ema, state.step)
-                update_average(state.average_text, state.text_encoder, c.train.ema, state.step)
+                _update_averages(state, c)
             else:
                 bad = _count_bad_step(bad, state.step, loss, watchers)
             state.step += 1
@@ -125,19 +159,35 @@ def _run_steps(config: Config, run: Path, source: Source, state: TrainState, wat
                 w.on_step(record)
             if record.progress >= next_samples or record.progress >= 1:
                 clock.pause()
-                _draw_samples(probe, state, run, clock.seconds, watchers)
+                _draw_samples(stage.probe, state, run, clock.seconds, watchers)
                 next_samples += c.train.sample_every
                 clock.run()
+            if state.power_averages is not None and record.progress >= next_snapshot:
+                state.power_averages.snapshot(run, state.step // c.train.ema_every)
+                next_snapshot += 1 / c.train.posthoc_snapshots
             if time.monotonic() - last_save > 60 * c.train.save_minutes:
                 clock.pause()
                 save()
                 last_save = time.monotonic()
                 clock.run()
         clock.pause()
+        stage.batches.close()
     save()
     if clock.progress(state.step) < 1:
         for w in watchers:
             w.on_note(f"stopped at step {state.step} and saved; continue with: daybreak train --resume {run}")
+
+
+def _update_averages(state: TrainState, config: Config) -> None:
+    """Draws the averaged networks towards the trained ones, every so many steps."""
+    every = config.train.ema_every
+    if (state.step + 1) % every:
+        return
+    update_average(state.average, state.transformer, config.train.ema, state.step // every)
+    if not state.text_encoder.frozen:
+        update_average(state.average_text, state.text_encoder, config.train.ema, state.step // every)
+    if state.power_averages is not None:
+        state.power_averages.update(state.trained_networks(), state.step // every)
 
 
 def _count_bad_step(bad: int, step: int, loss: torch.Tensor, watchers: list[Watcher]) -> int:

@@ -21,11 +21,15 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def autocast(config: Config, device: torch.device) -> AbstractContextManager[None]:
-    """The precision of the forward pass, as `train.precision` says; weights stay float32 either way."""
+def lower_precision(config: Config, device: torch.device) -> bool:
+    """Whether the forward pass runs in bfloat16, as `train.precision` says."""
     wanted = config.train.precision
-    lower = wanted == "bfloat16" or (wanted == "auto" and multiplies_bfloat16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower)
+    return wanted == "bfloat16" or (wanted == "auto" and multiplies_bfloat16(device))
+
+
+def autocast(config: Config, device: torch.device) -> AbstractContextManager[None]:
+    """The precision of the forward pass; trained weights stay float32 either way."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower_precision(config, device))
 
 
 def muon_dtype(device: torch.device) -> torch.dtype:

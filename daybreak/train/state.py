@@ -9,10 +9,12 @@ from torch import nn
 
 from daybreak.config import Config
 from daybreak.data.batch import Source
-from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.text import TextEncoder, open_text_encoder
+from daybreak.losses.objective import Objective
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers
 from daybreak.train.ema import averaged_copy
+from daybreak.train.phema import PowerAverages, named_tensors
 from daybreak.train.precision import muon_dtype
 
 CAPTIONS_FOR_TOKENIZER = 20_000
@@ -22,8 +24,10 @@ CAPTIONS_FOR_TOKENIZER = 20_000
 class TrainState:
     """Everything that a step reads and changes.
 
-    `average` and `average_text` are the averaged networks. `generator` (CPU) is the one source of a step's
-    randomness. `step` counts updates, `position` samples, `seconds` the training time used.
+    `average` and `average_text` are the averaged networks (`average_text` is `text_encoder` itself where that is
+    frozen). `objective` holds the losses' networks. `generator` (CPU) is the one source of a step's randomness.
+    `power_averages` are kept for `daybreak average` where the config asks for them. `step` counts updates, `position`
+    samples, `seconds` the training time used.
     """
 
     transformer: Transformer
@@ -32,6 +36,8 @@ class TrainState:
     average_text: TextEncoder
     optimizers: list[torch.optim.Optimizer]
     generator: torch.Generator
+    objective: Objective
+    power_averages: PowerAverages | None = None
     step: int = 0
     position: int = 0
     seconds: float = 0.0
@@ -40,8 +46,9 @@ class TrainState:
     def create(cls, config: Config, source: Source, device: torch.device) -> TrainState:
         """A new run: random weights from `train.seed`, a tokenizer trained on the source's captions."""
         torch.manual_seed(config.train.seed)
-        text_encoder = TextEncoder.create(source.some_captions(CAPTIONS_FOR_TOKENIZER), config.text)
-        return cls.around(Transformer(config.model, text_encoder.width), text_encoder, config, device)
+        text_encoder = open_text_encoder(config.text, lambda: source.some_captions(CAPTIONS_FOR_TOKENIZER))
+        transformer = Transformer(config.model, text_encoder.width, config.routing)
+        return cls.around(transformer, text_encoder, config, device)
 
     @classmethod
     def around(
@@ -49,23 +56,41 @@ class TrainState:
     ) -> TrainState:
         """A run that starts from these networks."""
         transformer, text_encoder = transformer.to(device), text_encoder.to(device)
-        return cls(
+        objective = Objective.create(config).to(device)
+        modules = {"transformer": transformer, "text_encoder": text_encoder, **objective.trained()}
+        state = cls(
             transformer=transformer,
             text_encoder=text_encoder,
             average=averaged_copy(transformer),
-            average_text=averaged_copy(text_encoder),
-            optimizers=build_optimizers(transformer, text_encoder, config.optim, muon_dtype(device)),
+            average_text=text_encoder if text_encoder.frozen else averaged_copy(text_encoder),
+            optimizers=build_optimizers(modules, config.optim, muon_dtype(device)),
             generator=torch.Generator().manual_seed(config.train.seed),
+            objective=objective,
         )
+        if config.train.posthoc_ema:
+            tensors = named_tensors(state.trained_networks())
+            state.power_averages = PowerAverages(config.train.posthoc_ema, tensors)
+        return state
+
+    def trained_networks(self) -> dict[str, nn.Module]:
+        """The trained networks that draw: what is averaged."""
+        return {k: v for k, v in self.trained_modules().items() if k in ("transformer", "text_encoder")}
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.transformer.parameters()).device
 
+    def trained_modules(self) -> dict[str, nn.Module]:
+        """The networks that are trained, by the name under which a checkpoint holds them."""
+        modules: dict[str, nn.Module] = {"transformer": self.transformer}
+        if not self.text_encoder.frozen:
+            modules["text_encoder"] = self.text_encoder
+        return modules | self.objective.trained()
+
     def parameters(self) -> list[nn.Parameter]:
         """All trained parameters."""
-        return [*self.transformer.parameters(), *self.text_encoder.parameters()]
+        return [p for module in self.trained_modules().values() for p in module.parameters()]
 
     def parameter_count(self) -> int:
         """How many numbers are trained."""

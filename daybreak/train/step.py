@@ -12,7 +12,9 @@ from daybreak.data.batch import Batch
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
 from daybreak.encoders.text import TextEncoder
-from daybreak.losses.compute import velocity_loss
+from daybreak.losses import compute as losses
+from daybreak.losses.objective import Objective
+from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
 
 
@@ -20,36 +22,57 @@ from daybreak.model.transformer import Transformer
 class StepRandomness:
     """Everything random in a step, drawn in one place, on the CPU, so that devices and resumes agree.
 
-    noise [B, 3, H, W] with its scale, t [B], drop [B] bool (True where the caption is dropped).
+    noise [B, 3, H, W] with its scale, t [B], drop [B] bool (True where the caption is dropped), visible [B, K] image
+    tokens that stay in the middle blocks or None (all), path_drop [B] bool or None (SPRINT's left-out paths).
     """
 
     noise: Tensor
     t: Tensor
     drop: Tensor
+    visible: Tensor | None = None
+    path_drop: Tensor | None = None
 
     @classmethod
     def draw(cls, shape: torch.Size, config: Config, generator: torch.Generator) -> StepRandomness:
         """For pictures of `shape` [B, 3, H, W]."""
-        d = config.diffusion
+        d, r, patch = config.diffusion, config.routing, config.model.patch
         noise = d.noise_scale * torch.randn(shape, generator=generator)
-        t = sample_times(shape[0], d.shift, generator)
+        t = sample_times(shape[0], d.shift, generator, d.logit_mean, d.logit_std)
         drop = torch.rand(shape[0], generator=generator) < d.p_uncond
-        return cls(noise, t, drop)
+        visible = sample_visible(shape[0], (shape[2] // patch) * (shape[3] // patch), r.keep, generator)
+        path_drop = torch.rand(shape[0], generator=generator) < r.path_drop if r.path_drop else None
+        return cls(noise, t, drop, visible, path_drop)
+
+    def to(self, device: torch.device) -> StepRandomness:
+        """The same on `device`; `drop` stays, since captions are dropped on the CPU."""
+        moved = [
+            None if v is None else v.to(device, non_blocking=True)
+            for v in (self.noise, self.t, self.visible, self.path_drop)
+        ]
+        noise, t, visible, path_drop = moved
+        assert noise is not None and t is not None
+        return StepRandomness(noise, t, self.drop, visible, path_drop)
 
 
 def training_loss(
-    transformer: Transformer, text_encoder: TextEncoder, batch: Batch, random: StepRandomness, config: Config
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of one batch (a scalar), and its terms by name (detached scalars)."""
+    transformer: Transformer, text_encoder: TextEncoder, batch: Batch, random: StepRandomness, config: Config,
+    objective: Objective | None = None, progress: float = 0.0,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """The loss of one batch (a scalar), and its unweighted terms by name (detached scalars).
+
+    `objective` holds the networks of the terms beside the velocity's; `progress` in [0, 1] is how far the run is.
+    """
     device = next(transformer.parameters()).device
-    x0, noise, t = (v.to(device, non_blocking=True) for v in (batch.images, random.noise, random.t))
+    x0, random = batch.images.to(device, non_blocking=True), random.to(device)
     captions = ["" if drop else caption for caption, drop in zip(batch.captions, random.drop.tolist(), strict=True)]
     text = text_encoder(captions)
-    x_t = flow.interpolate(x0, noise, t)
-    prediction = transformer(x_t, t, text)
-    per_picture = velocity_loss(prediction.x0, x0, x_t, t, config.diffusion.floor)  # [B]
-    loss = per_picture.mean()
-    return loss, {"velocity": loss.detach()}
+    x_t = flow.interpolate(x0, random.noise, random.t)
+    weights = losses.weights(config, progress)
+    layer = config.alignment.layer if "alignment" in weights else None
+    prediction = transformer(x_t, random.t, text, random.visible, layer, random.path_drop)
+    terms = losses.compute(prediction, x0, x_t, random.t, objective, config, set(weights))
+    loss = sum((weights[name] * term for name, term in terms.items()), start=torch.zeros((), device=device))
+    return loss, {name: term.detach() for name, term in terms.items()}
 
 
 def clip_and_step(

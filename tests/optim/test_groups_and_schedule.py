@@ -14,19 +14,19 @@ def test_every_parameter_is_in_one_group_and_moves():
     config = tiny_config(model__bottleneck=8, model__size_conditioning="true")
     text = TextEncoder.create(["a red circle", "two squares"], config.text)
     model = Transformer(config.model, text.width)
-    muon, adam = split_parameters(model, text)
+    muon, adam = split_parameters({"transformer": model, "text_encoder": text})
     assert not muon.keys() & adam.keys()
     everything = [*model.parameters(), *text.parameters()]
     assert {id(p) for p in [*muon.values(), *adam.values()]} == {id(p) for p in everything}
     assert all(p.ndim == 2 for p in muon.values())
     assert "transformer.blocks.0.attention.qkv.weight" in muon
-    assert "transformer.blocks.0.modulation.weight" in adam
+    assert "transformer.blocks.0.modulation.linear.weight" in adam
     assert "transformer.final.weight" in adam
     assert not any("embed" in n or "shared" in n for n in muon)
     before = [p.detach().clone() for p in everything]
     for p in everything:
         p.grad = torch.ones_like(p) + 0.1 * torch.randn_like(p)
-    for optimizer in build_optimizers(model, text, config.optim, torch.float32):
+    for optimizer in build_optimizers({"transformer": model, "text_encoder": text}, config.optim, torch.float32):
         optimizer.step()
     assert all(not torch.equal(p, b) for p, b in zip(everything, before, strict=True))
 

@@ -1,0 +1,72 @@
+"""The embedded teacher: a small convolutional network that knows `scenes`, with its weights in this package.
+
+It learned without labels (encoders/teach.py, `daybreak teach`) and stands in for DINO and VGG where a run should need
+no download: features for alignment, for perceptual losses and for the Frechet distance on `scenes`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from daybreak.config import ConfigError
+
+WEIGHTS = Path(__file__).parent / "embedded_teacher.safetensors"
+STRIDE = 4
+"""Pixels a feature stands for, in each direction."""
+WIDTHS = (24, 48, 96)
+
+
+class EmbeddedTeacher(nn.Module):
+    """Three stages of 3 x 3 convolutions at strides 1, 2 and 4; `width` channels at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second, third = WIDTHS
+        self.width = third
+        self.stages = nn.ModuleList(
+            [
+                nn.Sequential(*_layer(3, first)),
+                nn.Sequential(*_layer(first, second, stride=2), *_layer(second, second)),
+                nn.Sequential(*_layer(second, third, stride=2), *_layer(third, third), *_layer(third, third)),
+            ]
+        )
+
+    @classmethod
+    def load(cls, path: Path = WEIGHTS) -> EmbeddedTeacher:
+        """The trained network, frozen; ConfigError where the file is missing or not its own."""
+        network = cls()
+        try:
+            network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+        except (OSError, SafetensorError, RuntimeError) as e:
+            raise ConfigError(f"{path} is no teacher of this version: {' '.join(str(e).split())[:200]}") from None
+        return network.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """[B, 3, H, W] in [-1, 1] -> the features of the stages, [B, C_i, H / s_i, W / s_i] for s = 1, 2, 4."""
+        features, x = [], images
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+def _layer(channels_in: int, channels_out: int, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
+        nn.GroupNorm(channels_out // 12, channels_out),
+        nn.SiLU(),
+    ]
+
+
+def picture_features(network: EmbeddedTeacher, images: Tensor) -> Tensor:
+    """One vector a picture, for distances between sets: [B, 3, H, W] -> [B, 2 C].
+
+    Mean and standard deviation of the last stage's features over the picture.
+    """
+    features = network(images)[-1].flatten(2)
+    return torch.cat([features.mean(2), features.std(2)], dim=1)

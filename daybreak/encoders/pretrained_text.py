@@ -1,0 +1,100 @@
+"""Frozen pretrained text encoders through transformers, by hub id or folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, T5EncoderModel, T5GemmaEncoderModel
+
+from daybreak.config import ConfigError, TextConfig
+from daybreak.encoders.text import TextEncoder, TextTokens
+
+ENCODERS: dict[str, Any] = {
+    "t5": T5EncoderModel,
+    "t5gemma": T5GemmaEncoderModel,
+    "clip": CLIPTextModel,
+    "clip_text_model": CLIPTextModel,
+    "gemma3_text": AutoModel,
+    "gemma3": AutoModel,
+    "qwen3": AutoModel,
+    "qwen3_vl": AutoModel,
+}
+"""Which class reads which `model_type`."""
+GROUP = 16
+"""Captions that are encoded together, after sorting by length: so little of the work goes into padding."""
+
+
+class PretrainedTextEncoder(TextEncoder):
+    """Last hidden states of a frozen encoder (T5, T5Gemma, CLIP) or language model (Gemma 3, Qwen3, Qwen3-VL's text).
+
+    Captions of like length are encoded together and padded only to the longest of their group; padding is masked.
+    """
+
+    frozen = True
+
+    def __init__(self, tokenizer: Any, network: Any, max_tokens: int) -> None:
+        nn.Module.__init__(self)
+        self.tokenizer, self.max_tokens, self._warned = tokenizer, max_tokens, False
+        self.network = network.eval().requires_grad_(False)
+        config: Any = network.config
+        config = getattr(config, "encoder", config)  # T5Gemma's has a config for each of its halves
+        self.width = int(getattr(config, "d_model", 0) or config.hidden_size)
+
+    @classmethod
+    def open(cls, config: TextConfig) -> PretrainedTextEncoder:
+        """Loads `text.pretrained`. Raises ConfigError for an unknown kind and where it can't be loaded."""
+        name = config.pretrained
+        assert name is not None
+        try:
+            kind = AutoConfig.from_pretrained(name, revision=config.revision).model_type
+            if kind not in ENCODERS:
+                raise ConfigError(f"text.pretrained is {name}, a {kind}; encoders can be {', '.join(ENCODERS)}")
+            tokenizer = AutoTokenizer.from_pretrained(name, revision=config.revision)
+            network = ENCODERS[kind].from_pretrained(name, revision=config.revision, use_safetensors=True)
+        except (OSError, ValueError, KeyError) as e:
+            if isinstance(e, ConfigError):
+                raise
+            raise ConfigError(f"text.pretrained {name} cannot be loaded: {' '.join(str(e).split())[:200]}") from None
+        network = getattr(network, "language_model", network)  # of a model that also sees
+        tokenizer.padding_side = tokenizer.truncation_side = "right"
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        positions = getattr(network.config, "max_position_embeddings", None)
+        if kind.startswith("clip") and positions is not None and config.max_tokens > positions:
+            raise ConfigError(f"text.max_tokens is {config.max_tokens}; {name} reads at most {positions}")
+        return cls(tokenizer, network, config.max_tokens)
+
+    def train(self, mode: bool = True) -> PretrainedTextEncoder:
+        """Stays in evaluation mode, whatever `mode` says: frozen means without dropout too."""
+        return super().train(mode and False)
+
+    @torch.no_grad()
+    def forward(self, captions: list[str]) -> TextTokens:
+        """B captions -> their tokens."""
+        ids, mask = self.tokens(captions)
+        if ids.shape[1] == 0:  # only empty captions, and a tokenizer that adds nothing to them
+            ids, mask = ids.new_full((len(ids), 1), self.tokenizer.pad_token_id), mask.new_ones(len(mask), 1)
+        mask[:, 0] = True  # an empty caption keeps one token, or attention would have nothing to look at
+        lengths = mask.sum(1)
+        device, dtype = self.network.device, torch.float32
+        result = torch.zeros(*ids.shape, self.width, device=device, dtype=dtype)
+        order = lengths.argsort()
+        for start in range(0, len(order), GROUP):
+            rows = order[start : start + GROUP]
+            longest = int(lengths[rows].max())
+            hidden = self.network(
+                input_ids=ids[rows, :longest].to(device), attention_mask=mask[rows, :longest].to(device)
+            ).last_hidden_state
+            result[rows.to(device), :longest] = hidden.to(dtype)
+        padded = not bool(mask.all())
+        return TextTokens(result * mask[..., None].to(device), mask.to(device), padded)
+
+    def cut_off(self, caption: str) -> str | None:
+        """See `TextEncoder`."""
+        ids: list[int] = self.tokenizer(caption)["input_ids"]
+        if len(ids) <= self.max_tokens:
+            return None
+        special = self.tokenizer.num_special_tokens_to_add()
+        return str(self.tokenizer.decode(ids[self.max_tokens - special :], skip_special_tokens=True))

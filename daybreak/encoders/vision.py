@@ -1,0 +1,123 @@
+"""Vision teachers: frozen networks whose patch features alignment and perceptual losses compare.
+
+Each brings its own resizing and normalisation, written out here, since the image processors that come with the weights
+need torchvision.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, SiglipVisionConfig, SiglipVisionModel
+
+from daybreak.config import ConfigError
+from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What differs between families: normalisation of [0, 1] pixels, and tokens ahead of the patches."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    class_token: bool
+
+
+_KINDS = {
+    "dinov2": _Kind(IMAGENET_MEAN, IMAGENET_STD, True),
+    "dinov2_with_registers": _Kind(IMAGENET_MEAN, IMAGENET_STD, True),
+    "dinov3_vit": _Kind(IMAGENET_MEAN, IMAGENET_STD, True),
+    "siglip_vision_model": _Kind(HALF, HALF, False),
+}
+
+
+class VisionTeacher(nn.Module):
+    """Pictures -> patch features. `patch`: side of a patch, px; `width`: of its features."""
+
+    patch: int
+    width: int
+
+    def forward(self, images: Tensor, side: tuple[int, int]) -> Tensor:
+        """[B, 3, H, W] in [-1, 1], seen at `side` = (height, width) px -> [B, rows * columns, width].
+
+        `side` divides by the patch. Gradients flow to the pictures; the weights are frozen.
+        """
+        raise NotImplementedError
+
+    def sizes_for(self, rows: int, columns: int) -> tuple[int, int]:
+        """The side at which the teacher's grid is rows x columns."""
+        return rows * self.patch, columns * self.patch
+
+
+class TransformersTeacher(VisionTeacher):
+    """DINOv2 (with or without registers), DINOv3 ViT or SigLIP's vision tower through transformers."""
+
+    def __init__(self, network: Any, kind: _Kind) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        config = network.config
+        self.patch, self.width = config.patch_size, config.hidden_size
+        registers = getattr(config, "num_register_tokens", 0) if config.model_type != "dinov2" else 0
+        self._skip = int(kind.class_token) + registers
+        self._interpolates = config.model_type.startswith("siglip")
+        self.register_buffer("mean", torch.tensor(kind.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(kind.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, side: tuple[int, int]) -> Tensor:
+        """See `VisionTeacher`."""
+        pixels = (resize(images, side) + 1) / 2
+        pixels = (pixels - self.mean) / self.std  # type: ignore[operator]
+        extra = {"interpolate_pos_encoding": True} if self._interpolates else {}
+        tokens = self.network(pixel_values=pixels.to(next(self.network.parameters()).dtype), **extra).last_hidden_state
+        return tokens[:, self._skip :]
+
+
+class ScenesTeacher(VisionTeacher):
+    """The embedded teacher behind the same interface."""
+
+    def __init__(self, network: EmbeddedTeacher) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.patch, self.width = STRIDE, network.width
+
+    def forward(self, images: Tensor, side: tuple[int, int]) -> Tensor:
+        """See `VisionTeacher`."""
+        return self.network(resize(images, side))[-1].flatten(2).transpose(1, 2)
+
+
+def open_teacher(name: str, setting: str) -> VisionTeacher:
+    """The teacher that `setting` names: `embedded`, a hub id or a folder.
+
+    Raises ConfigError for an unknown kind of network and where it can't be loaded.
+    """
+    if name == "embedded":
+        return ScenesTeacher(EmbeddedTeacher.load())
+    try:
+        config = AutoConfig.from_pretrained(name)
+        if config.model_type in ("siglip", "siglip2"):  # a pair of towers: the vision one is wanted
+            config = SiglipVisionConfig.from_pretrained(name)
+        if config.model_type not in _KINDS:
+            raise ConfigError(
+                f"{setting} is {name}, a {config.model_type}; teachers can be {', '.join(_KINDS)} or embedded"
+            )
+        model = SiglipVisionModel if config.model_type == "siglip_vision_model" else AutoModel
+        network = model.from_pretrained(name, config=config, use_safetensors=True)
+    except (OSError, ValueError) as e:
+        if isinstance(e, ConfigError):
+            raise
+        raise ConfigError(f"{setting} {name} cannot be loaded: {' '.join(str(e).split())[:200]}") from None
+    return TransformersTeacher(network, _KINDS[config.model_type])
+
+
+def resize(images: Tensor, side: tuple[int, int]) -> Tensor:
+    """[B, C, H, W] -> [B, C, *side], bicubic, with antialiasing; the same tensor where nothing changes."""
+    if tuple(images.shape[-2:]) == tuple(side):
+        return images
+    return F.interpolate(images.float(), size=side, mode="bicubic", antialias=True, align_corners=False)

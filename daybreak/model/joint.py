@@ -1,0 +1,79 @@
+"""Blocks in which text and image attend to each other, and blocks on the text alone (MiniT2I).
+
+Two streams after MM-DiT (SD 3, arXiv 2403.03206), without any modulation by the time: a network that sees the noisy
+picture can tell the noise level itself, and the parameters buy depth (MiniT2I, 2026). RMSNorm before each half, SiLU in
+the gated MLP, 1-D RoPE on text and 2-D RoPE on image tokens, QK-norm per head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from daybreak.model.layers import NORM_EPS, GatedMLP, attend
+from daybreak.model.rope import rotate
+
+
+class Stream(nn.Module):
+    """One stream's own half of a block: norms, projections and MLP. The attention between streams is the block's."""
+
+    def __init__(self, width: int, heads: int, mlp_hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_a = nn.RMSNorm(width, eps=NORM_EPS)
+        self.norm_m = nn.RMSNorm(width, eps=NORM_EPS)
+        self.attention_qkv = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.mlp = GatedMLP(width, mlp_hidden, silu=True)
+
+    def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """x [B, N, C] -> queries, keys, values, each [B, H, N, D]."""
+        b, n, _ = x.shape
+        q, k, v = self.attention_qkv(self.norm_a(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """x [B, N, C] with what its queries gathered [B, H, N, D], then through the MLP -> [B, N, C]."""
+        x = x + self.attention_out(attended.transpose(1, 2).flatten(2))
+        return x + self.mlp(self.norm_m(x))
+
+
+class TextBlock(nn.Module):
+    """A transformer block on the text alone: adapts a frozen encoder's tokens to drawing."""
+
+    def __init__(self, width: int, heads: int, mlp_hidden: int) -> None:
+        super().__init__()
+        self.text = Stream(width, heads, mlp_hidden)
+        self.norm_q = nn.RMSNorm(width // heads, eps=NORM_EPS)
+        self.norm_k = nn.RMSNorm(width // heads, eps=NORM_EPS)
+
+    def forward(self, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+        """text [B, L, C], cos and sin [L, D], mask [B, 1, 1, L] added to the logits or None -> [B, L, C]."""
+        q, k, v = self.text.heads_of(text)
+        q, k = rotate(self.norm_q(q), cos, sin), rotate(self.norm_k(k), cos, sin)
+        return self.text.finish(text, attend(q, k, v, mask))
+
+
+class JointBlock(nn.Module):
+    """Image and text tokens, each with weights of their own, in one attention; both are updated."""
+
+    def __init__(self, width: int, heads: int, mlp_hidden: int) -> None:
+        super().__init__()
+        self.image = Stream(width, heads, mlp_hidden)
+        self.text = Stream(width, heads, mlp_hidden)
+        self.norm_q = nn.RMSNorm(width // heads, eps=NORM_EPS)
+        self.norm_k = nn.RMSNorm(width // heads, eps=NORM_EPS)
+
+    def forward(
+        self, x: Tensor, text: Tensor, image_place: tuple[Tensor, Tensor], text_place: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """x [B, N, C], text [B, L, C], each with its (cos, sin), mask [B, 1, 1, L + N] or None -> the two, updated."""
+        parts = []
+        for stream, tokens, (cos, sin) in ((self.text, text, text_place), (self.image, x, image_place)):
+            q, k, v = stream.heads_of(tokens)
+            parts.append((rotate(self.norm_q(q), cos, sin), rotate(self.norm_k(k), cos, sin), v))
+        q, k, v = (torch.cat(pair, dim=2) for pair in zip(*parts, strict=True))  # [B, H, L + N, D]
+        gathered = attend(q, k, v, mask)
+        length = text.shape[1]
+        return self.image.finish(x, gathered[:, :, length:]), self.text.finish(text, gathered[:, :, :length])

@@ -1,0 +1,99 @@
+"""Variants: single changes that a recipe's name can carry, as in `scenes+tread+repa`; what ablations compare.
+
+Each takes a Config and returns it with one part of the 24-hour recipe on, off, or replaced, in proportions that follow
+the model's size. The weights are the published ones (PRX Part 3) where nothing else is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from daybreak.config import Config
+
+
+def tread(c: Config) -> Config:
+    """TREAD: half of the image tokens skip the middle blocks (from after the 2nd, at most a quarter, to the last)."""
+    return replace(c, routing=replace(c.routing, keep=0.5, start=min(2, max(1, c.model.depth // 4)), end=None))
+
+
+def sprint(c: Config) -> Config:
+    """SPRINT: three quarters of the tokens skip; what all were before is fused back in."""
+    start = min(2, max(1, c.model.depth // 4))
+    return replace(c, routing=replace(c.routing, method="sprint", keep=0.25, start=start, path_drop=0.05))
+
+
+def repa(c: Config) -> Config:
+    """REPA: features of the middle block are drawn to the teacher's."""
+    width = min(2048, 4 * c.model.width)
+    return replace(
+        c, alignment=replace(c.alignment, weight=0.5, layer=max(1, c.model.depth // 2), projector_width=width)
+    )
+
+
+def irepa(c: Config) -> Config:
+    """iREPA: REPA with a convolution as projector and features normalised over the picture."""
+    aligned = repa(c)
+    return replace(aligned, alignment=replace(aligned.alignment, projector="conv"))
+
+
+def lpips(c: Config) -> Config:
+    """LPIPS between the predicted and the true picture, at half resolution."""
+    return replace(c, perceptual=replace(c.perceptual, lpips=0.1))
+
+
+def dino(c: Config) -> Config:
+    """1 - cosine between the patch features of the predicted and the true picture."""
+    return replace(c, perceptual=replace(c.perceptual, dino=0.01))
+
+
+def adamw(c: Config) -> Config:
+    """AdamW on everything, in place of Muon on the blocks' matrices."""
+    return replace(c, optim=replace(c.optim, matrices="adamw"))
+
+
+def normuon(c: Config) -> Config:
+    """NorMuon in place of Muon."""
+    return replace(c, optim=replace(c.optim, matrices="normuon"))
+
+
+def polar_express(c: Config) -> Config:
+    """Polar Express's polynomials in place of one quintic five times."""
+    return replace(c, optim=replace(c.optim, orthogonalization="polar_express"))
+
+
+def no_ema(c: Config) -> Config:
+    """Draws with the trained weights themselves."""
+    return replace(c, train=replace(c.train, ema=0.0))
+
+
+def shared_adaln(c: Config) -> Config:
+    """One modulation for all blocks, with a bias each."""
+    return replace(c, model=replace(c.model, modulation="shared"))
+
+
+def text_blocks(c: Config) -> Config:
+    """Two trained transformer blocks on the text, ahead of the others."""
+    return replace(c, model=replace(c.model, text_blocks=2))
+
+
+def contrastive(c: Config) -> Config:
+    """Contrastive flow matching, at its published weight."""
+    return replace(c, diffusion=replace(c.diffusion, contrastive=0.05))
+
+
+def velocity(c: Config) -> Config:
+    """The network predicts velocities in place of clean pictures."""
+    return replace(c, model=replace(c.model, predicts="velocity"))
+
+
+def stack(c: Config) -> Config:
+    """TREAD, REPA, LPIPS and DINO together: the whole recipe."""
+    return dino(lpips(repa(tread(c))))
+
+
+VARIANTS: dict[str, Callable[[Config], Config]] = {
+    f.__name__.replace("_", "-"): f
+    for f in (tread, sprint, repa, irepa, lpips, dino, adamw, normuon, polar_express, no_ema, shared_adaln, text_blocks,
+              contrastive, velocity, stack)
+}  # fmt: skip
