@@ -152,6 +152,22 @@ def teach(
     train_teacher(steps, out, seed, console.print)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="RECIPE [--section.field VALUE ...] [OPTIONS]",
+)
+def plan(
+    context: typer.Context,
+    text_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Length of a caption; default: the longest read.")
+    ] = None,
+) -> None:
+    """Show what a recipe takes before it runs: parameters and FLOPs per picture by part, for each stage."""
+    from daybreak.runs import run_plan
+
+    run_plan(console, context.args, text_tokens)
+
+
 @app.command()
 def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] = "scenes") -> None:
     """List every setting of a recipe: its name, its value, and what it means."""

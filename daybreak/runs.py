@@ -125,6 +125,21 @@ def run_average(console: Console, run: Path, length: float, out: Path) -> None:
     console.print(f"averaged over a relative length of {length:g}: {folder}", highlight=False)
 
 
+def run_plan(console: Console, arguments: list[str], text_tokens: int | None) -> None:
+    """`daybreak plan`: a recipe's account, with settings over it."""
+    from daybreak.plan.show import show_plan
+
+    name, settings = parse_arguments(arguments)
+    if name is None:
+        raise ConfigError("say what to plan: daybreak plan RECIPE")
+    config = find_recipe(name)
+    for key, value in settings:
+        config = configs.override(config, key, value)
+    if config.data.source == "folder" and config.data.folder is None:
+        config = configs.override(config, "data.folder", "your pictures")  # not read here
+    show_plan(console, configs.check(config), text_tokens)
+
+
 def list_settings(console: Console, recipe: str) -> None:
     """`daybreak settings`: every field of a recipe with its meaning."""
     config = find_recipe(recipe)

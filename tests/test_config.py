@@ -10,7 +10,9 @@ from daybreak.config import Config, ConfigError, check, documented_fields, field
 from daybreak.recipes import RECIPES, VARIANTS, recipe
 
 
-@pytest.mark.parametrize("name", [*RECIPES, *(f"scenes+{v}" for v in VARIANTS), "speedrun+sprint", "scenes+stack+irepa"])
+@pytest.mark.parametrize(
+    "name", [*RECIPES, *(f"scenes+{v}" for v in VARIANTS), "speedrun+sprint", "scenes+stack+irepa"]
+)
 def test_recipes_are_valid(name):
     config = recipe(name)
     if config.data.source == "folder":

@@ -1,0 +1,56 @@
+"""FLOPs of the transformer's forward pass, per picture; a multiply-add is two. torch's own counter agrees (tests)."""
+
+from __future__ import annotations
+
+from daybreak.config import ModelConfig, RoutingConfig
+from daybreak.model.routing import returns_before
+from daybreak.model.transformer import TIME_WIDTH
+
+
+def forward_flops(
+    config: ModelConfig, routing: RoutingConfig, text_width: int, grid: tuple[int, int], text_tokens: int
+) -> dict[str, int]:
+    """{"blocks", "text blocks", "embeddings and last layer"} for a grid of tokens and a caption's length.
+
+    Matrix products alone, as torch counts; norms, rotations and activations are left out.
+    """
+    c, w, h = config, config.width, int(config.width * config.mlp_ratio)
+    tokens, patch_values = grid[0] * grid[1], 3 * config.patch**2
+    kept = max(1, round(routing.keep * tokens))
+    middle = range(routing.start, returns_before(routing, c.depth))
+    block = _joint_block if c.layout == "joint" else _block
+    blocks = sum(block(w, h, kept if i in middle else tokens, text_tokens) for i in range(c.depth))
+    if c.modulation == "block":
+        blocks += c.depth * 2 * 6 * w * w
+    if routing.method == "sprint":
+        blocks += 2 * tokens * 2 * w * w
+    ends = 2 * tokens * patch_values * w  # the last layer
+    ends += 2 * tokens * (c.bottleneck * (patch_values + w) if c.bottleneck else patch_values * w)
+    ends += 2 * text_tokens * text_width * w
+    if c.modulation != "none":
+        ends += 2 * (TIME_WIDTH * w + w * w) + 2 * 2 * w * w
+    if c.modulation == "shared":
+        ends += 2 * 6 * w * w
+    if c.size_conditioning:
+        ends += 2 * (TIME_WIDTH * w + w * w)
+    text = c.text_blocks * (_stream(w, h, text_tokens) + _attention(w, text_tokens, text_tokens))
+    return {"blocks": blocks, "text blocks": text, "embeddings and last layer": ends}
+
+
+def _attention(width: int, queries: int, keys: int) -> int:
+    return 2 * 2 * queries * keys * width
+
+
+def _stream(width: int, hidden: int, tokens: int) -> int:
+    """Query, key, value and output projections and the gated MLP."""
+    return 2 * tokens * (4 * width * width + 3 * width * hidden)
+
+
+def _block(width: int, hidden: int, tokens: int, text_tokens: int) -> int:
+    text_kv = 2 * text_tokens * 2 * width * width
+    return _stream(width, hidden, tokens) + text_kv + _attention(width, tokens, tokens + text_tokens)
+
+
+def _joint_block(width: int, hidden: int, tokens: int, text_tokens: int) -> int:
+    everyone = tokens + text_tokens
+    return _stream(width, hidden, everyone) + _attention(width, everyone, everyone)

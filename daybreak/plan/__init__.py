@@ -1,0 +1,1 @@
+"""What a recipe will take, before it runs: account.py (parameters, FLOPs), networks.py (frozen networks' sizes)."""

@@ -1,0 +1,126 @@
+"""Parameters and training FLOPs of a recipe, by part and stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from daybreak.config import Config, at_stage
+from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
+from daybreak.encoders.text import TextEncoder
+from daybreak.losses.perceptual import VGG16Features
+from daybreak.losses.repa import Projector
+from daybreak.model.flops import forward_flops
+from daybreak.model.transformer import Transformer
+from daybreak.plan.networks import build_text_encoder, build_vision, config_of, flops_of, parameters_of
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a step. parameters: how many numbers; forward and training: FLOPs per picture."""
+
+    name: str
+    parameters: int
+    trained: bool
+    forward: int
+    training: int
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage: its settings, its parts."""
+
+    config: Config
+    parts: list[Part]
+
+    @property
+    def training(self) -> int:
+        """FLOPs per training picture."""
+        return sum(p.training for p in self.parts)
+
+
+def account(config: Config, text_tokens: int | None = None) -> list[StagePlan]:
+    """Each stage's parts. text_tokens: the captions' length; None: text.max_tokens, the longest.
+
+    Backward takes twice the forward pass where weights are trained, once where only a gradient passes through, and the
+    transformer's forward once more with model.recompute. Raises ConfigError for a network of unknown size.
+    """
+    length = text_tokens or config.text.max_tokens
+    return [StagePlan(c, _parts(c, length)) for c in (at_stage(config, i) for i in range(max(1, len(config.stages))))]
+
+
+def _parts(c: Config, length: int) -> list[Part]:
+    text, text_width, text_flops = _text(c, length)
+    grid = (c.data.resolution // c.model.patch,) * 2
+    with torch.device("meta"):
+        transformer = Transformer(c.model, text_width, c.routing)
+    counts = {"blocks": 0, "text blocks": 0, "embeddings and last layer": 0}
+    for name, tensor in transformer.named_parameters():
+        inside = "blocks" if name.startswith("blocks.") else "text blocks" if name.startswith("text_blocks.") else ""
+        counts[inside or "embeddings and last layer"] += tensor.numel()
+    factor = 4 if c.model.recompute else 3
+    parts = [
+        Part(name, counts[name], True, flops, (factor if "blocks" in name else 3) * flops)
+        for name, flops in forward_flops(c.model, c.routing, text_width, grid, length).items()
+        if counts[name]
+    ]
+    frozen = c.text.pretrained is not None
+    parts.append(Part("text encoder", parameters_of(text), not frozen, text_flops, text_flops * (1 if frozen else 3)))
+    a, p = c.alignment, c.perceptual
+    teacher_side: tuple[str, int] | None = None
+    if a.weight:
+        network, width, patch = _vision(a.teacher, "alignment.teacher")
+        teacher_side = (a.teacher, grid[0] * patch)
+        flops = _vision_flops(network, teacher_side[1])
+        parts.append(Part("alignment teacher", parameters_of(network), False, flops, flops))
+        with torch.device("meta"):
+            projector = Projector(c.model.width, width, a)
+        kept = max(1, round(c.routing.keep * grid[0] * grid[1]))
+        flops = 2 * kept * sum(q.numel() for q in projector.parameters() if q.ndim > 1)
+        parts.append(Part("alignment projector", parameters_of(projector), True, flops, 3 * flops))
+    if p.lpips:
+        with torch.device("meta"):
+            network = EmbeddedTeacher() if p.lpips_network == "embedded" else VGG16Features()
+        flops = _vision_flops(network, max(1, round(c.data.resolution * p.lpips_scale)))
+        parts.append(Part("LPIPS", parameters_of(network), False, flops, 3 * flops))
+    if p.dino:
+        network, _, patch = _vision(p.dino_teacher, "perceptual.dino_teacher")
+        side = max(1, (p.dino_resolution or c.data.resolution) // patch) * patch
+        flops = _vision_flops(network, side)
+        shared = teacher_side == (p.dino_teacher, side)  # the true picture's features are there already
+        parts.append(Part("DINO", parameters_of(network), False, flops, (2 if shared else 3) * flops))
+    return parts
+
+
+def _text(c: Config, length: int) -> tuple[nn.Module, int, int]:
+    """The encoder, the width of its tokens, and its FLOPs for a caption of `length` tokens."""
+    if c.text.pretrained is None:
+        embedded = TextEncoder.create(["a"], replace(c.text, vocabulary=max(259, c.text.vocabulary)))
+        width, network = embedded.width, embedded.network.to(torch.device("meta"))  # type: ignore[arg-type]
+    else:
+        config = config_of(c.text.pretrained, "text.pretrained")
+        network = build_text_encoder(config)
+        own = getattr(config, "text_config", getattr(config, "encoder", config))
+        width = int(getattr(own, "d_model", 0) or own.hidden_size)
+    ids = torch.zeros(1, length, dtype=torch.long, device="meta")
+    # T5Gemma looks into a mask that it makes itself, which has no values here; it takes a ready one for each kind.
+    ready = {"attention_mask": {"full_attention": None, "sliding_attention": None}}
+    gemma = c.text.pretrained is not None and network.config.model_type == "t5gemma"
+    return network, width, flops_of(network, input_ids=ids, **(ready if gemma else {}))
+
+
+def _vision(name: str, setting: str) -> tuple[nn.Module, int, int]:
+    """A teacher without weights, the width of its features, its patch."""
+    if name == "embedded":
+        with torch.device("meta"):
+            network = EmbeddedTeacher()
+        return network, network.width, STRIDE
+    config = config_of(name, setting)
+    config = getattr(config, "vision_config", config)
+    return build_vision(config), config.hidden_size, config.patch_size
+
+
+def _vision_flops(network: nn.Module, side: int) -> int:
+    return flops_of(network, torch.zeros(1, 3, side, side, device="meta"))

@@ -1,0 +1,89 @@
+"""Frozen networks at their real sizes without their weights: built on the meta device, counted by torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    Dinov2WithRegistersConfig,
+    DINOv3ViTConfig,
+    T5Config,
+    T5EncoderModel,
+    T5GemmaConfig,
+    T5GemmaEncoderModel,
+    T5GemmaModuleConfig,
+)
+
+from daybreak.config import ConfigError
+from daybreak.encoders.pretrained_text import ENCODERS
+
+
+def _t5gemma_2b() -> T5GemmaConfig:
+    half = T5GemmaModuleConfig(
+        hidden_size=2304, num_hidden_layers=26, intermediate_size=9216, num_attention_heads=8,
+        num_key_value_heads=4, head_dim=256,
+    )  # fmt: skip
+    return T5GemmaConfig(encoder=half, decoder=half, is_encoder_decoder=False)
+
+
+PUBLISHED: dict[str, Callable[[], Any]] = {
+    "facebook/dinov3-vitl16-pretrain-lvd1689m": lambda: DINOv3ViTConfig(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096, patch_size=16,
+        num_register_tokens=4,
+    ),
+    "facebook/dinov2-with-registers-base": lambda: Dinov2WithRegistersConfig(
+        hidden_size=768, num_hidden_layers=12, num_attention_heads=12, patch_size=14, image_size=518,
+        num_register_tokens=4,
+    ),
+    "google/t5gemma-2b-2b-ul2": _t5gemma_2b,
+    "google/flan-t5-large": lambda: T5Config(
+        d_model=1024, d_ff=2816, num_layers=24, num_heads=16, d_kv=64, feed_forward_proj="gated-gelu",
+        vocab_size=32128,
+    ),
+}  # fmt: skip
+"""Sizes of the networks that recipes name, so that planning needs no download."""
+
+
+def config_of(name: str, setting: str) -> Any:
+    """The transformers config of a network, from the table above or by hub id or folder."""
+    if name in PUBLISHED:
+        return PUBLISHED[name]()
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"{setting} {name}: its size is not known: {' '.join(str(e).split())[:160]}") from None
+
+
+def build_text_encoder(config: Any) -> nn.Module:
+    """The encoder, or the text part of a language model, without weights."""
+    kind = {"t5": T5EncoderModel, "t5gemma": T5GemmaEncoderModel}.get(config.model_type, ENCODERS[config.model_type])
+    config._attn_implementation = "eager"  # whose products torch's counter sees
+    with torch.device("meta"):
+        network = AutoModel.from_config(config) if kind is AutoModel else kind(config)
+    return getattr(network, "language_model", network)
+
+
+def build_vision(config: Any) -> nn.Module:
+    """The vision network without weights."""
+    config._attn_implementation = "eager"
+    with torch.device("meta"):
+        return AutoModel.from_config(config)
+
+
+def parameters_of(network: nn.Module) -> int:
+    """How many numbers it holds."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def flops_of(network: nn.Module, *args: Any, **kwargs: Any) -> int:
+    """FLOPs of one call (a multiply-add is two), by torch's counter."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network(*args, **kwargs)
+    return counter.get_total_flops()

@@ -1,0 +1,83 @@
+"""Vision teachers: every family from a tiny model of the real class, against the class itself."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import (
+    BertConfig,
+    BertModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+
+from daybreak.config import ConfigError
+from daybreak.encoders.embedded_teacher import EmbeddedTeacher, picture_features
+from daybreak.encoders.teach import probe, teach
+from daybreak.encoders.vision import open_teacher
+
+SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32}
+FAMILIES = {
+    "dinov2": (Dinov2Model, Dinov2Config(patch_size=8, **SIZE), 1),
+    "registers": (Dinov2WithRegistersModel, Dinov2WithRegistersConfig(patch_size=8, num_register_tokens=3, **SIZE), 4),
+    "dinov3": (DINOv3ViTModel, DINOv3ViTConfig(patch_size=8, num_register_tokens=4, **SIZE), 5),
+    "siglip": (SiglipVisionModel, SiglipVisionConfig(patch_size=8, **SIZE), 0),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_teacher_gives_the_patches_of_its_network(family, tmp_path):
+    kind, config, skip = FAMILIES[family]
+    torch.manual_seed(0)
+    kind(config).save_pretrained(tmp_path)
+    teacher = open_teacher(str(tmp_path), "alignment.teacher")
+    assert (teacher.patch, teacher.width) == (8, 32)
+    images = torch.rand(2, 3, 48, 48) * 2 - 1
+    side = teacher.sizes_for(4, 4)
+    assert side == (32, 32)
+    features = teacher(images, side)
+    assert features.shape == (2, 16, 32)
+    pixels = (F.interpolate(images, side, mode="bicubic", antialias=True) + 1) / 2
+    mean, std = ([0.5] * 3, [0.5] * 3) if family == "siglip" else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    pixels = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    with torch.no_grad():
+        expected = kind.from_pretrained(tmp_path)(pixel_values=pixels).last_hidden_state[:, skip:]
+    assert torch.allclose(features, expected, atol=1e-4)
+    assert teacher(images, (40, 24)).shape == (2, 15, 32)  # other grids too
+    assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def test_another_kind_of_network_is_refused_by_name(tmp_path):
+    BertModel(BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)).save_pretrained(
+        tmp_path
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="a bert; teachers can be dinov2"):
+        open_teacher(str(tmp_path), "alignment.teacher")
+
+
+def test_the_embedded_teacher_has_learned_shapes():
+    """Against the same network with random weights; its training is self-supervised."""
+    torch.manual_seed(0)
+    trained, random = probe(EmbeddedTeacher.load()), probe(EmbeddedTeacher().eval())
+    assert trained > 0.6 > random
+
+
+def test_picture_features_are_one_vector_a_picture():
+    network = EmbeddedTeacher.load()
+    images = torch.rand(3, 3, 32, 32)
+    assert picture_features(network, images).shape == (3, 192)
+    assert torch.allclose(picture_features(network, images)[:1], picture_features(network, images[:1]), atol=1e-5)
+
+
+def test_teaching_writes_a_teacher_that_loads_and_is_the_same_twice(tmp_path):
+    for name in "ab":
+        teach(2, tmp_path / f"{name}.safetensors", 0, lambda _line: None)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert EmbeddedTeacher.load(tmp_path / "a.safetensors").width == 96
+    with pytest.raises(ConfigError, match="no teacher of this version"):
+        EmbeddedTeacher.load(tmp_path / "absent.safetensors")
