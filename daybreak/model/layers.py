@@ -46,7 +46,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 def gated_gelu(gate_up: Tensor) -> Tensor:
     """gelu(gate) * up, GELU in its tanh form: [..., 2 H], gate first -> [..., H]."""
-    if gate_up.device.type == "cpu" and gate_up.dtype == torch.float32:
+    if gate_up.device.type == "cpu" and gate_up.dtype == torch.float32 and not torch.compiler.is_compiling():
         return _CpuGatedGelu.apply(gate_up)
     gate, up = gate_up.chunk(2, dim=-1)
     return F.gelu(gate, approximate="tanh") * up

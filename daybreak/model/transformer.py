@@ -145,8 +145,8 @@ class Transformer(nn.Module):
 
         def run(block: nn.Module, x: Tensor, words: Tensor, place: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
             if self.joint:
-                return self._apply(block, x, words, place, text_place, mask)
-            return self._apply(block, x, words, modulation, *place, mask), words
+                return self._run(block, x, words, place, text_place, mask)
+            return self._run(block, x, words, modulation, *place, mask), words
 
         features, features_visible, before = None, None, None
         for index, block in enumerate(self.blocks):
@@ -179,10 +179,10 @@ class Transformer(nn.Module):
         """[B, L, text_width] -> [B, L, C], through the text's own blocks where there are any."""
         words = self.text_embedding(text.embeddings)
         for block in self.text_blocks:
-            words = self._apply(block, words, *place, key_mask(text, 0))
+            words = self._run(block, words, *place, key_mask(text, 0))
         return words
 
-    def _apply(self, block: nn.Module, *args: Any) -> Any:
+    def _run(self, block: nn.Module, *args: Any) -> Any:
         """block(*args), with its activations recomputed in the backward pass where the config says so."""
         if self.config.recompute and torch.is_grad_enabled():
             return recompute(block, *args, use_reentrant=False)

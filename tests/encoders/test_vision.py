@@ -53,9 +53,8 @@ def test_a_teacher_gives_the_patches_of_its_network(family, tmp_path):
 
 
 def test_another_kind_of_network_is_refused_by_name(tmp_path):
-    BertModel(BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)).save_pretrained(
-        tmp_path
-    )  # fmt: skip
+    config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    BertModel(config).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="a bert; teachers can be dinov2"):
         open_teacher(str(tmp_path), "alignment.teacher")
 

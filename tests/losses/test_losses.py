@@ -152,9 +152,9 @@ def test_every_term_through_the_real_networks():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"alignment.weight": 0.5, "alignment.layer": 1, "alignment.resolution": 48}, "resolution 48 .* set 32, or none"),
-        ({"perceptual.dino": 0.1, "perceptual.dino_resolution": 30}, "does not divide by the teacher's patch of 4 px; 28"),
-        ({"alignment.weight": 0.5, "alignment.layer": 1, "alignment.teacher": "no/such"}, "alignment.teacher no/such"),
+        ({"alignment.weight": 0.5, "alignment.layer": 1, "alignment.resolution": 48}, "48 .* set 32, or none"),
+        ({"perceptual.dino": 0.1, "perceptual.dino_resolution": 30}, "divide by the teacher's patch of 4 px; 28"),
+        ({"alignment.weight": 0.5, "alignment.layer": 1, "alignment.teacher": "/absent"}, "alignment.teacher /absent"),
     ],
 )  # fmt: skip
 def test_a_teacher_that_does_not_fit_is_refused(changes, message):

@@ -160,7 +160,7 @@ def test_a_joint_network_is_told_no_time_and_ignores_padding():
 def test_shared_modulation_has_fewer_parameters_and_listens_to_the_time():
     own, shared = build(), build(modulation="shared")
     counts = [sum(p.numel() for p in n.parameters()) for n in (own, shared)]
-    assert counts[0] - counts[1] == 3 * (6 * 32 * 32 + 6 * 32) - 6 * 32
+    assert counts[0] - counts[1] == 3 * (6 * 32 * 32 + 6 * 32) - 4 * 6 * 32
     x, t, text = inputs()
     assert not torch.allclose(shared(x, t, text).x0, shared(x, 1 - t, text).x0)
 
