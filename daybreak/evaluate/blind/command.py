@@ -18,6 +18,9 @@ from daybreak.evaluate.blind.results import QuestionResults, VoterSummary, resul
 from daybreak.evaluate.blind.study import Study
 from daybreak.evaluate.blind.votes import Votes
 
+DEFAULT_PORT = 8710
+"""As in cli.py."""
+
 
 def run_compare_blind(
     console: Console,
@@ -115,7 +118,10 @@ def _serve(console: Console, folder: Path, study: Study, votes: Votes, host: str
         links.add_row(f"voter {voter.number}", f"{base}/v/{voter.token}/", f"{done} of {total} votes")
     console.print(links, soft_wrap=True, highlight=False)
     _print(console, f"results, at any time:  daybreak compare-blind --results {folder}")
-    _print(console, f"after a stop, go on:   daybreak compare-blind --out {folder}")
+    # The links hold as long as the address does.
+    again = [("--host", host, "127.0.0.1"), ("--port", port, DEFAULT_PORT), ("--url", url, None)]
+    address = "".join(f" {flag} {value}" for flag, value, default in again if value != default)
+    _print(console, f"after a stop, go on:   daybreak compare-blind --out {folder}{address}")
     config = uvicorn.Config(
         make_app(folder, study, votes), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=3,

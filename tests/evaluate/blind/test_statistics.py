@@ -112,7 +112,7 @@ def test_no_votes_give_equal_scores():
 
 @pytest.mark.parametrize("copies", [1, 4])
 def test_bradley_terry_intervals_cover_the_truth(copies):
-    """150 simulated studies of 60 prompts, in which every vote is given `copies` times by voters who copy each other."""
+    """150 simulated studies of 60 prompts; every vote is given `copies` times, by voters who copy each other."""
     rng = np.random.default_rng(2)
     truth = np.array([0.8, 0.0, -0.8])
     hits = 0
@@ -129,7 +129,8 @@ def test_bradley_terry_intervals_cover_the_truth(copies):
 
 def test_fleiss_kappa_of_the_textbook_table():
     """Fourteen raters, ten things, five categories: the table that Wikipedia's "Fleiss' kappa" works through."""
-    table = """0 0 0 0 14, 0 2 6 4 2, 0 0 3 5 6, 0 3 9 2 0, 2 2 8 1 1, 7 7 0 0 0, 3 2 6 3 0, 2 5 3 2 2, 6 5 2 1 0, 0 2 2 3 7"""
+    table = "0 0 0 0 14, 0 2 6 4 2, 0 0 3 5 6, 0 3 9 2 0, 2 2 8 1 1, 7 7 0 0 0, 3 2 6 3 0, 2 5 3 2 2, 6 5 2 1 0, "
+    table += "0 2 2 3 7"
     counts = np.array([[int(x) for x in row.split()] for row in table.split(",")])
     assert fleiss_kappa(counts) == pytest.approx(0.210, abs=5e-4)
     assert observed_agreement(counts) == pytest.approx(0.378, abs=5e-4)
