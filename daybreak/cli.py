@@ -133,7 +133,9 @@ def compare_blind(
         int | None, typer.Option(min=0, help="Of order, sides, and the noise that runs draw from; default: 0.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve at; 0: any free one.")] = 8710,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to serve at; 0: any free one; default: 8710.")
+    ] = None,
     url: Annotated[str | None, typer.Option(help="What links start with, where voters come through a proxy.")] = None,
 ) -> None:
     """Let people say which model is better, on a page that does not tell them which is which.

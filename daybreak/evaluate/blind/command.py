@@ -19,7 +19,7 @@ from daybreak.evaluate.blind.study import Study
 from daybreak.evaluate.blind.votes import Votes
 
 DEFAULT_PORT = 8710
-"""As in cli.py."""
+"""Of the voters' page."""
 
 
 def run_compare_blind(
@@ -33,7 +33,7 @@ def run_compare_blind(
     pairs: int | None,
     seed: int | None,
     host: str,
-    port: int,
+    port: int | None,
     url: str | None,
 ) -> None:
     """Serves a new study, or the one in `out` if there is one already; with `results`, tells a study's figures instead.
@@ -60,7 +60,7 @@ def run_compare_blind(
     shown = pairs_of_study(len(study.prompts), len(study.contestants), study.limit, study.seed)
     for number in range(1, voters + 1):
         votes.add_voter(number, schedule(shown, study.seed, number))
-    _serve(console, folder, study, votes, host, port, url)
+    _serve(console, folder, study, votes, host, DEFAULT_PORT if port is None else port, url)
 
 
 def _same_study(
@@ -198,7 +198,7 @@ def _print_question(console: Console, study: Study, r: QuestionResults) -> None:
         t = r.totals[k]
         ranks.add_row(
             names[k], "–" if not t.n else f"{t.rate:.0%}", f"{t.low:.0%} – {t.high:.0%}",
-            f"{s.score[k]:+.2f}", f"{s.low[k]:+.2f} – {s.high[k]:+.2f}",
+            f"{s.score[k]:+.2f}", f"{s.low[k]:+.2f} to {s.high[k]:+.2f}",
         )  # fmt: skip
     console.print(ranks)
     a = r.agreement

@@ -56,7 +56,7 @@ def write_report(
     parts = [
         f"<h1>{' against '.join(names)}</h1>",
         f"<p class=soft>Blind comparison by {active} voter{'s' if active != 1 else ''}: {len(votes)} votes on "
-        f"{len(study.prompts)} prompts, {min(cast)[:10]} to {max(cast)[:10]}. Voters saw two pictures at a time, in "
+        f"{len(study.prompts)} prompts, {_days(min(cast), max(cast))}. Voters saw two pictures at a time, in "
         f"random order and on random sides, without names. Seed {study.seed}; daybreak {__version__}.</p>",
     ]
     for r in results:
@@ -78,6 +78,11 @@ where votes on the same prompt resemble each other. Bradley–Terry scores are l
 whose scores differ by s, the better one wins with probability 1 / (1 + e<sup>-s</sup>), so 0.7 apart is two wins in
 three. Kappa is agreement beyond chance: 1 is perfect, 0 is none. A voter whose share of lefts is far from a half may
 not have looked.</p>"""
+
+
+def _days(first: str, last: str) -> str:
+    """The dates of two ISO times."""
+    return first[:10] if first[:10] == last[:10] else f"{first[:10]} to {last[:10]}"
 
 
 def _question(folder: Path, study: Study, r: QuestionResults, votes: list[Vote], names: list[str]) -> list[str]:
@@ -102,7 +107,7 @@ def _question(folder: Path, study: Study, r: QuestionResults, votes: list[Vote],
         if t.n:
             ranks.append(
                 f"<tr><td>{names[k]}<td class=number>{t.rate:.1%}<td class=number>{t.low:.1%} – {t.high:.1%}"
-                f"<td class=number>{s.score[k]:+.2f}<td class=number>{s.low[k]:+.2f} – {s.high[k]:+.2f}"
+                f"<td class=number>{s.score[k]:+.2f}<td class=number>{s.low[k]:+.2f} to {s.high[k]:+.2f}"
                 f"<td>{_interval(s.score[k], s.low[k], s.high[k], reach)}"
             )
     parts = [

@@ -32,12 +32,9 @@ class Browser:
                 break
         arguments = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-            f"--user-data-dir={self._profile}", f"--window-size={self._size[0]},{self._size[1]}",
+            f"--user-data-dir={self._profile}",
         ]  # fmt: skip
         options = {"binary": CHROMIUM, "args": arguments}
-        if self._phone:
-            metrics = {"width": self._size[0], "height": self._size[1], "pixelRatio": 2, "touch": True}
-            options["mobileEmulation"] = {"deviceMetrics": metrics}
         capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         try:
             answer = self._send("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
@@ -45,8 +42,7 @@ class Browser:
             self._process.kill()
             raise
         self._base += f"/session/{answer['sessionId']}"
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if self._dark else "light"}]
-        self.devtools("Emulation.setEmulatedMedia", {"features": scheme})
+        self.show_as(*self._size, self._dark, self._phone)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,6 +61,14 @@ class Browser:
 
     def devtools(self, command: str, parameters: dict):
         return self._send("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def show_as(self, width: int, height: int, dark: bool, phone: bool) -> None:
+        """The page's size in px; whether the system is dark; a phone has a finger and twice the pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1 + phone, "mobile": phone}
+        self.devtools("Emulation.setDeviceMetricsOverride", size)
+        self.devtools("Emulation.setTouchEmulationEnabled", {"enabled": phone})
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.devtools("Emulation.setEmulatedMedia", {"features": scheme})
 
     def open(self, url: str) -> None:
         self._send("POST", "/url", {"url": url})

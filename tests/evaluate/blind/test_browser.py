@@ -179,36 +179,38 @@ def test_three_questions_keep_the_pair_and_mark_the_way(tmp_path):
         server.kill()
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "dark"), [(1280, 800, False), (1280, 800, True), (390, 844, False), (320, 568, True)]
-)
-def test_everything_fits_the_screen(tmp_path, width, height, dark):
+def test_everything_fits_the_screen(tmp_path):
     server = Server(*two_folders(tmp_path), "--out", "study", "--port", 0, cwd=tmp_path)
     try:
-        with Browser(tmp_path / "profile", width, height, dark, phone=width < 500) as browser:
-            browser.open(server.links[0])
-            browser.wait(SHOWN)
-            view = browser.run("return [innerWidth, innerHeight]")
-            assert (
-                browser.run("return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
-                == view
-            )
-            boxes = browser.run(
-                "return ['#left', '#right', '[data-choice=left]', '[data-choice=tie]', '[data-choice=right]', '#undo']"
-                ".map((s) => { const b = document.querySelector(s).getBoundingClientRect();"
-                " return [b.left, b.top, b.right, b.bottom]; })"
-            )
-            for left, top, right, bottom in boxes:
-                assert 0 <= left < right <= view[0]
-                assert 0 <= top < bottom <= view[1]
-            first, second, *buttons, _ = boxes
-            assert first[2] - first[0] == pytest.approx(second[2] - second[0])
-            if width < 500:
-                assert first[3] <= second[1]  # one above the other
-                assert all(b[3] - b[1] >= 48 and b[2] - b[0] >= 80 for b in buttons)
-            else:
-                assert first[2] <= second[0]
-            paper = browser.run("return getComputedStyle(document.body).backgroundColor")
-            assert (sum(map(int, paper[4:-1].split(", "))) < 150) == dark
+        with Browser(tmp_path / "profile") as browser:
+            for width, height, dark in ((1280, 720, False), (1024, 600, True), (390, 844, False), (320, 568, True)):
+                browser.show_as(width, height, dark, phone=width < 500)
+                browser.open(server.links[0])
+                browser.wait(SHOWN)
+                check_screen(browser, width, height, dark)
     finally:
         server.kill()
+
+
+def check_screen(browser: Browser, width: int, height: int, dark: bool) -> None:
+    page = "document.documentElement"
+    assert browser.run("return [innerWidth, innerHeight]") == [width, height]
+    assert browser.run(f"return [{page}.scrollWidth, {page}.scrollHeight]") == [width, height]
+    boxes = browser.run(
+        "return ['#left', '#right', '[data-choice=left]', '[data-choice=tie]', '[data-choice=right]', '#undo']"
+        ".map((s) => { const b = document.querySelector(s).getBoundingClientRect();"
+        " return [b.left, b.top, b.right, b.bottom]; })"
+    )
+    for left, top, right, bottom in boxes:
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+    first, second, *buttons, _ = boxes
+    assert first[2] - first[0] == pytest.approx(second[2] - second[0])
+    assert first[2] - first[0] >= 140
+    if width < 500:
+        assert first[3] <= second[1]  # one above the other
+        assert all(b[3] - b[1] >= 48 and b[2] - b[0] >= 80 for b in buttons)
+    else:
+        assert first[2] <= second[0]
+    paper = browser.run("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, paper[4:-1].split(", "))) < 150) == dark
