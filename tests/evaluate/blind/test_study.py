@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import tiny_config
-from PIL import Image
+from PIL import Image, ImageCms
 from rich.console import Console
 from served import ITEMS, NAMES, two_folders
 
@@ -97,7 +97,8 @@ def test_pictures_are_upright_opaque_and_not_too_large(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6  # turned by a quarter
         Image.new("RGB", (30, 10)).save(tmp_path / name / "turned.jpg", exif=exif)
-        Image.new("RGB", (4096, 1024)).save(tmp_path / name / "wide.png")
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        Image.new("RGB", (4096, 1024)).save(tmp_path / name / "wide.png", icc_profile=profile, dpi=(300, 300))
     create(tmp_path / "study", [tmp_path / "a", tmp_path / "b"])
     assert pixel(tmp_path / "study", 0, 0) == (255, 255, 255)
     sizes = []
