@@ -169,6 +169,47 @@ def plan(
 
 
 @app.command()
+def compare_blind(
+    contestants: Annotated[list[Path] | None, typer.Argument(help="Two or more folders of pictures, or runs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the comparison: a new one, or one to go on with.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Tell the results of the comparison in this folder.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="What runs draw: a prompt a line, or .jsonl with text.")] = None,
+    questions: Annotated[
+        str | None, typer.Option(help="Some of overall,prompt,realism, with commas; default: overall.")
+    ] = None,
+    voters: Annotated[int, typer.Option(min=1, max=1000, help="People who vote; each gets a link.")] = 1,
+    pairs: Annotated[int | None, typer.Option(min=1, help="Most pairs a voter sees; default: all.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of order, sides, and the noise that runs draw from; default: 0.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to serve at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to serve at; 0: any free one; default: 8710.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="What links start with, where voters come through a proxy.")] = None,
+) -> None:
+    """Let people say which model is better, on a page that does not tell them which is which.
+
+    Pictures belong together by the prompt that prompts.jsonl or metadata.jsonl (file_name, text) gives them, else by
+    file name; runs draw theirs first, from the same noise. Prints a link for each voter. Votes survive a crash; the
+    same command goes on. --results DIR gives win rates, Bradley–Terry scores and agreement, as tables, CSV and a page.
+
+    [bold]Examples[/bold]
+
+    daybreak compare-blind samples/old samples/new --voters 3 --out blind/new-vs-old
+
+    daybreak compare-blind runs/a runs/b --prompts prompts.txt --questions overall,prompt
+
+    daybreak compare-blind --results blind/new-vs-old
+    """
+    from daybreak.evaluate.blind.command import run_compare_blind
+
+    run_compare_blind(
+        console, contestants or [], out, results, prompts, questions, voters, pairs, seed, host, port, url
+    )
+
+
+@app.command()
 def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] = "scenes") -> None:
     """List every setting of a recipe: its name, its value, and what it means."""
     from daybreak.runs import list_settings
