@@ -107,17 +107,14 @@ def content_key(items: list[Item]) -> str:
     return digest.hexdigest()
 
 
-class PictureWriter:
-    """Writes drawn pictures as PNG into a folder, with their captions in metadata.jsonl."""
+def write_captions(folder: Path, names: list[str], captions: list[str]) -> None:
+    """metadata.jsonl of a folder of pictures, as Hugging Face's ImageFolder has it."""
+    rows = [{"file_name": n, "text": c} for n, c in zip(names, captions, strict=True)]
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    (folder / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
-    def write(self, pictures: Tensor, captions: list[str], first: int) -> None:
-        """pictures [B, 3, H, W] in [-1, 1], numbered from `first`."""
-        with (self.folder / "metadata.jsonl").open("a", encoding="utf-8") as lines:
-            for i, (pixels, caption) in enumerate(zip(to_uint8(pictures), captions, strict=True), start=first):
-                name = f"{i:06d}.png"
-                Image.fromarray(np.ascontiguousarray(pixels)).save(self.folder / name)
-                lines.write(json.dumps({"file_name": name, "text": caption}, ensure_ascii=False) + "\n")
+def save_pictures(pictures: Tensor, paths: list[Path]) -> None:
+    """Pictures [B, 3, H, W] in [-1, 1] as PNG files."""
+    for pixels, path in zip(to_uint8(pictures), paths, strict=True):
+        Image.fromarray(np.ascontiguousarray(pixels)).save(path)

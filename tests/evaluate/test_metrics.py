@@ -4,17 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg, stats
+from tiny_models import one_thread
 
 from daybreak.evaluate import metrics
 from daybreak.evaluate.metrics import Moments, RunningMoments, frechet_distance, moments
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Matrices this small gain nothing from two threads, and lose much where the machine is busy."""
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(2)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -27,10 +27,12 @@ KEPT = 10_000
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What is known of a set of pictures: moments of all, and features [K, D] float32 of K of them, in their order."""
+    """What is known of a set of pictures: moments of all, and features [K, D] float32 of K of them, which are number
+    rows [K] of the set."""
 
     moments: Moments
     features: Tensor
+    rows: Tensor
 
     def __len__(self) -> int:
         return self.moments.count
@@ -91,9 +93,9 @@ def extract(
     if total.count < 2:
         reasons = "; ".join(sorted({s.reason for s in pictures.skipped})[:3])
         raise ConfigError(f"{pictures.path}: {total.count} readable pictures; at least 2 are needed ({reasons})")
-    order = np.argsort([row for _, rows, *_ in everyones for row in rows])
-    features = torch.cat([f for _, _, f, _ in everyones if len(f)])[torch.from_numpy(order)]
-    return FeatureSet(total.result(), features)
+    rows_of_all = torch.tensor([row for _, rows, *_ in everyones for row in rows])
+    order = rows_of_all.argsort()
+    return FeatureSet(total.result(), torch.cat([f for _, _, f, _ in everyones if len(f)])[order], rows_of_all[order])
 
 
 def extract_cached(
@@ -121,7 +123,12 @@ def extract_cached(
 def _save(found: FeatureSet, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    tensors = {"mean": found.moments.mean, "covariance": found.moments.covariance, "features": found.features}
+    tensors = {
+        "mean": found.moments.mean,
+        "covariance": found.moments.covariance,
+        "features": found.features,
+        "rows": found.rows,
+    }
     save_file({k: v.contiguous() for k, v in tensors.items()}, partial, {"count": str(found.moments.count)})
     partial.replace(path)
 
@@ -132,6 +139,6 @@ def _load(path: Path) -> FeatureSet | None:
         with safe_open(path, "pt") as file:
             count = int(file.metadata()["count"])
             mean, covariance = file.get_tensor("mean"), file.get_tensor("covariance")
-            return FeatureSet(Moments(count, mean, covariance), file.get_tensor("features"))
+            return FeatureSet(Moments(count, mean, covariance), file.get_tensor("features"), file.get_tensor("rows"))
     except Exception:  # safetensors raises its own kinds; a damaged cache is no user's mistake
         return None

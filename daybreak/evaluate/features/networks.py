@@ -91,6 +91,7 @@ class Clip:
         self._tokenizer: Any = None
         self._source = weights or HUB_MODELS[name][0]
         self._side = self._model.config.vision_config.image_size
+        self._most = min(CLIP_TOKENS, self._model.config.text_config.max_position_embeddings)
         self.key = f"clip-{weights_digest(self._model)}-{self._side}"
         self.note = _note(name, weights)
 
@@ -106,13 +107,19 @@ class Clip:
     @torch.no_grad()
     def text_features(self, texts: list[str]) -> Tensor:
         """Texts, cut at 77 tokens, to [len(texts), D]."""
+        tokens = self._tokenise(texts, truncation=True, max_length=self._most, padding=True, return_tensors="pt")
+        return self._model.get_text_features(**tokens.to(self._model.device)).pooler_output.float()
+
+    def too_long(self, texts: list[str]) -> int:
+        """How many texts are longer than what CLIP reads."""
+        return sum(len(ids) > self._most for ids in self._tokenise(texts, verbose=False)["input_ids"])
+
+    def _tokenise(self, texts: list[str], **options: Any) -> Any:
         if self._tokenizer is None:
             from transformers import CLIPTokenizer
 
             self._tokenizer = CLIPTokenizer.from_pretrained(self._source)
-        most = min(CLIP_TOKENS, self._model.config.text_config.max_position_embeddings)
-        tokens = self._tokenizer(texts, padding=True, truncation=True, max_length=most, return_tensors="pt")
-        return self._model.get_text_features(**tokens.to(self._model.device)).pooler_output.float()
+        return self._tokenizer(texts, **options)
 
 
 class DinoV2:
