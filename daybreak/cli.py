@@ -118,6 +118,8 @@ fid, kid, cmmd, fd_dinov2, dino_mmd   distance to --reference pictures; is: the 
 
 clipscore, geneval, vqa               does it follow its prompts; vqa asks the --questions of a file such as DPG-Bench's
 
+geneval_rewritten                     with prompts that a language model has made longer
+
 scenes                                the same for the embedded world, read from the pixels
 
 day_check                             FID within 10 % of the --baseline's, and a contact sheet of a hundred pictures
@@ -147,9 +149,6 @@ def evaluate(
     baseline: Annotated[str | None, typer.Option(help="What day_check compares with: as a subject.")] = None,
     questions: Annotated[Path | None, typer.Option(help="Questions of vqa: CSV as DPG-Bench's.")] = None,
     geneval_prompts: Annotated[Path | None, typer.Option(help="GenEval's evaluation_metadata.jsonl.")] = None,
-    rewrite: Annotated[
-        bool, typer.Option(help="geneval also with prompts that a language model has made longer.")
-    ] = False,
     weights: Annotated[
         list[str] | None, typer.Option(help="NAME=FILE, FOLDER or hub id, in place of a download.")
     ] = None,
@@ -175,7 +174,6 @@ def evaluate(
         baseline=baseline,
         questions=questions,
         geneval_prompts=geneval_prompts,
-        rewrite=rewrite,
         weights=parse_weights(weights or []),
         drawing=Drawing(seed, steps, guidance, size, batch),
     )

@@ -83,7 +83,9 @@ def _kernel(name: str, drawn: FeatureSet, reference: FeatureSet, device: torch.d
     except ValueError as e:
         raise ConfigError(f"{METRICS[name].title}: {e}") from None
     result = Measure(name, found.value, len(x), _interval(found.value, found.spread))
-    result.details = {"standard error": found.spread, "with the diagonal, as CMMD's code": found.with_diagonal}
+    result.details = {"standard error": found.spread}
+    if name != "kid":
+        result.details["with the diagonal, as CMMD's published code has it"] = found.with_diagonal
     if len(x) < len(drawn) or len(y) < len(reference):
         result.details["features used"] = f"{len(x):,} of {len(drawn):,}, reference {len(y):,} of {len(reference):,}"
     return result

@@ -22,8 +22,10 @@ from daybreak.evaluate.geneval.prompts import read_prompts
 from daybreak.evaluate.measures import METRICS, Measure
 from daybreak.evaluate.memorisation import measure_memorised
 from daybreak.evaluate.pictures import open_pictures
+from daybreak.evaluate.rewrite import Rewriter
 from daybreak.evaluate.scoring import judge_scenes
 from daybreak.evaluate.subjects import open_subject
+from daybreak.evaluate.vqa import PER_PROMPT, Answerer, measure_vqa, read_questions
 from daybreak.evaluate.workbench import Workbench
 
 
@@ -64,6 +66,8 @@ def _check(bench: Workbench) -> None:
             raise ConfigError(f"{title} compares with reference pictures: say where they are with --reference FOLDER")
         if needs == "baseline" and request.baseline is None:
             raise ConfigError(f"{title} needs --baseline: the pre-trained model, an earlier run, or its pictures")
+        if needs == "questions" and request.questions is None:
+            raise ConfigError(f"{title} needs --questions FILE: DPG-Bench's CSV, or one with its columns")
         if needs == "training" and bench.training_folder() is None:
             raise ConfigError(f"{title} needs the training pictures: --training FOLDER")
 
@@ -83,19 +87,45 @@ def _clipscore(bench: Workbench) -> Measure:
     return measure_clipscore(bench.folder("pictures"), bench.clip(), bench.device, bench.ranks, bench.out)
 
 
-def _geneval(bench: Workbench) -> Measure:
+def _geneval(bench: Workbench, rewritten: bool = False) -> Measure:
+    name = "geneval_rewritten" if rewritten else "geneval"
     detector = Detector(bench.request.weights.get("mask2former"), bench.device)
     colors = Colors(bench.clip(), bench.device)
     if bench.subject.drawer is not None:
         prompts = read_prompts(bench.request.geneval_prompts or fetch(GENEVAL_PROMPTS, bench.tell))
         detector.check(prompts)
-        folder = bench.fresh("geneval")
-        geneval.draw_prompts(prompts, bench.subject.drawer, folder, bench.ranks)
+        folder = bench.fresh(name)
+        texts = _rewrite([p.text for p in prompts], bench) if rewritten else None
+        geneval.draw_prompts(prompts, bench.subject.drawer, folder, bench.ranks, texts)
     else:
         assert bench.subject.pictures is not None
         folder = bench.subject.pictures.path
     pictures = geneval.read_layout(folder)
-    return geneval.measure_geneval(pictures, detector, colors, bench.ranks, bench.out, bench.tell)
+    return geneval.measure_geneval(pictures, detector, colors, bench.ranks, bench.out, bench.tell, name)
+
+
+def _rewrite(prompts: list[str], bench: Workbench) -> list[str]:
+    """Longer prompts; rewritten.jsonl holds each beside what it was."""
+    rewriter = Rewriter(bench.request.weights.get("rewriter"), bench.device)
+    texts = bench.ranks.interleave([rewriter.rewrite(p) for p in bench.ranks.share(prompts)])
+    if bench.ranks.first:
+        rows = [{"prompt": p, "rewritten": t} for p, t in zip(prompts, texts, strict=True)]
+        lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+        (bench.out / "rewritten.jsonl").write_text("".join(lines), encoding="utf-8")
+    bench.notes.append(f"geneval_rewritten: prompts made longer by {rewriter.source}, see rewritten.jsonl")
+    return texts
+
+
+def _vqa(bench: Workbench) -> Measure:
+    assert bench.request.questions is not None
+    questions = read_questions(bench.request.questions.expanduser())
+    answerer = Answerer(bench.request.weights.get("vqa"), bench.device)
+    if bench.subject.drawer is not None:
+        pictures = bench.draw(bench.subject, "vqa", [p for p in questions for _ in range(PER_PROMPT)])
+    else:
+        assert bench.subject.pictures is not None
+        pictures = bench.subject.pictures
+    return measure_vqa(pictures, questions, answerer, bench.ranks, bench.out)
 
 
 def _scenes(bench: Workbench) -> Measure:
@@ -154,6 +184,8 @@ MEASURERS: dict[str, Callable[[Workbench], Measure]] = {
     "is": _inception_score,
     "clipscore": _clipscore,
     "geneval": _geneval,
+    "geneval_rewritten": partial(_geneval, rewritten=True),
+    "vqa": _vqa,
     "scenes": _scenes,
     "memorised": _memorised,
     "day_check": _day_check,

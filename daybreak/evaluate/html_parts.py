@@ -17,7 +17,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: 0; } .soft { color: var(--soft); } img { max-width: 100%; height: auto; border-radius: 4px; }
 table { border-collapse: collapse; } td, th { padding: .25rem .9rem .25rem 0; text-align: left; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .bar { background: var(--line); width: 16rem; height: .8rem; border-radius: 3px; }
 .bar div { background: var(--mark); height: 100%; border-radius: 3px; }
 .charts { display: flex; flex-wrap: wrap; gap: 1.5rem; } svg { width: 340px; max-width: 100%; height: auto; }

@@ -43,6 +43,8 @@ METRICS = {
                         "captions", _CLIP),
     "geneval": Metric("GenEval", "higher", "share of prompts followed, as a detector sees it: mean of six tasks", None,
                       None, "GenEval: MIT; Mask2Former: MIT (Meta); " + _CLIP),
+    "geneval_rewritten": Metric("GenEval, rewritten", "higher", "the same, prompts made longer by a model", None,
+                                "drawing", "GenEval: MIT; Mask2Former: MIT (Meta); " + _CLIP),
     "scenes": Metric("Scenes", "higher", "share of prompts of the embedded world followed in every attribute", None,
                      "drawing"),
     "vqa": Metric("Questions (as DPG-Bench)", "higher", "share of questions about the prompt that a vision-language "

@@ -52,7 +52,7 @@ def evaluation_sections(folder: Path, score: dict[str, Any]) -> list[str]:
 
 def shown_value(name: str, value: float) -> str:
     """As a share, or with three digits that mean something."""
-    if name in ("geneval", "vqa", "memorised", "scenes"):
+    if name in ("geneval", "geneval_rewritten", "vqa", "memorised", "scenes"):
         return f"{value:.1%}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 

@@ -14,8 +14,10 @@ from torch import Tensor
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.data.folder import PICTURE_SUFFIXES
+from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.pictures import PictureFolder, open_pictures
+from daybreak.model.transformer import Transformer
 from daybreak.train import checkpoint
 
 SEED = 1234
@@ -40,6 +42,22 @@ class Drawer(Protocol):
     def draw(self, prompts: list[str], first: int) -> Tensor:
         """Pictures number `first`, `first` + 1, ...: [len(prompts), 3, H, W] float32 in [-1, 1], on the CPU."""
         ...
+
+
+class RunDrawer:
+    """A model of ours as a `Drawer`, with the sampling settings of its config."""
+
+    def __init__(
+        self, transformer: Transformer, text_encoder: TextEncoder, config: Config, seed: int, size: int | None = None
+    ) -> None:
+        self._transformer, self._text_encoder, self._config = transformer, text_encoder, config
+        self._seed, self._size = seed, size
+        self.batch = config.sample.batch
+
+    def draw(self, prompts: list[str], first: int) -> Tensor:
+        """See `Drawer`."""
+        networks = self._transformer, self._text_encoder
+        return generate(*networks, prompts, self._config, self._seed, self._size, first)
 
 
 @dataclass
@@ -88,12 +106,6 @@ def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
     transformer, text_encoder = checkpoint.load_averaged(path, config, device)
     seed = config.evaluate.seed if drawing.seed is None else drawing.seed
 
-    class RunDrawer:
-        batch = config.sample.batch
-
-        def draw(self, prompts: list[str], first: int) -> Tensor:
-            return generate(transformer, text_encoder, prompts, config, seed, drawing.size, first)
-
     parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
     facts = {
         "run": str(path),
@@ -103,7 +115,13 @@ def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
         "drawn at": f"{drawing.size or config.data.resolution} px, {config.sample.sampler}, {config.sample.steps} "
         f"steps, guidance {config.sample.guidance:g}, seed {seed}",
     }
-    return Subject(path.resolve().name, facts, RunDrawer(), config=config, run=path)
+    return Subject(
+        path.resolve().name,
+        facts,
+        RunDrawer(transformer, text_encoder, config, seed, drawing.size),
+        config=config,
+        run=path,
+    )
 
 
 def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) -> Subject:

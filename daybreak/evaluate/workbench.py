@@ -38,7 +38,6 @@ class Request:
     training: Path | None = None
     baseline: str | None = None
     questions: Path | None = None
-    rewrite: bool = False
     geneval_prompts: Path | None = None
     weights: dict[str, str] = field(default_factory=dict)
     drawing: Drawing = field(default_factory=Drawing)

@@ -13,12 +13,24 @@ from conftest import tiny_config
 from PIL import Image
 from rich.console import Console
 from scipy import linalg
-from tiny_models import one_thread, own_cache, save_mask2former, save_pipeline, weights, write_pictures
+from tiny_models import (
+    one_thread,
+    own_cache,
+    save_mask2former,
+    save_pipeline,
+    save_rewriter,
+    save_vqa,
+    weights,
+    write_pictures,
+)
 
 from daybreak import cli
+from daybreak.config import ConfigError, override
+from daybreak.evaluate import during_training
 from daybreak.evaluate.evaluation import MEASURERS
 from daybreak.evaluate.measures import METRICS
 from daybreak.evaluate.subjects import Drawing, open_subject
+from daybreak.train import checkpoint
 from daybreak.train.loop import train
 
 COCO = ["person", "mouse", "dog", "bench"]
@@ -183,8 +195,13 @@ def test_geneval_draws_judges_and_shows_failures(tmp_path, evaluate, weights, pi
     prompts.write_text("".join(json.dumps(r) + "\n" for r in rows))
     detector = save_mask2former(tmp_path / "detector", COCO)
     options = ["--geneval-prompts", prompts, "--weights", f"mask2former={detector}", *given(weights, "clip")]
-    code, _, errors = evaluate(pipeline, "--metrics", "geneval", "--steps", 1, *options, "--out", "out")
+    rewriter = ["--weights", f"rewriter={save_rewriter(tmp_path / 'llm')}"]
+    metrics = "geneval,geneval_rewritten"
+    code, _, errors = evaluate(pipeline, "--metrics", metrics, "--steps", 1, *options, *rewriter, "--out", "out")
     assert code == 0, errors
+    assert len((tmp_path / "out" / "rewritten.jsonl").read_text().splitlines()) == 2
+    rewritten = json.loads((tmp_path / "out" / "score.json").read_text())["metrics"]["geneval_rewritten"]
+    assert rewritten["pictures"] == 8
     found = json.loads((tmp_path / "out" / "score.json").read_text())["metrics"]["geneval"]
     assert found["pictures"] == 8
     assert set(found["parts"]) == {"single_object", "colors"}
@@ -202,6 +219,17 @@ def test_geneval_draws_judges_and_shows_failures(tmp_path, evaluate, weights, pi
     plain = write_pictures(tmp_path / "plain", 3, seed=1)
     code, _, errors = evaluate(plain, "--metrics", "geneval", *options)
     assert code == 2 and "has not GenEval's layout" in errors
+
+
+def test_questions_about_drawn_pictures(tmp_path, evaluate, scenes_run):
+    header = "text,proposition_id,dependency,category_broad,question_natural_language\n"
+    (tmp_path / "q.csv").write_text(header + "a red dog,1,0,entity,Is there a dog ?\n")
+    options = ["--questions", "q.csv", "--weights", f"vqa={save_vqa(tmp_path / 'vqa')}", "--out", "out"]
+    code, _, errors = evaluate(scenes_run, "--metrics", "vqa", *options)
+    assert code == 0, errors
+    found = json.loads((tmp_path / "out" / "score.json").read_text())["metrics"]["vqa"]
+    assert found["pictures"] == 4
+    assert "Questions (as DPG-Bench)" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_the_days_check_and_a_comparison(tmp_path, evaluate, weights, pipeline):
@@ -315,3 +343,16 @@ def test_prompts_come_from_a_file(tmp_path, evaluate, weights, scenes_run):
     (tmp_path / "p.jsonl").write_text('{"words": "a red circle"}\n')
     code, _, errors = evaluate(scenes_run, "--prompts", "p.jsonl", *options)
     assert code == 2 and "p.jsonl, line 1 needs one of prompt, text, caption" in errors
+
+
+def test_a_run_is_measured_while_it_trains(tmp_path, scenes_run, weights):
+    base = tiny_config(evaluate__metrics="scenes,fid", evaluate__metrics_count=50, evaluate__metrics_every=1000)
+    config = override(base, "evaluate.weights", f"inception={weights['inception']}")
+    networks = checkpoint.load_averaged(scenes_run, config, torch.device("cpu"))
+    values = during_training.measure(*networks, config, tmp_path, 3000, torch.device("cpu"))
+    assert set(values) == {"scenes", "fid"} and values["fid"] > 0
+    assert (tmp_path / "metrics" / "000000003000" / "score.json").exists()
+    assert during_training.due(config, 2990, 3006) and not during_training.due(config, 3000, 3990)
+    assert not during_training.due(tiny_config(), 0, 10**9)
+    with pytest.raises(ConfigError, match="there is no 'fdi'"):
+        during_training.measurement_request(tiny_config(evaluate__metrics="fdi"))

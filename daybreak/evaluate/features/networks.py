@@ -176,4 +176,4 @@ def _note(name: str, weights: str | None) -> str:
     default = HUB_MODELS[name][0]
     if weights is None or weights == default:
         return ""
-    return f"{name} was {Path(weights).name or weights}, in place of {default}: figures compare with its own only"
+    return f"{name} is {weights}, in place of {default}: figures compare with its own only"
