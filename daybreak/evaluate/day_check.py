@@ -46,6 +46,11 @@ def verdict(fid: float, baseline: float, baseline_name: str, pictures: int, refe
 
 
 def save_contact_sheet(paths: Sequence[Path], prompts: Sequence[str], out: Path) -> None:
-    """contact_sheet.png: a row of ten pictures for each prompt; the prompt stands below the first of its row."""
-    tiles = [Tile(p, prompts[i // PICTURES_EACH] if i % PICTURES_EACH == 0 else "") for i, p in enumerate(paths)]
-    save_mosaic(tiles, out / "contact_sheet.png", columns=PICTURES_EACH, side=120)
+    """contact_sheet.png: ten pictures a row; `prompts` has one for each picture."""
+    save_mosaic(contact_tiles(paths, prompts), out / "contact_sheet.png", columns=PICTURES_EACH, side=120)
+
+
+def contact_tiles(paths: Sequence[Path], prompts: Sequence[str]) -> list[Tile]:
+    """A tile for each picture; the first of a row says its prompt."""
+    pairs = enumerate(zip(paths, prompts, strict=True))
+    return [Tile(path, prompt if i % PICTURES_EACH == 0 else "") for i, (path, prompt) in pairs]

@@ -90,6 +90,7 @@ def _clipscore(bench: Workbench) -> Measure:
 def _geneval(bench: Workbench, rewritten: bool = False) -> Measure:
     name = "geneval_rewritten" if rewritten else "geneval"
     detector = Detector(bench.request.weights.get("mask2former"), bench.device)
+    bench.note(detector.note)
     colors = Colors(bench.clip(), bench.device)
     if bench.subject.drawer is not None:
         prompts = read_prompts(bench.request.geneval_prompts or fetch(GENEVAL_PROMPTS, bench.tell))
@@ -112,7 +113,7 @@ def _rewrite(prompts: list[str], bench: Workbench) -> list[str]:
         rows = [{"prompt": p, "rewritten": t} for p, t in zip(prompts, texts, strict=True)]
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         (bench.out / "rewritten.jsonl").write_text("".join(lines), encoding="utf-8")
-    bench.notes.append(f"geneval_rewritten: prompts made longer by {rewriter.source}, see rewritten.jsonl")
+    bench.note(f"geneval_rewritten: prompts made longer by {rewriter.source}, see rewritten.jsonl")
     return texts
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from daybreak.evaluate.features.extract import FeatureSet, stream_features
 from daybreak.evaluate.features.networks import Network
 from daybreak.evaluate.measures import Measure
-from daybreak.evaluate.metrics import bootstrap_interval
+from daybreak.evaluate.metrics import share_interval
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import PictureFolder
 from daybreak.evaluate.ranks import Ranks
@@ -37,7 +37,7 @@ def measure_memorised(
     yardstick = nearest[len(ours) :].double().quantile(YARDSTICK).item()
     similarity, row = nearest[: len(ours)], where[: len(ours)]
     over = (similarity > yardstick).double()
-    interval = bootstrap_interval(over, 1000, torch.Generator().manual_seed(0))
+    interval = share_interval([(int(over.sum()), len(over))])
     result = Measure("memorised", over.mean().item(), len(ours), interval, reference=len(held_out))
     result.details = {
         "yardstick: similarity": yardstick,

@@ -6,9 +6,10 @@ best.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -244,8 +245,24 @@ def inception_score(probabilities: Tensor, splits: int = IS_SPLITS) -> tuple[flo
     return values.mean().item(), values.std(correction=0).item()
 
 
+def share_interval(counts: Sequence[tuple[int, int]], draws: int = 20_000) -> tuple[float, float]:
+    """95 % interval of the mean of shares, each given as (hits, of how many).
+
+    Jeffreys' prior: each share is drawn from Beta(hits + ½, misses + ½). A bootstrap would say "0 % to 0 %" where
+    nothing was hit, however few were tried.
+    """
+    rng = np.random.default_rng(0)
+    shares = [rng.beta(hits + 0.5, total - hits + 0.5, draws) for hits, total in counts]
+    low, high = np.quantile(np.mean(shares, axis=0), [0.025, 0.975])
+    if all(hits == 0 for hits, _ in counts):
+        low = 0.0
+    if all(hits == total for hits, total in counts):
+        high = 1.0
+    return float(low), float(high)
+
+
 def bootstrap_interval(values: Tensor, resamples: int, generator: torch.Generator) -> tuple[float, float]:
-    """95 % percentile interval of the mean of values [N], such as 0/1 verdicts or similarities."""
+    """95 % percentile interval of the mean of values [N], such as similarities."""
     rows = torch.randint(len(values), (resamples, len(values)), generator=generator)
     means = values.double()[rows].mean(dim=1)
     return means.quantile(0.025).item(), means.quantile(0.975).item()

@@ -53,7 +53,7 @@ def save_mosaic(tiles: Sequence[Tile], path: Path, columns: int = 6, side: int =
 
 
 def _wrapped(text: str, side: int) -> list[str]:
-    lines = textwrap.wrap(text, max(8, int(side / (FONT_PX * 0.5))))
+    lines = textwrap.wrap(text, max(8, int(side / (FONT_PX * 0.56))))
     if len(lines) > LINES:
         lines = [*lines[: LINES - 1], lines[LINES - 1] + " …"]
     return lines

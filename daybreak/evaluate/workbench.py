@@ -76,6 +76,11 @@ class Workbench:
         """Whether this is a run on the embedded world, which can draw its own reference."""
         return self.subject.config is not None and self.subject.config.data.source == "scenes"
 
+    def note(self, text: str) -> None:
+        """What the report has to say beside the figures, once."""
+        if text and text not in self.notes:
+            self.notes.append(text)
+
     def clip(self) -> Clip:
         """The CLIP of CLIPScore and GenEval."""
         found = self.network("clip")
@@ -94,8 +99,7 @@ class Workbench:
             else:
                 found = Clip(name, given.get(name), self.device)
             self._networks[name] = found
-            if found.note and found.note not in self.notes:
-                self.notes.append(found.note)
+            self.note(found.note)
         return self._networks[name]
 
     def features(self, what: str, name: str) -> FeatureSet:

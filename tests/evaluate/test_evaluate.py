@@ -26,7 +26,7 @@ from tiny_models import (
 
 from daybreak import cli
 from daybreak.config import ConfigError, override
-from daybreak.evaluate import during_training
+from daybreak.evaluate import day_check, during_training
 from daybreak.evaluate.evaluation import MEASURERS
 from daybreak.evaluate.measures import METRICS
 from daybreak.evaluate.subjects import Drawing, open_subject
@@ -261,6 +261,15 @@ def test_the_days_check_and_a_comparison(tmp_path, evaluate, weights, pipeline):
     assert len(list((tmp_path / "sheet" / "evaluation" / "contact").glob("*.png"))) == 90  # nine captions there are
 
 
+def test_a_contact_sheet_names_each_row_by_its_own_prompt():
+    prompts = day_check.diverse(["a red dog", "a red cat", "two blue squares above", "a red dog", "a bench"], count=3)
+    assert len(set(prompts)) == 3 and "two blue squares above" in prompts
+    each = [p for p in prompts for _ in range(10)]
+    tiles = day_check.contact_tiles([Path(f"{i}.png") for i in range(30)], each)
+    assert [t.text for t in tiles if t.text] == prompts
+    assert [t.text for t in tiles[::10]] == prompts
+
+
 def test_memorised_pictures_are_found_and_shown(tmp_path, evaluate, weights):
     training = write_pictures(tmp_path / "training", 40, seed=1)
     held_out = write_pictures(tmp_path / "held-out", 100, seed=2)
@@ -282,18 +291,16 @@ def test_memorised_pictures_are_found_and_shown(tmp_path, evaluate, weights):
     assert "100% of the reference pictures are training pictures" in found["warnings"][0]
 
 
-def test_two_processes_evaluate_as_one(tmp_path, scenes_run, weights):
-    scores = []
-    for world in (1, 2):
-        out = tmp_path / f"out{world}"
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-        options = ["--metrics", "scenes,fid", "--count", "60", "--out", str(out), *given(weights, "inception")]
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world > 1 else []
-        command = [sys.executable, *launch, "-m", "daybreak", "evaluate", str(scenes_run), *options]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        scores.append(json.loads((out / "score.json").read_text()))
-    one, two = scores
+def test_two_processes_evaluate_as_one(tmp_path, evaluate, scenes_run, weights):
+    options = ["--metrics", "scenes,fid", "--count", "60", *given(weights, "inception"), "--out"]
+    code, _, errors = evaluate(scenes_run, *options, "out1")
+    assert code == 0, errors
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "daybreak"]
+    command = [*launch, "evaluate", str(scenes_run), *options, "out2"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / name / "score.json").read_text()) for name in ("out1", "out2"))
     assert one["overall"] == two["overall"]
     assert one["metrics"]["fid"]["value"] == pytest.approx(two["metrics"]["fid"]["value"], rel=1e-6)
     assert two["about"]["processes"] == 2

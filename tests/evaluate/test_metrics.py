@@ -185,3 +185,15 @@ def test_the_bootstrap_interval_of_a_mean_is_the_normal_one():
     half = metrics.NORMAL_95 * values.std() / 2000**0.5
     assert (high - low) / 2 == pytest.approx(half.item(), rel=0.1)
     assert (high + low) / 2 == pytest.approx(values.mean().item(), abs=0.1 * half.item())
+
+
+def test_the_interval_of_a_share():
+    low, high = metrics.share_interval([(30, 100)])
+    exact = stats.beta.ppf([0.025, 0.975], 30.5, 70.5)
+    assert (low, high) == pytest.approx(tuple(exact), abs=0.005)
+    assert metrics.share_interval([(0, 12)])[0] == 0
+    assert 0.1 < metrics.share_interval([(0, 12)])[1] < 0.25  # twelve misses do not prove a zero
+    assert metrics.share_interval([(5, 5)])[1] == 1
+    # The mean of two tasks is surer than either.
+    alone, both = metrics.share_interval([(50, 100)]), metrics.share_interval([(50, 100)] * 2)
+    assert both[1] - both[0] == pytest.approx((alone[1] - alone[0]) / 2**0.5, rel=0.05)

@@ -93,7 +93,7 @@ class Clip:
         self._side = self._model.config.vision_config.image_size
         self._most = min(CLIP_TOKENS, self._model.config.text_config.max_position_embeddings)
         self.key = f"clip-{weights_digest(self._model)}-{self._side}"
-        self.note = _note(name, weights)
+        self.note = weights_note(name, weights)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """See `Network`."""
@@ -134,7 +134,7 @@ class DinoV2:
         patch = self._model.config.patch_size
         self._side = self.SIDE // patch * patch
         self.key = f"dinov2-{weights_digest(self._model)}-{self._side}"
-        self.note = _note("dinov2", weights)
+        self.note = weights_note("dinov2", weights)
 
     def prepare(self, image: Image.Image) -> Tensor:
         """See `Network`."""
@@ -172,7 +172,8 @@ def weights_digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _note(name: str, weights: str | None) -> str:
+def weights_note(name: str, weights: str | None) -> str:
+    """What a report says of a network that is not the usual one; empty for the usual one."""
     default = HUB_MODELS[name][0]
     if weights is None or weights == default:
         return ""

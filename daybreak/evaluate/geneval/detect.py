@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from daybreak.config import ConfigError
-from daybreak.evaluate.features.networks import Clip, load_pretrained
+from daybreak.evaluate.features.networks import Clip, load_pretrained, weights_note
 from daybreak.evaluate.features.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise
 from daybreak.evaluate.geneval.prompts import COLORS, GenEvalPrompt
 from daybreak.evaluate.geneval.scoring import Detection
@@ -36,6 +36,7 @@ class Detector:
         from transformers import Mask2FormerForUniversalSegmentation
 
         self._model = load_pretrained(Mask2FormerForUniversalSegmentation, "mask2former", weights).to(device)
+        self.note = weights_note("mask2former", weights)
         labels = self._model.config.id2label
         self.names = [OTHER_NAMES.get(labels[i], labels[i]) for i in range(len(labels))]
 

@@ -8,22 +8,19 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from daybreak.config import ConfigError
 from daybreak.data.folder import Skipped
 from daybreak.evaluate.geneval.detect import Colors, Detector
 from daybreak.evaluate.geneval.prompts import TASKS, GenEvalPrompt, parse_prompt
 from daybreak.evaluate.geneval.scoring import judge, scores
 from daybreak.evaluate.measures import Measure
+from daybreak.evaluate.metrics import share_interval
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import read_picture, save_pictures
 from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.subjects import Drawer
 
 PER_PROMPT = 4
-RESAMPLES = 1000
 SHOWN_PER_TASK = 6
 
 
@@ -113,11 +110,6 @@ def measure_geneval(
 
 
 def _interval(tasks: list[str], correct: list[bool]) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of the tasks, drawn within each task."""
-    generator = torch.Generator().manual_seed(0)
-    means = []
-    for task in dict.fromkeys(tasks):
-        hits = torch.tensor([float(c) for t, c in zip(tasks, correct, strict=True) if t == task])
-        means.append(hits[torch.randint(len(hits), (RESAMPLES, len(hits)), generator=generator)].mean(dim=1))
-    low, high = np.quantile(torch.stack(means).mean(dim=0).numpy(), [0.025, 0.975])
-    return float(low), float(high)
+    """95 % interval of the mean of the tasks."""
+    hits = {t: [c for other, c in zip(tasks, correct, strict=True) if other == t] for t in dict.fromkeys(tasks)}
+    return share_interval([(sum(h), len(h)) for h in hits.values()])
