@@ -117,15 +117,77 @@ def sample(
     run_sample(console, run, prompt, out, steps, guidance, seed, size)
 
 
-@app.command()
-def evaluate(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
-    """Score a run: the share of prompts it follows, by task, and on combinations that it never saw.
+EVALUATE_HELP = """Judge models and pictures, by numbers and by eye.
 
-    Writes score.json, grid.png, failures.png and report.html into the run folder.
-    """
-    from daybreak.runs import run_evaluate
+[bold]Subject[/bold]: a run folder, a folder of pictures, or a diffusers pipeline (folder or hub id). Several are
+compared in one page.
 
-    run_evaluate(console, run)
+[bold]Metrics[/bold] (--metrics, with commas)
+
+fid, kid, cmmd, fd_dinov2, dino_mmd   distance to --reference pictures; is: the Inception score, without any
+
+clipscore, geneval, vqa               does it follow its prompts; vqa asks the --questions of a file such as DPG-Bench's
+
+geneval_rewritten                     with prompts that a language model has made longer
+
+scenes                                the same for the embedded world, read from the pixels
+
+day_check                             FID within 10 % of the --baseline's, and a contact sheet of a hundred pictures
+
+memorised                             are the nearest --training pictures too near
+
+[bold]Examples[/bold]
+
+daybreak evaluate runs/mine
+
+daybreak evaluate runs/mine --metrics fid,kid,clipscore --reference held-out-pictures
+
+daybreak evaluate my/model --metrics geneval --weights mask2former=FOLDER --weights clip=FOLDER
+
+torchrun --nproc-per-node 8 -m daybreak evaluate runs/mine --metrics geneval
+"""
+
+
+@app.command(help=EVALUATE_HELP)
+def evaluate(
+    subjects: Annotated[list[str], typer.Argument(help="Run folder, folder of pictures, or diffusers pipeline.")],
+    metrics: Annotated[str | None, typer.Option(help="What to measure; default: what the subject allows.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Real pictures, best such that training never saw.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help=".txt or .jsonl; default: the reference's captions.")] = None,
+    count: Annotated[int, typer.Option(min=2, help="Pictures to draw for comparison with the reference.")] = 1000,
+    training: Annotated[Path | None, typer.Option(help="Training pictures; default: the run's.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="What day_check compares with: as a subject.")] = None,
+    questions: Annotated[Path | None, typer.Option(help="Questions of vqa: CSV as DPG-Bench's.")] = None,
+    geneval_prompts: Annotated[Path | None, typer.Option(help="GenEval's evaluation_metadata.jsonl.")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="NAME=FILE, FOLDER or hub id, in place of a download.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Sampler steps; default: the model's.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance; default: the model's.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Side of the pictures, px; default: the model's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed draws the same pictures.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures drawn at once.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; default: the run's, or one in evaluations/.")
+    ] = None,
+) -> None:
+    """See EVALUATE_HELP."""
+    from daybreak.evaluate.command import run_evaluate
+    from daybreak.evaluate.subjects import Drawing
+    from daybreak.evaluate.workbench import Request, parse_weights
+
+    request = Request(
+        reference=reference,
+        prompts=prompts,
+        count=count,
+        training=training,
+        baseline=baseline,
+        questions=questions,
+        geneval_prompts=geneval_prompts,
+        weights=parse_weights(weights or []),
+        drawing=Drawing(seed, steps, guidance, size, batch),
+    )
+    run_evaluate(console, subjects, metrics, request, out)
 
 
 @app.command()

@@ -246,6 +246,16 @@ class EvaluateConfig:
     """Of prompts and noise."""
     grid_prompts: tuple[str, ...] = ()
     """Prompts of the sample grids; empty: chosen from the data."""
+    metrics: tuple[str, ...] = ()
+    """Measured during training, named as for `daybreak evaluate --metrics`; empty: none."""
+    metrics_every: int = 1_000_000
+    """Pictures seen between two measurements."""
+    metrics_count: int = 1000
+    """Pictures drawn for a measurement."""
+    reference: str | None = None
+    """Folder of real pictures that the metrics compare with; a run on `scenes` draws its own."""
+    weights: tuple[str, ...] = ()
+    """NAME=FILE, FOLDER or hub id of the metrics' networks, in place of a download."""
 
 
 @dataclass(frozen=True)
@@ -465,6 +475,8 @@ def check(config: Config) -> Config:
         ("sample.batch", c.sample.batch, 1),
         ("evaluate.prompts_per_task", c.evaluate.prompts_per_task, 1),
         ("evaluate.held_out_prompts", c.evaluate.held_out_prompts, 1),
+        ("evaluate.metrics_every", c.evaluate.metrics_every, 1),
+        ("evaluate.metrics_count", c.evaluate.metrics_count, 2),
     ]
     for name, value, least in at_least:
         if value < least:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +17,7 @@ from daybreak.display import Display, duration
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.report import write_report
-from daybreak.evaluate.scoring import Evaluation, evaluate_scenes
+from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.recipes import recipe as find_recipe
 from daybreak.train import checkpoint
 from daybreak.train.loop import pick_device, train
@@ -72,7 +74,7 @@ def _train_and_report(console: Console, config: Config, run: Path, resume: bool)
     if config.data.source == "scenes":
         console.print("judging the pictures of prompts that were not drawn so far ...")
         evaluation = evaluate_scenes(state.average, state.average_text, config, run)
-    _report(console, config, run, evaluation)
+    print_report(console, config, run, evaluation.scores if evaluation is not None else {})
 
 
 def run_sample(
@@ -108,13 +110,6 @@ def run_sample(
     except OSError as e:
         raise ConfigError(f"--out {out} cannot be written: {e.strerror or e}") from None
     console.print(f"{len(prompts)} picture{'s' if len(prompts) > 1 else ''}: {out}", highlight=False)
-
-
-def run_evaluate(console: Console, run: Path) -> None:
-    """`daybreak evaluate`: score, grids and report of a run."""
-    config = load_run_config(run)
-    transformer, text_encoder = checkpoint.load_averaged(run, config, pick_device())
-    _report(console, config, run, evaluate_scenes(transformer, text_encoder, config, run))
 
 
 def run_average(console: Console, run: Path, length: float, out: Path) -> None:
@@ -194,25 +189,25 @@ def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, s
     return recipe, pairs
 
 
-def _report(console: Console, config: Config, run: Path, evaluation: Evaluation | None) -> None:
+def print_report(console: Console, config: Config, run: Path, scores: Mapping[str, Any]) -> None:
+    """Writes the run's report, and prints its `scores` on scenes, where there are any, and what is where."""
     report = write_report(run, config)
-    if evaluation is not None:
-        s = evaluation.scores
+    if "overall" in scores:
         table = Table(title="prompts followed, in every attribute", title_justify="left", box=None, padding=(0, 2))
         table.add_column("task")
         table.add_column("share", justify="right")
         for name in TASKS:
-            table.add_row(name, f"{s[name]:.0%}")
-        table.add_row("[bold]one and two objects[/bold]", f"[bold]{s['one_and_two_objects']:.0%}[/bold]")
-        table.add_row("[bold]held-out combinations[/bold]", f"[bold]{s['held_out']:.0%}[/bold]")
-        table.add_row("[bold]overall[/bold]", f"[bold]{s['overall']:.0%}[/bold]")
+            table.add_row(name, f"{scores[name]:.0%}")
+        table.add_row("[bold]one and two objects[/bold]", f"[bold]{scores['one_and_two_objects']:.0%}[/bold]")
+        table.add_row("[bold]held-out combinations[/bold]", f"[bold]{scores['held_out']:.0%}[/bold]")
+        table.add_row("[bold]overall[/bold]", f"[bold]{scores['overall']:.0%}[/bold]")
         console.print(table)
     left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
     left.add_row("run folder", str(run))
     left.add_row("report", str(report))
-    if evaluation is not None:
-        left.add_row("grid", str(evaluation.grid))
-        left.add_row("failures", str(evaluation.failures or "none"))
+    if "overall" in scores:
+        left.add_row("grid", str(run / "grid.png"))
+        left.add_row("failures", str(run / "failures.png") if (run / "failures.png").exists() else "none")
     left.add_row("TensorBoard", f"tensorboard --logdir {run / 'tensorboard'}")
     left.add_row("draw your own", f'daybreak sample {run} --prompt "{_example_prompt(config)}"')
     console.print(left, soft_wrap=True)

@@ -86,9 +86,10 @@ def score(prompts: list[Prompt], followed: list[bool]) -> dict[str, float]:
         hits = [ok for p, ok in zip(prompts, followed, strict=True) if p.spec.task == task and not p.spec.held_out]
         if hits:
             result[task] = float(np.mean(hits))
-    result["overall"] = float(np.mean([result[t] for t in TASKS if t in result]))
-    result["one_and_two_objects"] = float(np.mean([result[t] for t in ONE_AND_TWO_OBJECT_TASKS if t in result]))
+    tasks = dict(result)
+    result["one_and_two_objects"] = float(np.mean([tasks[t] for t in ONE_AND_TWO_OBJECT_TASKS if t in tasks]))
     held_out = [ok for p, ok in zip(prompts, followed, strict=True) if p.spec.held_out]
     if held_out:
         result["held_out"] = float(np.mean(held_out))
+    result["overall"] = float(np.mean(list(tasks.values())))
     return result

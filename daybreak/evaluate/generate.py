@@ -16,11 +16,11 @@ from daybreak.model.transformer import Transformer
 @torch.no_grad()
 def generate(
     transformer: Transformer, text_encoder: TextEncoder, prompts: list[str], config: Config, seed: int,
-    resolution: int | None = None,
+    resolution: int | None = None, first: int = 0,
 ) -> Tensor:  # fmt: skip
     """One picture for each prompt: [len(prompts), 3, H, W] float32 in [-1, 1], on the CPU.
 
-    Picture i depends on (seed, i), its prompt and the sampling settings, not on how the prompts are batched.
+    Picture i depends on (seed, first + i), its prompt and the sampling settings, not on how the prompts are batched.
     """
     side = resolution or config.data.resolution
     device = next(transformer.parameters()).device
@@ -30,7 +30,8 @@ def generate(
     for start in range(0, len(prompts), s.batch):
         captions = prompts[start : start + s.batch]
         noise = (
-            torch.stack([_noise(side, seed, start + i) for i in range(len(captions))]) * config.diffusion.noise_scale
+            torch.stack([_noise(side, seed, first + start + i) for i in range(len(captions))])
+            * config.diffusion.noise_scale
         )
         text, empty = text_encoder(captions), text_encoder([""] * len(captions))
         interval = (s.guidance_from, s.guidance_to)

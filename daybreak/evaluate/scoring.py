@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from daybreak.config import Config, ConfigError
+from daybreak.config import Config, ConfigError, EvaluateConfig
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import Prompt, held_out_prompts, judge_all, prompts_of_tasks, score
@@ -22,35 +23,45 @@ SHOWN_PER_TASK = 4
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A run's figures (see `score`), and where its grids are."""
+    """The figures (see `score`), and how many pictures were judged."""
 
     scores: dict[str, float]
-    grid: Path
-    failures: Path | None
+    pictures: int
 
 
 def evaluate_scenes(transformer: Transformer, text_encoder: TextEncoder, config: Config, run: Path) -> Evaluation:
-    """Draws and judges the evaluation prompts; writes score.json, grid.png and failures.png into `run`.
+    """Draws and judges the evaluation prompts of a run; see `judge_scenes`.
 
     Raises ConfigError for a run that was not trained on `scenes`, whose pictures nothing here can judge.
     """
     if config.data.source != "scenes":
         raise ConfigError(f"{run} was trained on {config.data.folder}; only runs on scenes can be judged so far")
-    e = config.evaluate
-    prompts = prompts_of_tasks(e.prompts_per_task, e.seed) + held_out_prompts(e.held_out_prompts, e.seed)
-    pictures = generate(transformer, text_encoder, [p.text for p in prompts], config, e.seed)
-    followed = judge_all(pictures, prompts)
-    scores = score(prompts, followed)
-    (run / "score.json").write_text(json.dumps(scores, indent=2) + "\n")
-    shown = _first_of_each(prompts)
-    _save(run / "grid.png", shown, pictures, prompts, followed)
-    missed = [i for i, ok in enumerate(followed) if not ok][:24]
-    failures = run / "failures.png" if missed else None
-    if failures:
-        _save(failures, missed, pictures, prompts, followed)
-    else:
-        (run / "failures.png").unlink(missing_ok=True)
-    return Evaluation(scores, run / "grid.png", failures)
+    evaluation = judge_scenes(
+        lambda prompts: generate(transformer, text_encoder, prompts, config, config.evaluate.seed), config.evaluate, run
+    )
+    (run / "score.json").write_text(json.dumps(evaluation.scores, indent=2) + "\n")
+    return evaluation
+
+
+def judge_scenes(draw: Callable[[list[str]], Tensor], settings: EvaluateConfig, out: Path | None) -> Evaluation:
+    """Has the evaluation prompts of `scenes` drawn and judges them; writes grid.png and failures.png into `out`.
+
+    `draw` takes prompts to square pictures [B, 3, S, S] in [-1, 1], of at least 32 px.
+    """
+    prompts = prompts_of_tasks(settings.prompts_per_task, settings.seed)
+    prompts += held_out_prompts(settings.held_out_prompts, settings.seed)
+    pictures = draw([p.text for p in prompts])
+    try:
+        followed = judge_all(pictures, prompts)
+    except ValueError as e:
+        raise ConfigError(f"--metrics scenes: {e}") from None
+    if out is not None:
+        _save(out / "grid.png", _first_of_each(prompts), pictures, prompts, followed)
+        missed = [i for i, ok in enumerate(followed) if not ok][:24]
+        (out / "failures.png").unlink(missing_ok=True)
+        if missed:
+            _save(out / "failures.png", missed, pictures, prompts, followed)
+    return Evaluation(score(prompts, followed), len(prompts))
 
 
 def _first_of_each(prompts: list[Prompt]) -> list[int]:

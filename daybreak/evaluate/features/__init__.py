@@ -1,0 +1,1 @@
+"""Pictures to features: networks with their own resizing, streaming extraction, cached statistics."""

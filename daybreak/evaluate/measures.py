@@ -1,0 +1,99 @@
+"""What can be measured: names, meanings, and the form that every figure has."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from daybreak.config import ConfigError
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric by its name on the command line. `needs`: what must be at hand beside the pictures."""
+
+    title: str
+    better: Literal["lower", "higher"]
+    meaning: str
+    network: str | None = None
+    needs: Literal["reference", "captions", "drawing", "questions", "baseline", "training", None] = None
+    licence: str = ""
+
+
+_INCEPTION = "Inception weights: Apache-2.0 (Google), converted by NVIDIA"
+_CLIP = "CLIP: MIT (OpenAI)"
+_DINO = "DINOv2: Apache-2.0 (Meta)"
+
+METRICS = {
+    "fid": Metric("FID", "lower", "Fréchet distance of Inception features to the reference pictures", "inception",
+                  "reference", _INCEPTION),
+    "kid": Metric("KID", "lower", "kernel distance of Inception features to the reference, without bias; times 1000",
+                  "inception", "reference", _INCEPTION),
+    "is": Metric("Inception score", "higher", "how sure and how varied a classifier finds the pictures, 1 to 1000",
+                 "inception_classes", None, _INCEPTION),
+    "cmmd": Metric("CMMD", "lower", "Gaussian kernel distance of CLIP features to the reference",
+                   "clip_336", "reference", _CLIP),
+    "fd_dinov2": Metric("FD-DINOv2", "lower", "Fréchet distance of DINOv2 features to the reference pictures", "dinov2",
+                        "reference", _DINO),
+    "dino_mmd": Metric("DINO-MMD", "lower", "Gaussian kernel distance of DINOv2 features to the reference",
+                       "dinov2", "reference", _DINO),
+    "clipscore": Metric("CLIPScore", "higher", "how near CLIP finds picture and prompt: 100 max(cosine, 0)", "clip",
+                        "captions", _CLIP),
+    "geneval": Metric("GenEval", "higher", "share of prompts followed, as a detector sees it: mean of six tasks", None,
+                      None, "GenEval: MIT; Mask2Former: MIT (Meta); " + _CLIP),
+    "geneval_rewritten": Metric("GenEval, rewritten", "higher", "the same, prompts made longer by a model", None,
+                                "drawing", "GenEval: MIT; Mask2Former: MIT (Meta); " + _CLIP),
+    "scenes": Metric("Scenes", "higher", "share of prompts of the embedded world followed in every attribute", None,
+                     "drawing"),
+    "vqa": Metric("Questions (as DPG-Bench)", "higher", "share of questions about the prompt that a vision-language "
+                  "model answers with yes", None, "questions", "the vision-language model's own licence"),
+    "day_check": Metric("The day's check", "lower", "FID over the baseline's; at most 1.1 passes", "inception",
+                        "baseline", _INCEPTION),
+    "memorised": Metric("Memorised", "lower", "share of pictures nearer to a training picture than real ones are",
+                        "dinov2", "training", _DINO),
+}  # fmt: skip
+
+
+@dataclass
+class Measure:
+    """One figure. interval: 95 %; parts: its tasks; pictures: how many were judged; images: files in the folder."""
+
+    name: str
+    value: float
+    pictures: int
+    interval: tuple[float, float] | None = None
+    reference: int | None = None
+    parts: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
+    """What to show: a caption for each file name in the evaluation's folder."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, without empty fields."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k != "name" and v not in (None, {}, [])}
+
+
+def measures_of(score: dict[str, Any]) -> list[Measure]:
+    """The figures in a score.json, whose own tasks of `scenes` stand at its top level."""
+    found = [Measure(name=name, **row) for name, row in score.get("metrics", {}).items()]
+    if "overall" in score:
+        parts = {k: v for k, v in score.items() if isinstance(v, float) and k != "overall"}
+        pictures = int(score.get("pictures", 0))
+        found.insert(0, Measure("scenes", score["overall"], pictures, parts=parts))
+    return found
+
+
+def parse_metrics(text: str) -> tuple[str, ...]:
+    """ "fid,kid" -> ("fid", "kid"); ConfigError, with the nearest name, for one that does not exist."""
+    names = tuple(dict.fromkeys(n.strip().lower() for n in text.split(",") if n.strip()))
+    for name in names:
+        if name not in METRICS:
+            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"--metrics: there is no {name!r}; there are {', '.join(METRICS)}{hint}")
+    if not names:
+        raise ConfigError(f"--metrics is empty; there are {', '.join(METRICS)}")
+    return names

@@ -1,0 +1,171 @@
+"""What is judged: a run of ours, a diffusers pipeline, or a folder of pictures."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from daybreak import config as configs
+from daybreak.config import Config, ConfigError
+from daybreak.data.folder import PICTURE_SUFFIXES
+from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.generate import generate
+from daybreak.evaluate.pictures import PictureFolder, open_pictures
+from daybreak.model.transformer import Transformer
+from daybreak.train import checkpoint
+
+SEED = 1234
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How pictures are drawn. None: as the model's own settings say. size: side, px; batch: pictures at once."""
+
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    size: int | None = None
+    batch: int | None = None
+
+
+class Drawer(Protocol):
+    """Draws prompts. Picture number n depends on the seed, n and its prompt, not on its batch."""
+
+    batch: int
+
+    def draw(self, prompts: list[str], first: int) -> Tensor:
+        """Pictures number `first`, `first` + 1, ...: [len(prompts), 3, H, W] float32 in [-1, 1], on the CPU."""
+        ...
+
+
+class RunDrawer:
+    """A model of ours as a `Drawer`, with the sampling settings of its config."""
+
+    def __init__(
+        self, transformer: Transformer, text_encoder: TextEncoder, config: Config, seed: int, size: int | None = None
+    ) -> None:
+        self._transformer, self._text_encoder, self._config = transformer, text_encoder, config
+        self._seed, self._size = seed, size
+        self.batch = config.sample.batch
+
+    def draw(self, prompts: list[str], first: int) -> Tensor:
+        """See `Drawer`."""
+        networks = self._transformer, self._text_encoder
+        return generate(*networks, prompts, self._config, self._seed, self._size, first)
+
+
+@dataclass
+class Subject:
+    """name: for headings; facts: for the report; drawer, or pictures that exist; config: of a run of ours."""
+
+    name: str
+    facts: dict[str, str] = field(default_factory=dict)
+    drawer: Drawer | None = None
+    pictures: PictureFolder | None = None
+    config: Config | None = None
+    run: Path | None = None
+
+
+def open_subject(text: str, drawing: Drawing, device: torch.device) -> Subject:
+    """A run folder, a folder that holds a diffusers pipeline or pictures, or a pipeline's id on the Hugging Face hub.
+
+    Raises ConfigError where it is none of them or can't be loaded.
+    """
+    path = Path(text).expanduser()
+    if (path / "config.yaml").is_file():
+        return _run(path, drawing, device)
+    if (path / "model_index.json").is_file():
+        return _pipeline(str(path), path.resolve().name, drawing, device)
+    if path.is_dir():
+        if any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.rglob("*")):
+            pictures = open_pictures(path, "evaluate")
+            return Subject(path.resolve().name, {"pictures": f"{len(pictures):,} in {path}"}, pictures=pictures)
+        raise ConfigError(
+            f"{path} is no run folder: it holds no config.yaml, and neither the model_index.json of a diffusers "
+            "pipeline nor pictures"
+        )
+    if path.exists():
+        raise ConfigError(f"{path} is a file; evaluate a run folder, a folder of pictures or a diffusers pipeline")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not path.parent.exists():
+        return _pipeline(text, text.replace("/", "--"), drawing, device)
+    raise ConfigError(f"{text}: no such run folder, folder of pictures or diffusers pipeline")
+
+
+def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
+    config = configs.check(configs.load(path / "config.yaml"))
+    for key, value in (("steps", drawing.steps), ("guidance", drawing.guidance), ("batch", drawing.batch)):
+        config = config if value is None else configs.override(config, f"sample.{key}", value)
+    if drawing.size is not None and drawing.size % config.model.patch:
+        raise ConfigError(f"--size {drawing.size} does not divide by the run's patches of {config.model.patch} px")
+    transformer, text_encoder = checkpoint.load_averaged(path, config, device)
+    seed = config.evaluate.seed if drawing.seed is None else drawing.seed
+
+    parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
+    facts = {
+        "run": str(path),
+        "recipe": config.recipe,
+        "trained on": config.data.folder or config.data.source,
+        "parameters": f"{parameters / 1e6:,.1f} M",
+        "drawn at": f"{drawing.size or config.data.resolution} px, {config.sample.sampler}, {config.sample.steps} "
+        f"steps, guidance {config.sample.guidance:g}, seed {seed}",
+    }
+    return Subject(
+        path.resolve().name,
+        facts,
+        RunDrawer(transformer, text_encoder, config, seed, drawing.size),
+        config=config,
+        run=path,
+    )
+
+
+def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) -> Subject:
+    try:
+        from diffusers import DiffusionPipeline
+    except ImportError:
+        raise ConfigError("evaluating a diffusers pipeline needs diffusers: pip install daybreak[finetune]") from None
+    try:
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        pipeline: Any = DiffusionPipeline.from_pretrained(source, torch_dtype=dtype, use_safetensors=True)
+    except Exception as e:  # whatever diffusers, transformers and the hub raise for what a user named wrongly
+        raise ConfigError(f"{source} cannot be loaded as a diffusers pipeline: {' '.join(str(e).split())}") from None
+    pipeline = pipeline.to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    known = set(inspect.signature(pipeline.__call__).parameters)
+    if "prompt" not in known:
+        raise ConfigError(f"{source} is a {type(pipeline).__name__}, which draws nothing from a prompt")
+    given = {
+        "num_inference_steps": drawing.steps,
+        "guidance_scale": drawing.guidance,
+        "height": drawing.size,
+        "width": drawing.size,
+    }
+    options = {key: value for key, value in given.items() if value is not None}
+    if unknown := sorted(set(options) - known):
+        raise ConfigError(f"{source} is a {type(pipeline).__name__}, which does not take {', '.join(unknown)}")
+    if "use_resolution_binning" in known:  # would draw at another size and scale the pictures
+        options["use_resolution_binning"] = False
+
+    seed = SEED if drawing.seed is None else drawing.seed
+
+    class PipelineDrawer:
+        batch = drawing.batch or 8
+
+        def draw(self, prompts: list[str], first: int) -> Tensor:
+            seeds = [seed * 1_000_003 + first + i for i in range(len(prompts))]
+            generators = [torch.Generator().manual_seed(s) for s in seeds]
+            drawn = pipeline(prompt=prompts, generator=generators, output_type="pt", **options).images
+            return drawn.float().cpu() * 2 - 1
+
+    parts = [m for m in pipeline.components.values() if isinstance(m, torch.nn.Module)]
+    facts = {
+        "pipeline": f"{type(pipeline).__name__} {source}",
+        "parameters": f"{sum(p.numel() for m in parts for p in m.parameters()) / 1e6:,.1f} M",
+        "drawn with": ", ".join(f"{k} {v}" for k, v in ({"seed": seed} | options).items()),
+    }
+    return Subject(name, facts, PipelineDrawer())
