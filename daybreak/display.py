@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 
-from daybreak.train.watch import SampleRecord, StepRecord
+from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
 
 LINE_SECONDS = 15.0
 """Without a terminal: time between lines."""
@@ -62,6 +62,11 @@ class Display:
         if not self._live:
             followed = "" if record.followed is None else f", {record.followed:.0%} of the prompts followed"
             self._console.print(f"      samples: {record.path}{followed}", highlight=False, soft_wrap=True)
+
+    def on_metrics(self, record: MetricsRecord) -> None:
+        """Prints the figures above the display."""
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in record.values.items())
+        self.on_note(f"      after {record.images:,} pictures: {figures}")
 
     def _facts(self, record: StepRecord) -> list[tuple[str, str]]:
         facts = [

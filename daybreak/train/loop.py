@@ -20,6 +20,7 @@ from daybreak.data.batch import Batch, Source
 from daybreak.data.folder import FolderSource
 from daybreak.data.open import open_source
 from daybreak.data.stream import stream
+from daybreak.evaluate.during_training import due, measure, measurement_request
 from daybreak.evaluate.probe import Probe
 from daybreak.optim.schedule import learning_rate_factor
 from daybreak.train import checkpoint
@@ -28,7 +29,7 @@ from daybreak.train.ema import update_average
 from daybreak.train.precision import autocast, lower_precision
 from daybreak.train.state import TrainState
 from daybreak.train.step import StepRandomness, clip_and_step, training_loss
-from daybreak.train.watch import LogFiles, SampleRecord, StepRecord, Watcher
+from daybreak.train.watch import LogFiles, MetricsRecord, SampleRecord, StepRecord, Watcher
 
 MAX_BAD_STEPS = 10
 """So many steps in a row without a finite gradient end the run."""
@@ -51,6 +52,7 @@ def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = Fal
     TrainingError where the loss stays infinite.
     """
     configs.check(config)
+    measurement_request(config)  # refuses before anything is made
     device = pick_device()
     if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise ConfigError(f"{run} is not empty: choose another --out, or continue it with --resume")
@@ -161,6 +163,12 @@ def _run_steps(config: Config, run: Path, state: TrainState, watchers: list[Watc
                 clock.pause()
                 _draw_samples(stage.probe, state, run, clock.seconds, watchers)
                 next_samples += c.train.sample_every
+                clock.run()
+            if due(c, state.position - len(batch), state.position):
+                clock.pause()
+                values = measure(state.average, state.average_text, c, run, state.position, state.device)
+                for w in watchers:
+                    w.on_metrics(MetricsRecord(state.step, state.position, clock.seconds, values))
                 clock.run()
             if state.power_averages is not None and record.progress >= next_snapshot:
                 state.power_averages.snapshot(run, state.step // c.train.ema_every)

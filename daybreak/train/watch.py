@@ -37,6 +37,16 @@ class SampleRecord:
     followed: float | None
 
 
+@dataclass(frozen=True)
+class MetricsRecord:
+    """The recipe's metrics, measured on the averaged weights (evaluate/during_training.py)."""
+
+    step: int
+    images: int
+    seconds: float
+    values: dict[str, float]
+
+
 class Watcher(Protocol):
     """Is told of a run's events."""
 
@@ -45,6 +55,9 @@ class Watcher(Protocol):
 
     def on_samples(self, record: SampleRecord) -> None:
         """After each sample grid."""
+
+    def on_metrics(self, record: MetricsRecord) -> None:
+        """After a measurement."""
 
     def on_note(self, text: str) -> None:
         """Something the user should read."""
@@ -87,6 +100,12 @@ class LogFiles:
             self._board.add_image("samples", np.asarray(image), record.step, dataformats="HWC")
         if record.followed is not None:
             self._board.add_scalar("prompts_followed", record.followed, record.step)
+
+    def on_metrics(self, record: MetricsRecord) -> None:
+        """One line, and one point per metric."""
+        self._file.write(json.dumps({"event": "metrics", **asdict(record)}) + "\n")
+        for name, value in record.values.items():
+            self._board.add_scalar(f"metrics/{name}", value, record.step)
 
     def on_note(self, text: str) -> None:
         """Notes are for whoever watches."""

@@ -17,7 +17,7 @@ from daybreak.encoders.text import TextEncoder
 from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
 from daybreak.train.loop import TrainingError, pick_device, train
-from daybreak.train.watch import SampleRecord, StepRecord
+from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
 
 
 class Recorder:
@@ -27,6 +27,10 @@ class Recorder:
         self.steps: list[StepRecord] = []
         self.samples: list[SampleRecord] = []
         self.notes: list[str] = []
+        self.metrics: list[MetricsRecord] = []
+
+    def on_metrics(self, record):
+        self.metrics.append(record)
 
     def on_step(self, record):
         self.steps.append(record)
@@ -199,3 +203,24 @@ def test_the_clock_counts_training_only():
     assert clock.seconds == used > 30.04
     assert clock.progress(900) == pytest.approx(0.9)
     assert math.isclose(clock.seconds_left(900), used / 9, rel_tol=1e-3)
+
+
+def test_the_recipes_metrics_are_measured_while_it_trains(tmp_path):
+    config = tiny_config(
+        train__steps=4, train__sample_every=1.0, evaluate__metrics="scenes", evaluate__metrics_every=16,
+        evaluate__metrics_count=4,
+    )  # fmt: skip
+    recorder = Recorder()
+    train(config, tmp_path / "run", [recorder])
+    assert [m.images for m in recorder.metrics] == [16, 32]
+    assert all(0 <= m.values["scenes"] <= 1 for m in recorder.metrics)
+    stored = json.loads((tmp_path / "run" / "metrics" / "000000000032" / "score.json").read_text())
+    assert stored["overall"] == recorder.metrics[-1].values["scenes"]
+    events = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in events if e["event"] == "metrics"] == [2, 4]
+
+
+def test_an_unknown_metric_is_refused_before_the_run_folder_is_made(tmp_path):
+    with pytest.raises(ConfigError, match="fidd"):
+        train(tiny_config(evaluate__metrics="fidd"), tmp_path / "run", [])
+    assert not (tmp_path / "run").exists()
