@@ -18,6 +18,7 @@ from daybreak.data.prepare.columns import arrow_image_column, caption_columns, c
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.prepare.sources import Part
 
+_END = tarfile.EOFHeaderError  # type: ignore[attr-defined]
 FETCHES = 16
 """Pictures fetched at a time where they lie elsewhere."""
 
@@ -69,10 +70,22 @@ def _items(items: list[list[Any]], settings: PrepareSettings) -> Iterator[RawRow
             yield from pool.map(read, items[start : start + FETCHES])
 
 
+class _Member(tarfile.TarInfo):
+    """Tells an archive's end from a file that stops: `tarfile` takes both for the end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Member:
+        try:
+            return super().fromtarfile(tarfile)
+        except _END:
+            tarfile.has_end = True  # type: ignore[attr-defined]
+            raise
+
+
 def _tar(part: Part, settings: PrepareSettings) -> Iterator[RawRow]:
     """WebDataset: files that share a path up to the first dot of the name, one after another, are a sample."""
     row: RawRow | None = None
-    with open_binary(part["file"]) as raw, tarfile.open(fileobj=raw, mode="r|*") as tar:
+    with open_binary(part["file"]) as raw, tarfile.open(fileobj=raw, mode="r|*", tarinfo=_Member) as tar:
         for member in tar:
             if not member.isfile() or PurePosixPath(member.name).name.startswith("."):
                 continue
@@ -96,8 +109,11 @@ def _tar(part: Part, settings: PrepareSettings) -> Iterator[RawRow]:
                 row.captions[extension] = caption_text(content)
             elif extension in ("txt", "caption", "text") and not settings.captions:
                 row.captions["caption"] = caption_text(content)
+        complete = hasattr(tar, "has_end")
     if row is not None:
         yield _with_picture(row)
+    if not complete:
+        raise tarfile.ReadError("it stops before the archive's end")
 
 
 def _with_picture(row: RawRow) -> RawRow:
