@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -99,8 +98,8 @@ class ShardReader:
             raise RowError("the picture's checksum is wrong")
         return data
 
-    def picture(self, i: int, bucket: Bucket) -> np.ndarray:
-        """The picture of row i as [H, W, 3] uint8 of the bucket's size. Raises RowError."""
+    def picture(self, i: int, bucket: Bucket) -> Image.Image:
+        """The picture of row i, RGB and of the bucket's size. Raises RowError."""
         data = self.picture_bytes(i)
         try:
             return decode_to_bucket(data, bucket)
@@ -127,8 +126,8 @@ class ShardReader:
         return {name: table[name] for name in names}
 
 
-def decode_to_bucket(data: bytes, bucket: Bucket) -> np.ndarray:
-    """A stored picture scaled to cover `bucket` and centre-cropped to it: [H, W, 3] uint8, sRGB.
+def decode_to_bucket(data: bytes, bucket: Bucket) -> Image.Image:
+    """A stored picture scaled to cover `bucket` and centre-cropped to it: RGB.
 
     JPEG is decoded at 1/2, 1/4 or 1/8 where that is no smaller than the bucket.
     """
@@ -136,7 +135,8 @@ def decode_to_bucket(data: bytes, bucket: Bucket) -> np.ndarray:
     if image.width * image.height > MAX_PIXELS:
         raise RowError(f"{image.width}x{image.height} px is more than {MAX_PIXELS // 10**6} megapixels")
     image.draft("RGB", bucket)
+    image.load()
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     if rgb.size != bucket:
         rgb = rgb.resize(bucket, Image.Resampling.LANCZOS, box=crop_box(*rgb.size, bucket))
-    return np.asarray(rgb)
+    return rgb

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Batch, Skipped
 from daybreak.data.shards.buckets import Bucket, bucket_sizes, nearest_bucket
 from daybreak.data.shards.mixing import Mixing
 from daybreak.data.shards.order import Order
+from daybreak.data.shards.pixels import BatchMemory, write_pixels
 from daybreak.data.shards.reader import RowError, ShardReader
 
 _FLIP, _CAPTION = 1_000_001, 1_000_002
@@ -62,6 +63,7 @@ class ShardSource:
         self.skipped: list[Skipped] = []
         self._bad: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
+        self._memory = BatchMemory()
         self.sets = [self._open(i, ShardReader(p, cache, cache_bytes)) for i, p in enumerate(places)]
         self.mixing = Mixing(list(weights) or [float(len(s.rows)) for s in self.sets])
 
@@ -91,15 +93,13 @@ class ShardSource:
         """Samples number `position` to `position + size - 1`: one shape where they lie within one block."""
         number, place = self._locate(position)
         bucket = self.buckets[self.sets[number].order.bucket(place)]
-        pixels = np.empty((size, bucket[1], bucket[0], 3), dtype=np.uint8)
+        images, pixels = self._memory.take(size, bucket[1], bucket[0])
         captions = []
         for i in range(size):
             picture, caption = self._sample(position + i, bucket)
-            pixels[i] = picture
+            write_pixels(picture, pixels[i])
             captions.append(caption)
-        # Bytes are turned to channels-first before they become four times as long.
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().to(torch.float32)
-        return Batch(images.div_(127.5).sub_(1), captions)
+        return Batch(images, captions)
 
     def key(self, position: int) -> tuple[int, int]:
         """(set, row) that sample number `position` shows, where nothing is damaged."""
@@ -113,7 +113,7 @@ class ShardSource:
         number, own_block = self.mixing.locate(block)
         return number, own_block * self.block + within
 
-    def _sample(self, n: int, bucket: Bucket) -> tuple[np.ndarray, str]:
+    def _sample(self, n: int, bucket: Bucket) -> tuple[Image.Image, str]:
         number, place = self._locate(n)
         s = self.sets[number]
         for step in range(len(s.rows)):
@@ -124,7 +124,7 @@ class ShardSource:
                 self._count(number, row, e)
                 continue
             if self.flip and np.random.default_rng([self.seed, _FLIP, n]).random() < 0.5:
-                picture = picture[:, ::-1]
+                picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             return picture, caption
         raise ConfigError(f"{s.reader.place}: none of its rows can be read")
 

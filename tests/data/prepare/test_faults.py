@@ -120,7 +120,8 @@ def test_pixels_come_out_right(pile, tmp_path):
 
     def stored(name: str) -> np.ndarray:
         i = keys.index(name)
-        return reader.picture(i, (int(reader.width[i]), int(reader.height[i]))).astype(int)
+        picture = reader.picture(i, (int(reader.width[i]), int(reader.height[i])))
+        return np.asarray(picture).astype(int)
 
     def as_it_should_be(image: Image.Image, size=(64, 64)) -> np.ndarray:
         return np.asarray(image.resize(size, Image.Resampling.LANCZOS)).astype(int)
@@ -154,7 +155,7 @@ def test_a_colour_profile_is_converted(tmp_path):
     (folder / "a.txt").write_text("red by its numbers, blue by its profile")
     out = tmp_path / "out"
     prepared(folder, out, encoding="png")
-    pixels = ShardReader(str(out)).picture(0, (64, 64))
+    pixels = np.asarray(ShardReader(str(out)).picture(0, (64, 64)))
     assert pixels[60, 30, 2] > 150 > 80 > pixels[60, 30, 0]
     assert "converted to sRGB" in lines_of(out / "notes.jsonl")[0]["note"]
 
