@@ -174,6 +174,28 @@ def prepare(
 
 
 @app.command()
+def inspect(
+    place: Annotated[str, typer.Argument(metavar="SOURCE|SHARDS", help="What prepare takes, or what it made.")],
+    page: Annotated[Path | None, typer.Option(help="The HTML page to write; default: inspect-NAME.html here.")] = None,
+    size: Annotated[int, typer.Option(help="Of a source: as it would be prepared, px.")] = 1024,
+    patch: Annotated[int, typer.Option(help="Of a source: as it would be prepared, px.")] = 32,
+    caption: Annotated[list[str] | None, typer.Option(help="Of a source: caption column; several times.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Of a source: column with the pictures.")] = None,
+    uncaptioned: Annotated[bool, typer.Option(help="Of a source: look at pictures without caption too.")] = False,
+    tokenizer: Annotated[str | None, typer.Option(help="Count tokens with this model's; default: an estimate.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="The text encoder's limit; 77 for Stable Diffusion's.")] = 256,
+    strict: Annotated[bool, typer.Option(help="Leave with exit code 1 where there are errors.")] = False,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores.")] = None,
+) -> None:
+    """Say what is wrong with a data set, why it matters and what to do; with one page of pictures and figures."""
+    from daybreak.data.commands import run_inspect
+
+    options = {"size": size, "patch": patch, "image_column": image_column, "uncaptioned": uncaptioned}
+    if run_inspect(console, place, page, options, caption or [], tokenizer, max_tokens, strict, workers):
+        raise typer.Exit(1)
+
+
+@app.command()
 def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] = "scenes") -> None:
     """List every setting of a recipe: its name, its value, and what it means."""
     from daybreak.runs import list_settings

@@ -62,7 +62,7 @@ class ShardReader:
         column = {name: self.rows[name].to_numpy() for name in self.rows.column_names}
         self.shard, self.row = column["shard"], column["row"]
         self.width, self.height, self.captioned = column["width"], column["height"], column["captioned"]
-        self._offset, self._length, self._crc32 = column["offset"], column["length"], column["crc32"]
+        self._offset, self.lengths, self._crc32 = column["offset"], column["length"], column["crc32"]
         # Unbounded caches would hold a file handle for each of many thousand shards.
         self._open = lru_cache(maxsize=256)(self._open_shard)
         self._captions = lru_cache(maxsize=64)(self._read_captions)
@@ -89,10 +89,10 @@ class ShardReader:
         """The encoded picture of row i; RowError where the file is not what it was."""
         try:
             file = self._open(int(self.shard[i]))
-            data = os.pread(file.fileno(), int(self._length[i]), int(self._offset[i]))
+            data = os.pread(file.fileno(), int(self.lengths[i]), int(self._offset[i]))
         except OSError as e:
             raise RowError(f"the shard cannot be read: {e.strerror or e}") from None
-        if len(data) < self._length[i]:
+        if len(data) < self.lengths[i]:
             raise RowError("the shard is cut off before this row's end")
         if zlib.crc32(data) != self._crc32[i]:
             raise RowError("the picture's checksum is wrong")
