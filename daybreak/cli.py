@@ -49,7 +49,8 @@ contrastive, velocity.
 A YAML file with the same sections goes in with --config; the command line wins over it.
 
 [bold]Data[/bold]: --data takes a Hugging Face ImageFolder (metadata.jsonl or metadata.csv with file_name and text), or
-a folder of pictures with a .txt beside each.
+a folder of pictures with a .txt beside each, or shards that [bold]daybreak prepare[/bold] made, also at an address such
+as s3://; given several times, sets of shards are mixed.
 
 [bold]Examples[/bold]
 
@@ -90,7 +91,9 @@ def demo(
 )
 def train(
     context: typer.Context,  # the recipe and the settings: click would take a setting's value for an argument
-    data: Annotated[Path | None, typer.Option(help="Folder of captioned pictures.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Folder of captioned pictures, or of prepared shards; several shards mix.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings over the recipe's.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run folder to continue, in place of a recipe.")] = None,
@@ -98,7 +101,7 @@ def train(
     """See TRAIN_HELP."""
     from daybreak.runs import run_train
 
-    run_train(console, context.args, data, out, config, resume)
+    run_train(console, context.args, data or [], out, config, resume)
 
 
 @app.command()
@@ -269,6 +272,80 @@ def compare_blind(
     run_compare_blind(
         console, contestants or [], out, results, prompts, questions, voters, pairs, seed, host, port, url
     )
+
+
+@app.command()
+def prepare(
+    source: Annotated[
+        list[str], typer.Argument(help="Folders, files or addresses (s3://, gs://, hf://); several mix.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder or address for the shards.")],
+    size: Annotated[int, typer.Option(help="Side of the square whose area pictures are brought to, px.")] = 1024,
+    patch: Annotated[int, typer.Option(help="Every side becomes a multiple of this, px.")] = 32,
+    max_ratio: Annotated[float, typer.Option(help="Widest shape, width over height; 1 crops to squares.")] = 2.0,
+    min_side: Annotated[int | None, typer.Option(help="Drop pictures below it, px; default: half of --size.")] = None,
+    encoding: Annotated[str, typer.Option(help="jpeg, webp or png.")] = "jpeg",
+    quality: Annotated[int, typer.Option(help="Of JPEG and WebP.")] = 92,
+    caption: Annotated[list[str] | None, typer.Option(help="Caption column, or COLUMN=WEIGHT; several times.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Column with pictures, paths or addresses.")] = None,
+    uncaptioned: Annotated[bool, typer.Option(help="Keep pictures without caption, for daybreak caption.")] = False,
+    duplicates: Annotated[str, typer.Option(help="drop; exact: only identical files go; keep.")] = "drop",
+    shard_mb: Annotated[float, typer.Option(help="Size of a shard, MB.")] = 256.0,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores.")] = None,
+    engine: Annotated[str, typer.Option(help="processes, or ray: the same on a Ray cluster.")] = "processes",
+    work: Annotated[Path | None, typer.Option(help="Folder for unfinished work; default: in OUT.")] = None,
+) -> None:
+    """Bring captioned pictures of any kind into training shards, and list what is wrong with the rest.
+
+    A source is an ImageFolder (metadata.jsonl or metadata.csv), pictures with a .txt beside each, WebDataset .tar
+    files, Parquet or Arrow files as the Hugging Face hub has them, or a CSV or JSONL file of paths or addresses. What
+    is dropped stands in OUT/dropped.jsonl with its reason. Killed, the same command goes on where it stopped.
+    """
+    from daybreak.data.commands import run_prepare
+
+    run_prepare(
+        console,
+        source,
+        out,
+        {
+            "size": size,
+            "patch": patch,
+            "max_ratio": max_ratio,
+            "min_side": min_side,
+            "encoding": encoding,
+            "quality": quality,
+            "image_column": image_column,
+            "uncaptioned": uncaptioned,
+            "duplicates": duplicates,
+            "shard_mb": shard_mb,
+        },
+        caption or [],
+        workers,
+        engine,
+        work,
+    )
+
+
+@app.command()
+def inspect(
+    place: Annotated[str, typer.Argument(metavar="SOURCE|SHARDS", help="What prepare takes, or what it made.")],
+    page: Annotated[Path | None, typer.Option(help="The HTML page to write; default: inspect-NAME.html here.")] = None,
+    size: Annotated[int, typer.Option(help="Of a source: as it would be prepared, px.")] = 1024,
+    patch: Annotated[int, typer.Option(help="Of a source: as it would be prepared, px.")] = 32,
+    caption: Annotated[list[str] | None, typer.Option(help="Of a source: caption column; several times.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Of a source: column with the pictures.")] = None,
+    uncaptioned: Annotated[bool, typer.Option(help="Of a source: look at pictures without caption too.")] = False,
+    tokenizer: Annotated[str | None, typer.Option(help="Count tokens with this model's; default: an estimate.")] = None,
+    max_tokens: Annotated[int, typer.Option(help="The text encoder's limit; 77 for Stable Diffusion's.")] = 256,
+    strict: Annotated[bool, typer.Option(help="Leave with exit code 1 where there are errors.")] = False,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores.")] = None,
+) -> None:
+    """Say what is wrong with a data set, why it matters and what to do; with one page of pictures and figures."""
+    from daybreak.data.commands import run_inspect
+
+    options = {"size": size, "patch": patch, "image_column": image_column, "uncaptioned": uncaptioned}
+    if run_inspect(console, place, page, options, caption or [], tokenizer, max_tokens, strict, workers):
+        raise typer.Exit(1)
 
 
 @app.command()

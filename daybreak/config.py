@@ -27,16 +27,28 @@ class ConfigError(ValueError):
 class DataConfig:
     """Where pictures and captions come from."""
 
-    source: Literal["scenes", "folder"] = "scenes"
-    """`scenes`: the embedded world. `folder`: captioned pictures on disk."""
+    source: Literal["scenes", "folder", "shards"] = "scenes"
+    """`scenes`: the embedded world. `folder`: captioned pictures on disk. `shards`: what `daybreak prepare` made."""
     folder: str | None = None
     """Folder of captioned pictures, for source `folder`."""
+    shards: tuple[str, ...] = ()
+    """Folders or addresses of prepared sets, for source `shards`."""
+    weights: tuple[float, ...] = ()
+    """Shares of the sets of `shards` in training; none: in the ratio of their sizes."""
+    max_ratio: float = 2.0
+    """Widest training pictures, width over height (source `shards`); 1 crops to squares."""
+    bad_share: float = 0.01
+    """The run stops once more than this share of all rows is damaged (source `shards`)."""
+    cache: str | None = None
+    """Local folder in which remote shards are kept while they are used."""
+    cache_gb: float = 100.0
+    """The most that the cache holds, GB."""
     resolution: int = 32
     """Side of the square training pictures, px."""
     background: tuple[int, int, int] = (255, 255, 255)
     """Colour behind transparent pictures, sRGB 0..255."""
     flip: bool = False
-    """Mirror half of the pictures left to right (source `folder`). Wrong where captions speak of left and right."""
+    """Mirror half of the pictures left to right (not for `scenes`). Wrong where captions speak of left and right."""
     workers: int = 1
     """Threads that prepare batches ahead of the training loop; 0: none."""
     task_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -506,6 +518,12 @@ def check(config: Config) -> Config:
             raise ConfigError(f"{name} is {number:g}; it must lie between 0 and 1")
     if not 0 < c.train.sample_every <= 1:
         raise ConfigError(f"train.sample_every is {c.train.sample_every:g}; it must be above 0 and at most 1")
+    if not 0 <= c.data.bad_share < 1:
+        raise ConfigError(f"data.bad_share is {c.data.bad_share:g}; it must be at least 0 and below 1")
+    if not c.data.max_ratio >= 1:
+        raise ConfigError(f"data.max_ratio is {c.data.max_ratio:g}; it is width over height and at least 1")
+    if c.data.weights and (len(c.data.weights) != len(c.data.shards) or not min(c.data.weights) > 0):
+        raise ConfigError(f"data.weights needs one share above 0 for each of the {len(c.data.shards)} sets of shards")
     if len(c.data.task_weights) != 6 or min(c.data.task_weights) < 0 or sum(c.data.task_weights) <= 0:
         raise ConfigError("data.task_weights needs six shares, none negative and not all zero")
     if c.data.resolution % c.model.patch:
@@ -527,6 +545,8 @@ def check(config: Config) -> Config:
             raise ConfigError(f"{name} is {budget:g}; it must be above 0")
     if c.data.source == "folder" and not c.data.folder:
         raise ConfigError("this recipe trains on your own pictures: say where they are with --data FOLDER")
+    if c.data.source == "shards" and not c.data.shards:
+        raise ConfigError("data.source is shards, and data.shards names none: say where they are with --data SHARDS")
     _check_parts(c)
     if c.stages:
         total = sum(s.share for s in c.stages)

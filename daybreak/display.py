@@ -72,6 +72,7 @@ class Display:
         facts = [
             ("step", f"{record.step:,}"),
             ("images/s", f"{record.images_per_second:.0f}"),
+            ("waiting for data", f"{record.waiting:.0%}"),
             ("loss", f"{self._loss:.4f}"),
         ]
         if len(record.terms) > 1:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
+from daybreak.data.open import with_data
 from daybreak.data.scenes.world import TASKS
 from daybreak.display import Display, duration
 from daybreak.evaluate.generate import generate
@@ -38,7 +39,7 @@ def run_demo(console: Console, minutes: float, out: Path | None) -> None:
 def run_train(
     console: Console,
     arguments: list[str],
-    data: Path | None,
+    data: list[str],
     out: Path | None,
     config_file: Path | None,
     resume: Path | None,
@@ -59,8 +60,8 @@ def run_train(
         config, run = find_recipe(recipe), out or new_run_folder(recipe)
     if config_file is not None:
         config = configs.load(config_file, base=config)
-    if data is not None:
-        config = configs.override(configs.override(config, "data.source", "folder"), "data.folder", str(data))
+    if data:
+        config = with_data(config, data)
     for key, value in settings:
         config = configs.override(config, key, value)
     _train_and_report(console, config, run, resume is not None)

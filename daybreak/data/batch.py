@@ -32,6 +32,14 @@ class Batch:
             )
 
 
+@dataclass(frozen=True)
+class Skipped:
+    """An item that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
 class Source(Protocol):
     """Where batches come from. Sample number n is the same picture and caption each time it is asked for."""
 

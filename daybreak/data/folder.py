@@ -18,14 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from daybreak.config import ConfigError
-from daybreak.data.batch import Batch
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-MAX_PIXELS = 100_000_000
-"""Larger pictures are refused unread: a small file can unfold to fill the memory."""
+from daybreak.data.batch import Batch, Skipped
+from daybreak.data.pictures import PICTURE_SUFFIXES, PictureError, open_square
 
 
 @dataclass(frozen=True)
@@ -34,14 +30,6 @@ class Item:
 
     path: Path
     caption: str
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An item that cannot be used, and why."""
-
-    path: str
-    reason: str
 
 
 def list_items(folder: Path) -> list[Item]:
@@ -98,47 +86,6 @@ def _item(folder: Path, row: object, where: str) -> Item:
     return Item(folder / row["file_name"], text.strip() if isinstance(text, str) else "")
 
 
-def open_picture(path: Path, resolution: int, background: tuple[int, int, int]) -> np.ndarray:
-    """A picture as training sees it: [resolution, resolution, 3] uint8, sRGB.
-
-    EXIF orientation is applied, transparency composited on `background`, any mode converted to RGB, the shorter side
-    scaled to `resolution` with antialiasing, the middle square cut out. An animation gives its first frame.
-    Raises ValueError with the reason where the file is no readable picture or is too large.
-    """
-    try:
-        size = path.stat().st_size
-    except OSError as e:
-        raise ValueError("no such file" if isinstance(e, FileNotFoundError) else e.strerror) from None
-    if size == 0:
-        raise ValueError("the file is empty")
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} px is more than {MAX_PIXELS // 10**6} megapixels")
-            image.draft("RGB", (resolution, resolution))  # lets JPEG decode at a fraction of its size
-            upright = ImageOps.exif_transpose(image)
-            rgb = _composite(upright, background)
-    except ValueError:
-        raise
-    except Image.DecompressionBombError:
-        raise ValueError(f"more than {MAX_PIXELS // 10**6} megapixels") from None
-    except Exception as e:  # PIL's decoders raise whatever they stumble on
-        raise ValueError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
-    return np.asarray(ImageOps.fit(rgb, (resolution, resolution), Image.Resampling.LANCZOS))
-
-
-def _composite(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
-    """Any mode -> RGB, transparency laid on `background`."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        ground = Image.new("RGBA", rgba.size, (*background, 255))
-        return Image.alpha_composite(ground, rgba).convert("RGB")
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # 16 bit grey: PIL would clip it to white.
-        return Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
-
-
 class FolderSource:
     """Captioned pictures of a folder, decoded once into a temporary file on disk and read from there.
 
@@ -175,8 +122,8 @@ class FolderSource:
 
         def decode(item: Item) -> np.ndarray | str:
             try:
-                return open_picture(item.path, side, background)
-            except ValueError as e:
+                return open_square(item.path, side, background)
+            except PictureError as e:
                 return str(e)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
 
 from daybreak.data.batch import Batch, Source
 
 AHEAD = 4
-"""Batches in preparation at a time."""
+"""Batches in preparation at a time, or two a thread where that is more."""
 
 
-def stream(source: Source, position: int, batch: int, workers: int) -> Generator[Batch]:
+def stream(source: Source, position: int, batch: int, workers: int) -> Stream:
     """Batches of `batch` samples from sample number `position` on, without end.
 
     The order does not depend on `workers`, the number of threads that prepare batches; with 0 each batch is prepared
-    when it is asked for. An error in a thread is raised here.
+    when it is asked for. An error in a thread is raised by the `next` that would give its batch.
     """
-    if workers == 0:
-        while True:
-            yield source.batch(position, batch)
-            position += batch
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="data")
-    pending: deque[Future[Batch]] = deque()
-    try:
-        while True:
-            while len(pending) < AHEAD:
-                pending.append(pool.submit(source.batch, position, batch))
-                position += batch
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    return Stream(source, position, batch, workers)
+
+
+class Stream(Iterator[Batch]):
+    """Batches one after another. `waited_seconds`: time that the loop has spent waiting for them."""
+
+    def __init__(self, source: Source, position: int, batch: int, workers: int) -> None:
+        self.waited_seconds = 0.0
+        self._source, self._position, self._batch = source, position, batch
+        self._ahead = max(AHEAD, 2 * workers)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="data") if workers else None
+        self._pending: deque[Future[Batch]] = deque()
+        self._pin = torch.cuda.is_available()
+
+    def __next__(self) -> Batch:
+        began = time.monotonic()
+        if self._pool is None:
+            batch = self._prepare(self._advance())
+        else:
+            while len(self._pending) < self._ahead:
+                self._pending.append(self._pool.submit(self._prepare, self._advance()))
+            batch = self._pending.popleft().result()
+        self.waited_seconds += time.monotonic() - began
+        return batch
+
+    def _advance(self) -> int:
+        position = self._position
+        self._position += self._batch
+        return position
+
+    def _prepare(self, position: int) -> Batch:
+        batch = self._source.batch(position, self._batch)
+        # From pinned memory a copy to the GPU runs beside the computation.
+        return dataclasses.replace(batch, images=batch.images.pin_memory()) if self._pin else batch
+
+    def close(self) -> None:
+        """Ends the threads; batches in preparation are finished first, those behind them are not begun."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __del__(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from daybreak.config import ConfigError
-from daybreak.data.batch import to_uint8
-from daybreak.data.folder import MAX_PIXELS, PICTURE_SUFFIXES, Item, Skipped, list_items
+from daybreak.data.batch import Skipped, to_uint8
+from daybreak.data.folder import Item, list_items
+from daybreak.data.pictures import PICTURE_SUFFIXES, decode
 
 T = TypeVar("T")
+WHITE = (255, 255, 255)
 AHEAD = 64
 """Pictures that are decoded ahead of their use; what bounds the memory."""
 
@@ -54,28 +56,11 @@ def open_pictures(path: Path, flag: str) -> PictureFolder:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture at its full size: upright, RGB, transparency on white; an animation's first frame.
+    """A picture at its full size: upright, in sRGB, transparency on white; an animation's first frame.
 
-    Raises ValueError with the reason where it is no readable picture or is too large.
+    Raises PictureError (a ValueError) with the reason where it is no readable picture or is too large.
     """
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} px is more than {MAX_PIXELS // 10**6} megapixels")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                rgba = upright.convert("RGBA")
-                return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-            if upright.mode.startswith("I"):  # 16 bit grey, which PIL would clip to white
-                grey = (np.asarray(upright, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)
-                return Image.fromarray(grey).convert("RGB")
-            return upright.convert("RGB")
-    except ValueError:
-        raise
-    except FileNotFoundError:
-        raise ValueError("no such file") from None
-    except Exception as e:  # PIL's decoders raise whatever they stumble on
-        raise ValueError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
+    return decode(path, WHITE).image
 
 
 def prepared(paths: Iterable[Path], prepare: Callable[[Image.Image], T], threads: int) -> Iterator[T | ValueError]:

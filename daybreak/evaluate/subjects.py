@@ -13,7 +13,7 @@ from torch import Tensor
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.data.folder import PICTURE_SUFFIXES
+from daybreak.data.pictures import PICTURE_SUFFIXES
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.pictures import PictureFolder, open_pictures

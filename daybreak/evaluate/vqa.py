@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from daybreak.config import ConfigError
-from daybreak.data.folder import Skipped
+from daybreak.data.batch import Skipped
 from daybreak.evaluate.features.networks import HUB_MODELS, load_pretrained
 from daybreak.evaluate.measures import Measure
 from daybreak.evaluate.metrics import bootstrap_interval

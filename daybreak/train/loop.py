@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +16,7 @@ import torch
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.data.batch import Batch, Source
-from daybreak.data.folder import FolderSource
+from daybreak.data.batch import Skipped, Source
 from daybreak.data.open import open_source
 from daybreak.data.stream import stream
 from daybreak.evaluate.during_training import due, measure, measurement_request
@@ -64,7 +63,8 @@ def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = Fal
     except OSError as e:
         raise ConfigError(f"the run folder {run} cannot be made: {e.strerror}") from None
     configs.save(config, run / "config.yaml")
-    _list_skipped(source, run, watchers)
+    skipped = SkippedFile(run, watchers)
+    skipped.update(source)
     state = checkpoint.resume(run, config, device) if resume else TrainState.create(config, source, device)
     _prepare(state, config)
     files = LogFiles(run, resumed_from=state.step if resume else None)
@@ -72,7 +72,7 @@ def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = Fal
     for w in watchers:
         w.on_note(f"{source.describe()}; {state.parameter_count() / 1e6:.1f} M parameters on {_name(device)}")
     try:
-        _run_steps(config, run, state, everyone)
+        _run_steps(config, run, source, state, everyone, skipped)
     finally:
         files.close()
     return state
@@ -91,19 +91,23 @@ def _prepare(state: TrainState, config: Config) -> None:
 class _Stage:
     """A stage of the run: the settings that hold in it, its stream of batches, its probe."""
 
-    def __init__(self, config: Config, index: int, position: int) -> None:
+    def __init__(self, config: Config, index: int, position: int, source: Source | None = None) -> None:
         self.index = index
         self.config = configs.at_stage(config, index)
-        source = open_source(self.config)
-        self.probe = Probe(self.config, source)
-        self.batches: Generator[Batch] = stream(source, position, self.config.train.batch, self.config.data.workers)
+        self.source = source or open_source(self.config)
+        self.probe = Probe(self.config, self.source)
+        self.batches = stream(self.source, position, self.config.train.batch, self.config.data.workers)
 
 
-def _run_steps(config: Config, run: Path, state: TrainState, watchers: list[Watcher]) -> None:
+def _run_steps(
+    config: Config, run: Path, source: Source, state: TrainState, watchers: list[Watcher], skipped: SkippedFile
+) -> None:
     clock = Clock(config.train, state.seconds)
     parameters = state.parameters()
-    stage = _Stage(config, configs.stage_at(config, clock.progress(state.step)), state.position)
+    index = configs.stage_at(config, clock.progress(state.step))
+    stage = _Stage(config, index, state.position, source if index == 0 else None)
     c = stage.config
+    started, waited_before = clock.seconds, 0.0  # of this process; and waits in the stages before
     next_samples = (int(clock.progress(state.step) / c.train.sample_every) + 1) * c.train.sample_every
     snapshots = config.train.posthoc_snapshots
     next_snapshot = (int(clock.progress(state.step) * snapshots + 1e-9) + 1) / snapshots
@@ -119,6 +123,7 @@ def _run_steps(config: Config, run: Path, state: TrainState, watchers: list[Watc
             if (index := configs.stage_at(config, progress)) != stage.index:
                 clock.pause()
                 stage.batches.close()
+                waited_before += stage.batches.waited_seconds
                 stage = _Stage(config, index, state.position)
                 c, speed = stage.config, 0.0
                 for w in watchers:
@@ -155,10 +160,12 @@ def _run_steps(config: Config, run: Path, state: TrainState, watchers: list[Watc
                 gradient_norm=norm.item(),
                 lr_factor=factor,
                 images_per_second=speed,
+                waiting=(waited_before + stage.batches.waited_seconds) / max(1e-9, clock.seconds - started),
                 seconds_left=clock.seconds_left(state.step),
             )
             for w in watchers:
                 w.on_step(record)
+            skipped.update(stage.source)
             if record.progress >= next_samples or record.progress >= 1:
                 clock.pause()
                 _draw_samples(stage.probe, state, run, clock.seconds, watchers)
@@ -218,13 +225,27 @@ def _draw_samples(probe: Probe, state: TrainState, run: Path, seconds: float, wa
         w.on_samples(record)
 
 
-def _list_skipped(source: Source, run: Path, watchers: list[Watcher]) -> None:
-    if not isinstance(source, FolderSource) or not source.skipped:
-        return
-    path = run / "skipped.jsonl"
-    path.write_text("".join(json.dumps(asdict(s), ensure_ascii=False) + "\n" for s in source.skipped))
-    for w in watchers:
-        w.on_note(f"{len(source.skipped)} items of {source.folder} cannot be used and are skipped; listed in {path}")
+class SkippedFile:
+    """Keeps RUN/skipped.jsonl at what the source has skipped so far, and tells the watchers when it grows."""
+
+    def __init__(self, run: Path, watchers: list[Watcher]) -> None:
+        self.path, self.watchers = run / "skipped.jsonl", watchers
+        self._source: Source | None = None
+        self._written = 0
+
+    def update(self, source: Source) -> None:
+        """Writes what is new; a source of another stage lists its own from the start."""
+        if source is not self._source:
+            self._source, self._written = source, 0
+        items: list[Skipped] = getattr(source, "skipped", [])
+        if (count := len(items)) == self._written:
+            return
+        with self.path.open("a" if self._written else "w", encoding="utf-8") as file:
+            for item in items[self._written : count]:
+                file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+        self._written = count
+        for w in self.watchers:
+            w.on_note(f"{count} items cannot be used and are skipped; listed in {self.path}")
 
 
 @contextmanager

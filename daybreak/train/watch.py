@@ -12,7 +12,10 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step. loss and terms are means over the batch; seconds is the training time so far; progress in [0, 1]."""
+    """One step. loss and terms are means over the batch; seconds is the training time so far; progress in [0, 1].
+
+    waiting: the share of the training time since the start or resume that went into waiting for data.
+    """
 
     step: int
     images: int
@@ -23,6 +26,7 @@ class StepRecord:
     gradient_norm: float
     lr_factor: float
     images_per_second: float
+    waiting: float
     seconds_left: float | None
 
 
@@ -87,6 +91,7 @@ class LogFiles:
             "gradient_norm": record.gradient_norm,
             "lr_factor": record.lr_factor,
             "images_per_second": record.images_per_second,
+            "waiting_for_data": record.waiting,
         }
         for name, value in scalars.items():
             self._board.add_scalar(name, value, record.step)

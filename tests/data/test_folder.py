@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from daybreak.config import ConfigError
-from daybreak.data.folder import FolderSource, list_items, open_picture
+from daybreak.data.folder import FolderSource, list_items
+from daybreak.data.pictures import open_square
 from daybreak.data.stream import stream
 
 WHITE = (255, 255, 255)
@@ -86,18 +87,18 @@ def test_unusable_items_are_listed_with_their_reason_and_nothing_else_is_lost(tm
 def test_modes_become_rgb(tmp_path):
     grey = colour(tmp_path / "grey.png")
     Image.new("L", (20, 20), 77).save(grey)
-    assert (open_picture(grey, 8, WHITE) == 77).all()
+    assert (open_square(grey, 8, WHITE) == 77).all()
     Image.new("I;16", (20, 20), 77 * 257).save(tmp_path / "sixteen.png")
-    assert (open_picture(tmp_path / "sixteen.png", 8, WHITE) == 77).all()
+    assert (open_square(tmp_path / "sixteen.png", 8, WHITE) == 77).all()
     Image.new("CMYK", (20, 20), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg", quality=95)
-    assert abs(open_picture(tmp_path / "cmyk.jpg", 8, WHITE)[4, 4].astype(int) - [255, 0, 0]).max() < 30
+    assert abs(open_square(tmp_path / "cmyk.jpg", 8, WHITE)[4, 4].astype(int) - [255, 0, 0]).max() < 30
     palette = Image.new("RGB", (20, 20), (10, 200, 30)).quantize()
     palette.save(tmp_path / "palette.png")
-    assert (open_picture(tmp_path / "palette.png", 8, WHITE)[0, 0] == (10, 200, 30)).all()
+    assert (open_square(tmp_path / "palette.png", 8, WHITE)[0, 0] == (10, 200, 30)).all()
     Image.new("RGB", (20, 20), "red").save(
         tmp_path / "moving.gif", save_all=True, append_images=[Image.new("RGB", (20, 20), "blue")]
     )
-    assert (open_picture(tmp_path / "moving.gif", 8, WHITE)[0, 0] == (255, 0, 0)).all()
+    assert (open_square(tmp_path / "moving.gif", 8, WHITE)[0, 0] == (255, 0, 0)).all()
 
 
 @pytest.mark.parametrize("background", [WHITE, (0, 10, 20)])
@@ -105,7 +106,7 @@ def test_transparency_is_laid_on_the_background(tmp_path, background):
     image = Image.new("RGBA", (20, 20), (255, 0, 0, 0))
     image.paste((0, 0, 255, 255), (0, 0, 10, 20))
     image.save(tmp_path / "a.png")
-    pixels = open_picture(tmp_path / "a.png", 20, background)
+    pixels = open_square(tmp_path / "a.png", 20, background)
     assert tuple(pixels[5, 15]) == background
     assert tuple(pixels[5, 5]) == (0, 0, 255)
 
@@ -116,7 +117,7 @@ def test_exif_orientation_is_honoured(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned a quarter clockwise: red comes to the right
     image.save(tmp_path / "turned.png", exif=exif)
-    pixels = open_picture(tmp_path / "turned.png", 30, WHITE)
+    pixels = open_square(tmp_path / "turned.png", 30, WHITE)
     assert tuple(pixels[15, 25]) == (255, 0, 0)
     assert tuple(pixels[15, 5]) == (255, 255, 255)
 
@@ -125,10 +126,10 @@ def test_the_middle_square_is_cut_out_after_antialiased_scaling(tmp_path):
     image = Image.new("RGB", (90, 30), "white")
     image.paste((0, 0, 255), (30, 0, 60, 30))
     image.save(tmp_path / "wide.png")
-    assert (open_picture(tmp_path / "wide.png", 10, WHITE)[:, 3:-3] == (0, 0, 255)).all()
+    assert (open_square(tmp_path / "wide.png", 10, WHITE)[:, 3:-3] == (0, 0, 255)).all()
     fine = Image.fromarray((np.indices((256, 256)).sum(axis=0) % 2 * 255).astype(np.uint8))
     fine.save(tmp_path / "chequered.png")
-    small = open_picture(tmp_path / "chequered.png", 16, WHITE)
+    small = open_square(tmp_path / "chequered.png", 16, WHITE)
     assert abs(small.astype(int) - 127).max() < 10  # averaged, not picked
     assert small.shape == (16, 16, 3)
 
@@ -140,7 +141,7 @@ def test_jpeg_decoded_at_a_fraction_looks_like_the_whole(tmp_path):
     )
     smooth.save(tmp_path / "big.jpg", quality=95)
     expected = np.asarray(ImageOps.fit(smooth, (32, 32), Image.Resampling.LANCZOS)).astype(int)
-    assert abs(open_picture(tmp_path / "big.jpg", 32, WHITE) - expected).mean() < 3
+    assert abs(open_square(tmp_path / "big.jpg", 32, WHITE) - expected).mean() < 3
 
 
 def test_each_epoch_shows_every_picture_once_in_another_order(tmp_path):
@@ -211,4 +212,4 @@ def test_a_missing_folder_is_named(tmp_path):
 def test_real_pictures_are_all_usable():
     items = list_items(EMOJI)
     assert len(items) == 3343
-    assert all(open_picture(i.path, 32, WHITE).shape == (32, 32, 3) for i in items[::50])
+    assert all(open_square(i.path, 32, WHITE).shape == (32, 32, 3) for i in items[::50])

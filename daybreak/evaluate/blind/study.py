@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.data.pictures import decode
 from daybreak.evaluate.blind import contestants
 from daybreak.evaluate.blind.contestants import Match
 
@@ -31,8 +32,6 @@ QUESTIONS = {
 """What can be asked of a pair."""
 MAX_SIDE_PX = 2048
 """Larger pictures are scaled down: no voter's screen shows more."""
-MAX_PIXELS = 100_000_000
-"""Larger pictures are refused unread."""
 
 
 @dataclass(frozen=True)
@@ -164,25 +163,11 @@ def _copy(matches: list[Match], folder: Path) -> tuple[list[Match], list[str]]:
 
 
 def _open(path: Path) -> Image.Image:
-    """A picture as a voter sees it: upright, RGB, on white where transparent, nothing but pixels.
+    """A picture as a voter sees it: upright, in sRGB, on white where transparent, nothing but pixels.
 
-    Raises ValueError with the reason where it cannot be read.
+    Raises PictureError (a ValueError) with the reason where it cannot be read.
     """
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} px is more than {MAX_PIXELS // 10**6} megapixels")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                rgba = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-            rgb = upright.convert("RGB")
-    except FileNotFoundError:
-        raise ValueError("no such file") from None
-    except ValueError:
-        raise
-    except Exception as e:  # PIL's decoders raise whatever they stumble on
-        raise ValueError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
+    rgb = decode(path, (255, 255, 255)).image
     rgb.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
     rgb.info.clear()  # PNG would carry text, profiles and times of the original along
     return rgb

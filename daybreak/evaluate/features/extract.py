@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from daybreak.config import ConfigError
-from daybreak.data.folder import Item, Skipped
+from daybreak.data.batch import Skipped
+from daybreak.data.folder import Item
 from daybreak.evaluate.downloads import cache_folder
 from daybreak.evaluate.features.networks import Network
 from daybreak.evaluate.metrics import Moments, RunningMoments

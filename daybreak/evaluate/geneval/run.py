@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from daybreak.config import ConfigError
-from daybreak.data.folder import Skipped
+from daybreak.data.batch import Skipped
 from daybreak.evaluate.geneval.detect import Colors, Detector
 from daybreak.evaluate.geneval.prompts import TASKS, GenEvalPrompt, parse_prompt
 from daybreak.evaluate.geneval.scoring import judge, scores

@@ -1,0 +1,155 @@
+"""How fast 512 px training batches come out of 1024 px JPEG shards, against bare decoding and other loaders.
+
+    python benchmarks/loader.py [--pictures 256] [--rounds 5] [--work DIR]
+
+Bare decoding is Pillow alone on bytes that lie in memory, to an array: the ceiling of every loader built on it. All
+contestants decode JPEG at half size (`draft`) and give float32 batches of 16 in [-1, 1], but for bare decoding, which
+stops at the array. One thread; CPU time of the process, since other work may share the machine; the median of rounds
+that take turns. `datasets` reads the same Parquet shards as a stream, `webdataset` a tar of the same files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from daybreak.data.prepare.run import prepare
+from daybreak.data.prepare.settings import PrepareSettings
+from daybreak.data.shards.pixels import BatchMemory, write_pixels
+from daybreak.data.shards.reader import ShardReader, decode_to_bucket
+from daybreak.data.shards.source import ShardSource
+
+BATCH, SIDE = 16, 512
+
+
+def photo(seed: int) -> Image.Image:
+    """Noise on all scales, falling with frequency as in photographs: about 300 KB as JPEG q92 of 1024 px."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((1024, 1024, 3), dtype=np.float32)
+    for cells in (3, 6, 12, 24, 48, 96, 192, 384):
+        field = Image.fromarray(rng.integers(0, 255, (cells, cells, 3), dtype=np.uint8))
+        total += np.asarray(field.resize((1024, 1024), Image.Resampling.BICUBIC), dtype=np.float32) / math.sqrt(cells)
+    total = 128 + (total - total.mean()) / total.std() * 60
+    return Image.fromarray(total.clip(0, 255).astype(np.uint8))
+
+
+def make_data(work: Path, n: int) -> tuple[Path, Path, list[bytes]]:
+    """Shards, a tar of the same pictures, and their bytes."""
+    folder, shards, tar_path = work / "folder", work / "shards", work / "set.tar"
+    folder.mkdir()
+    for i in range(n):
+        photo(i).save(folder / f"{i:05d}.jpg", quality=92)
+        (folder / f"{i:05d}.txt").write_text(f"picture number {i}")
+    prepare([str(folder)], str(shards), PrepareSettings(shard_mb=32), workers=0)
+    reader = ShardReader(str(shards))
+    files = [reader.picture_bytes(i) for i in range(n)]
+    with tarfile.open(tar_path, "w") as tar:
+        for i, data in enumerate(files):
+            for suffix, content in (("jpg", data), ("txt", f"picture number {i}".encode())):
+                info = tarfile.TarInfo(f"{i:05d}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return shards, tar_path, files
+
+
+MEMORY = BatchMemory()
+
+
+def to_tensor(pictures: list[Image.Image]) -> torch.Tensor:
+    """[B, 3, H, W] in [-1, 1], in the way that our own loader does it, so that only the loaders differ."""
+    images, pixels = MEMORY.take(len(pictures), SIDE, SIDE)
+    for picture, out in zip(pictures, pixels, strict=True):
+        write_pixels(picture, out)
+    return images
+
+
+def batched(pictures: Iterator[bytes]) -> int:
+    """Decodes and batches what a foreign loader yields."""
+    waiting: list[Image.Image] = []
+    seen = 0
+    for data in pictures:
+        waiting.append(decode_to_bucket(data, (SIDE, SIDE)))
+        if len(waiting) == BATCH:
+            seen += len(to_tensor(waiting))
+            waiting = []
+    return seen + len(waiting)
+
+
+def bare(files: list[bytes]) -> int:
+    for data in files:
+        image = Image.open(io.BytesIO(data))
+        image.draft("RGB", (SIDE, SIDE))
+        np.asarray(image)
+    return len(files)
+
+
+def contestants(shards: Path, tar_path: Path, files: list[bytes]) -> dict[str, Callable[[], int]]:
+    ours = ShardSource([str(shards)], SIDE, 32, BATCH, seed=0)
+
+    def daybreak() -> int:
+        return sum(len(ours.batch(p, BATCH)) for p in range(0, len(files) // BATCH * BATCH, BATCH))
+
+    found: dict[str, Callable[[], int]] = {
+        "bare Pillow decode": lambda: bare(files),
+        "the same, to batches": lambda: batched(iter(files)),
+        "daybreak": daybreak,
+    }
+    try:
+        import datasets
+
+        stream = datasets.load_dataset(str(shards), split="train", streaming=True)
+        undecoded = stream.cast_column("image", datasets.Image(decode=False))
+        shuffled = undecoded.shuffle(seed=0, buffer_size=100)
+        found["datasets, streaming"] = lambda: batched(row["image"]["bytes"] for row in shuffled)
+    except ImportError:
+        print("datasets is not installed; left out")
+    try:
+        import webdataset
+
+        pipeline = webdataset.WebDataset(str(tar_path), shardshuffle=False).shuffle(100)
+        found["webdataset"] = lambda: batched(sample["jpg"] for sample in pipeline)
+    except ImportError:
+        print("webdataset is not installed; left out")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--work", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(dir=options.work) as work:
+        shards, tar_path, files = make_data(Path(work), options.pictures)
+        runs = contestants(shards, tar_path, files)
+        rates: dict[str, list[float]] = {name: [] for name in runs}
+        for round_number in range(options.rounds + 1):
+            for name, run in runs.items():
+                began = time.process_time()
+                seen = run()
+                if round_number:  # the first warms up
+                    rates[name].append(seen / (time.process_time() - began))
+        base = statistics.median(rates["bare Pillow decode"])
+        kb = sum(map(len, files)) / len(files) / 1000
+        print(f"{len(files)} pictures of 1024 px, {kb:.0f} KB each; to {SIDE} px; {options.rounds} rounds")
+        for name, values in rates.items():
+            rate = statistics.median(values)
+            print(f"{name:22s} {rate:7.1f} images/s a core ({min(values):.1f}..{max(values):.1f}) {rate / base:5.2f}x")
+        ours = statistics.median(rates["daybreak"])
+        print(f"300 images/s at {SIDE} px take {math.ceil(300 / ours)} cores of this kind")
+
+
+if __name__ == "__main__":
+    main()

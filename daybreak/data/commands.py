@@ -1,0 +1,139 @@
+"""What the data commands do and show."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from daybreak.config import ConfigError
+from daybreak.data.inspect.findings import examine
+from daybreak.data.inspect.look import look_at, report_place
+from daybreak.data.inspect.page import print_report, write_page
+from daybreak.data.places import join
+from daybreak.data.prepare.engine import Engine
+from daybreak.data.prepare.run import prepare
+from daybreak.data.prepare.settings import Duplicates, Encoding, PrepareSettings, parse_captions
+from daybreak.data.shards.format import DROPPED, NOTES, Index
+
+
+def run_prepare(
+    console: Console,
+    sources: list[str],
+    out: str,
+    options: dict[str, Any],
+    captions: list[str],
+    workers: int | None,
+    engine: str,
+    work: Path | None,
+) -> None:
+    """`daybreak prepare`: shards, and a summary of what was dropped. `options` are fields of PrepareSettings."""
+    one_of("--encoding", options["encoding"], Encoding)
+    one_of("--duplicates", options["duplicates"], Duplicates)
+    one_of("--engine", engine, Engine)
+    settings = PrepareSettings(**options, captions=parse_captions(captions))
+    with progress_bar(console) as bar:
+        task = bar.add_task("listing", total=None, note="")
+        began = time.monotonic()
+
+        def show(stage: str, done: int, of: int, pictures: int) -> None:
+            note = f"{pictures / max(1e-3, time.monotonic() - began):.0f} pictures/s" if pictures else ""
+            bar.update(task, description=stage, completed=done, total=of, note=note)
+
+        n = workers_or_cores(workers)
+        prepared = prepare(sources, out, settings, n, cast(Engine, engine), work, show)
+    if prepared.already:
+        console.print(f"{out} was finished before; nothing to do", highlight=False)
+    _summary(console, out, prepared.index)
+
+
+def _summary(console: Console, out: str, index: Index) -> None:
+    table = Table(box=None, padding=(0, 2), show_header=False)
+    table.add_row("pictures", f"{index.rows:,}")
+    table.add_row("shards", f"{len(index.shards)}, {sum(s.bytes for s in index.shards) / 1e6:,.1f} MB")
+    for kind, count in index.dropped.items():
+        table.add_row(f"dropped: {kind}", f"{count:,}")
+    if index.dropped:
+        table.add_row("why, one by one", join(out, DROPPED))
+    table.add_row("what was changed", join(out, NOTES))
+    table.add_row("look at it", f"daybreak inspect {out}")
+    table.add_row("train on it", f"daybreak train folder --data {out}")
+    console.print(table, soft_wrap=True, highlight=False)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with a note behind it."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+    )
+
+
+def workers_or_cores(workers: int | None) -> int:
+    """As asked, or one a core that this process may use."""
+    return len(os.sched_getaffinity(0)) if workers is None else workers
+
+
+def one_of(flag: str, value: str, kind: Any) -> None:
+    """ConfigError where `value` is none of a Literal's words."""
+    if value not in get_args(kind):
+        raise ConfigError(f"{flag} is {value!r}; it must be one of {', '.join(get_args(kind))}")
+
+
+def run_inspect(
+    console: Console,
+    place: str,
+    page: Path | None,
+    options: dict[str, Any],
+    captions: list[str],
+    tokenizer: str | None,
+    max_tokens: int,
+    strict: bool,
+    workers: int | None,
+) -> bool:
+    """`daybreak inspect`: tables, a page; True where `strict` and there are errors."""
+    settings = PrepareSettings(**options, captions=parse_captions(captions))
+    page = page or report_place(place)
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--page {page}: the report is a web page, so the name should end in .html")
+    count = token_counter(tokenizer) if tokenizer else None
+    with progress_bar(console) as bar:
+        task = bar.add_task("looking", total=None, note="")
+        n = workers_or_cores(workers)
+        look = look_at(place, settings, n, lambda done, of: bar.update(task, completed=done, total=of))
+    report = examine(look, max_tokens, count)
+    print_report(report, console)
+    try:
+        write_page(report, page)
+    except OSError as e:
+        raise ConfigError(f"--page {page} cannot be written: {e.strerror or e}") from None
+    console.print(f"the page with pictures: {page}", highlight=False, soft_wrap=True)
+    return strict and report.errors > 0
+
+
+def token_counter(tokenizer: str) -> Callable[[list[str]], np.ndarray]:
+    """Counts tokens with the tokenizer of a model, by its name or folder. ConfigError where it can't be loaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"--tokenizer {tokenizer} cannot be loaded: {str(e).splitlines()[0]}") from None
+
+    def count(captions: list[str]) -> np.ndarray:
+        return np.array([len(ids) for ids in loaded(captions)["input_ids"]])
+
+    return count

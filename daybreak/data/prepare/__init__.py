@@ -1,0 +1,1 @@
+"""From any pile of captioned pictures to training shards."""

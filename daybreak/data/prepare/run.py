@@ -1,0 +1,154 @@
+"""`daybreak prepare`: plan, parts, shards, index. Killed at any moment, the same command goes on where it stopped.
+
+Everything unfinished lies in a work folder, OUT/.prepare for local shards. Each file in it is complete or absent, and a
+function of the sources and settings alone, so a run that was killed ends with the very bytes of one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+
+from daybreak.config import ConfigError
+from daybreak.data.places import exists, is_remote, join, write_atomically
+from daybreak.data.prepare.assemble import done_file, plan_shards, write_index, write_lists, write_shard
+from daybreak.data.prepare.engine import Engine, run_tasks
+from daybreak.data.prepare.parts import part_files, work_on_part
+from daybreak.data.prepare.settings import PrepareSettings
+from daybreak.data.prepare.sources import make_plan
+from daybreak.data.shards.format import INDEX, Index
+from daybreak.data.shards.reader import read_index
+
+
+def _silent(_stage: str, _done: int, _of: int, _pictures: int) -> None:
+    """Tells nobody."""
+
+
+class Progress(Protocol):
+    """Is told how far a run is."""
+
+    def __call__(self, _stage: str, _done: int, _of: int, _pictures: int, /) -> None:
+        """So many parts or shards of a stage are done, of so many; so many pictures went through in this run."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came of it. already: it had been finished before, nothing was done."""
+
+    index: Index
+    already: bool
+
+
+def prepare(
+    sources: list[str],
+    out: str,
+    settings: PrepareSettings,
+    workers: int,
+    engine: Engine = "processes",
+    work: Path | None = None,
+    progress: Progress = _silent,
+) -> Prepared:
+    """Brings `sources` into shards in the folder or at the address `out`.
+
+    Raises ConfigError for a source that can't be read, and where `out` holds something else or other shards.
+    """
+    plan = make_plan(sources, settings)
+    lines = [json.dumps(part, ensure_ascii=False, sort_keys=True) for part in plan.parts]
+    fingerprint = settings.fingerprint(hashlib.sha256("\n".join(lines).encode()).hexdigest())
+    work = work or _work_folder(out)
+    if exists(join(out, INDEX)):
+        return Prepared(_check_finished(out, work, fingerprint), already=True)
+    offsets = _begin(out, work, lines, fingerprint)
+
+    todo = [(i, offsets[i], work, settings) for i in range(len(lines)) if not part_files(work, i)[1].exists()]
+    if not (work / "assembly.parquet").exists():
+        done, pictures = len(lines) - len(todo), 0
+        progress("pictures", done, len(lines), 0)
+        for kept, dropped in run_tasks(work_on_part, todo, workers, engine):
+            done, pictures = done + 1, pictures + kept + dropped
+            progress("pictures", done, len(lines), pictures)
+
+    progress("duplicates", 0, 1, 0)
+    assembly = plan_shards(work, len(lines), settings)
+    dropped_kinds = write_lists(work, out, len(lines), plan.ignored)
+    if len(assembly) == 0:
+        reasons = ", ".join(f"{n} {kind}" for kind, n in dropped_kinds.items())
+        raise ConfigError(f"no picture of {', '.join(sources)} can be used ({reasons}); {join(out, 'dropped.jsonl')}")
+    shards = list(_shards(assembly))
+    unfinished = [s for s in range(len(shards)) if not done_file(work, s).exists()]
+    done = len(shards) - len(unfinished)
+    tasks = [(s, len(shards), shards[s], work, out, settings) for s in unfinished]
+    left = {s: {part for part, _ in shards[s]} for s in unfinished}
+    for number in run_tasks(write_shard, tasks, workers, engine):
+        done += 1
+        _remove_used(left.pop(number), left, work)
+        progress("shards", done, len(shards), 0)
+    index = write_index(work, out, len(shards), dropped_kinds, settings, fingerprint)
+    shutil.rmtree(work)
+    return Prepared(index, already=False)
+
+
+def _check_finished(out: str, work: Path, fingerprint: str) -> Index:
+    index = read_index(out)
+    if index.settings.get("fingerprint") != fingerprint:
+        raise ConfigError(f"--out {out} holds shards of other sources or settings; choose another folder")
+    shutil.rmtree(work, ignore_errors=True)  # killed between the index and this line
+    return index
+
+
+def _work_folder(out: str) -> Path:
+    if not is_remote(out):
+        return Path(out, ".prepare")
+    name = hashlib.sha256(out.encode()).hexdigest()[:16]
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "daybreak" / "prepare" / name
+
+
+def _begin(out: str, work: Path, lines: list[str], fingerprint: str) -> list[int]:
+    """Writes the plan, or checks that the one that is there is the same. Returns the byte offset of each part in it."""
+    stamp = work / "fingerprint"
+    if stamp.exists():
+        if stamp.read_text() != fingerprint:
+            raise ConfigError(
+                f"{work} holds an unfinished run with other sources or settings; repeat its command, or delete that "
+                "folder to start anew"
+            )
+    elif not is_remote(out) and Path(out).exists() and any(p != work for p in Path(out).iterdir()):
+        raise ConfigError(f"--out {out} is not empty: choose another folder")
+    try:
+        for folder in ("parts", "shards"):
+            (work / folder).mkdir(parents=True, exist_ok=True)
+        if not stamp.exists():
+            write_atomically(str(work / "plan.jsonl"), "".join(f"{line}\n" for line in lines).encode())
+            write_atomically(str(stamp), fingerprint.encode())
+    except OSError as e:
+        raise ConfigError(f"--out {out} cannot be written: {e.strerror}") from None
+    for leftover in [*work.rglob(".*.[0-9]*"), *([] if is_remote(out) else Path(out, "data").glob(".shard-*"))]:
+        leftover.unlink()  # half-written when the last run was killed
+    offsets, at = [], 0
+    for line in lines:
+        offsets.append(at)
+        at += len(line.encode()) + 1
+    return offsets
+
+
+def _shards(assembly: pa.Table) -> Iterator[list[tuple[int, list[int]]]]:
+    """For each shard, [(part, rows of it)]."""
+    rows = zip(*(assembly[c].to_pylist() for c in ("shard", "part", "row")), strict=True)
+    for _, of_shard in groupby(rows, key=lambda r: r[0]):
+        yield [(part, [r[2] for r in of_part]) for part, of_part in groupby(of_shard, key=lambda r: r[1])]
+
+
+def _remove_used(parts: set[int], left: dict[int, set[int]], work: Path) -> None:
+    """Removes the pictures of parts that no unfinished shard needs, so that they do not lie on disk twice."""
+    needed = set().union(*left.values()) if left else set()
+    for part in parts - needed:
+        part_files(work, part)[0].unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""What lies in a folder of shards; docs/data_format.md says it in words.
+
+index.json                       settings, buckets, captions, shards: written last, so a folder with it is complete
+rows.parquet                     one line a picture: shard, row, where its bytes lie, checksum, size
+data/train-00000-of-00012.parquet
+dropped.jsonl  notes.jsonl       what was left out, and what was changed, each with its reason
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from daybreak.config import ConfigError
+
+VERSION = 1
+INDEX, ROWS, DROPPED, NOTES = "index.json", "rows.parquet", "dropped.jsonl", "notes.jsonl"
+ROW_GROUP = 100
+"""Pictures a row group: what other readers fetch at once."""
+
+ROW_SCHEMA = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("row", pa.int32()),
+        ("offset", pa.int64()),
+        ("length", pa.int32()),
+        ("crc32", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("captioned", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One Parquet file: its name below the folder, its rows, its bytes."""
+
+    file: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Index:
+    """What index.json holds.
+
+    size, patch, max_ratio: the prepared buckets, see `buckets.bucket_sizes`. captions: column name -> weight.
+    settings: everything else that the shards were made with. dropped: reason -> how many.
+    """
+
+    size: int
+    patch: int
+    max_ratio: float
+    captions: dict[str, float]
+    shards: list[Shard]
+    rows: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    version: int = VERSION
+
+    def dumps(self) -> str:
+        """As JSON, the same text for the same content."""
+        return json.dumps({"format": "daybreak shards", **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def loads(cls, text: str, where: str) -> Index:
+        """From JSON; ConfigError, naming `where`, for anything else."""
+        try:
+            raw = json.loads(text)
+            if raw.pop("format") != "daybreak shards":
+                raise KeyError
+            version = raw["version"]
+            if version != VERSION:
+                raise ConfigError(f"{where} has version {version} of the format; this daybreak reads {VERSION}")
+            return cls(**{**raw, "shards": [Shard(**s) for s in raw["shards"]]})
+        except ConfigError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ConfigError(f"{where} is no index of daybreak shards, or is damaged") from None
+
+
+def shard_name(number: int, of: int) -> str:
+    """data/train-00003-of-00012.parquet: the pattern in which other readers find the split."""
+    return f"data/train-{number:05d}-of-{of:05d}.parquet"
+
+
+def shard_schema(captions: list[str]) -> pa.Schema:
+    """The columns of a shard, with the note by which `datasets` decodes the pictures."""
+    columns = [
+        ("key", pa.string()),
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        *[(name, pa.string()) for name in captions],
+        *[("width", pa.int32()), ("height", pa.int32()), ("bucket", pa.string())],
+        *[("original_width", pa.int32()), ("original_height", pa.int32())],
+        *[("sha256", pa.string()), ("phash", pa.string())],
+    ]
+    features: dict[str, Any] = {
+        name: {"dtype": str(kind), "_type": "Value"} for name, kind in columns if not pa.types.is_struct(kind)
+    }
+    features = {name: features.get(name, {"_type": "Image"}) for name, _ in columns}
+    return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Pictures as they are and in one piece, so that their place in the file can be told; the rest compressed."""
+    plain = ["image.bytes"]
+    others = [c for c in _leaves(schema) if c not in plain]
+    return pq.ParquetWriter(
+        path,
+        schema,
+        compression={**dict.fromkeys(others, "zstd"), **dict.fromkeys(plain, "none")},
+        use_dictionary=["bucket"],
+        write_statistics=[c for c in others if c != "image.path"],
+        data_page_version="1.0",
+    )
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    names = []
+    for f in schema:
+        names += [f"{f.name}.{c.name}" for c in f.type] if pa.types.is_struct(f.type) else [f.name]
+    return names
+
+
+def locate_pictures(path: Path) -> list[tuple[int, int, int]]:
+    """(offset, length, crc32) of each row's picture in a shard.
+
+    A column without compression and dictionary is pages of [4-byte length, bytes] in a row, so the values are found in
+    their order. Raises ValueError where one is not: the file was not written by `open_writer`.
+    """
+    places = []
+    with pq.ParquetFile(path) as parquet, path.open("rb") as file:
+        column = next(i for i in range(parquet.metadata.num_columns) if parquet.schema.column(i).path == "image.bytes")
+        for group in range(parquet.num_row_groups):
+            chunk = parquet.metadata.row_group(group).column(column)
+            file.seek(chunk.data_page_offset)
+            raw = file.read(chunk.total_compressed_size)
+            at = 0
+            for value in (
+                parquet.read_row_group(group, columns=["image.bytes"])["image"].combine_chunks().field("bytes")
+            ):
+                data = value.as_py()
+                at = raw.find(struct.pack("<I", len(data)) + data, at)
+                if at < 0:
+                    raise ValueError(f"{path}: a picture does not lie in one piece")
+                places.append((chunk.data_page_offset + at + 4, len(data), zlib.crc32(data)))
+                at += 4 + len(data)
+    return places

@@ -1,0 +1,142 @@
+"""One set of shards: any row's picture and captions, read and checked."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from daybreak.config import ConfigError
+from daybreak.data.pictures import MAX_PIXELS
+from daybreak.data.places import exists, join, read_bytes
+from daybreak.data.shards.buckets import Bucket, crop_box
+from daybreak.data.shards.cache import ShardFiles
+from daybreak.data.shards.format import INDEX, ROWS, Index
+
+
+class RowError(ValueError):
+    """A row cannot be read; the message says why."""
+
+
+def read_index(place: str) -> Index:
+    """The index of a folder of shards. ConfigError where there is none or it is damaged."""
+    where = join(place, INDEX)
+    try:
+        return Index.loads(read_bytes(where).decode(errors="replace"), where)
+    except OSError as e:
+        raise ConfigError(f"{place} holds no shards: {INDEX}: {e}") from None
+
+
+def holds_shards(place: str) -> bool:
+    """Whether `place` is a folder of finished shards."""
+    return exists(join(place, INDEX))
+
+
+class ShardReader:
+    """A set of shards. Safe to use from several threads.
+
+    `rows` is the table of rows.parquet. Pictures are read by their place in the file and checked against their
+    checksum; captions through pyarrow, a shard at a time.
+    """
+
+    def __init__(self, place: str, cache: Path | None = None, cache_bytes: int = 0) -> None:
+        self.place = place
+        self.index = read_index(place)
+        self.files = ShardFiles(place, cache, cache_bytes)
+        try:
+            self.rows: pa.Table = pq.read_table(pa.BufferReader(read_bytes(join(place, ROWS))))
+        except (OSError, pa.ArrowException) as e:
+            raise ConfigError(f"{join(place, ROWS)} cannot be read: {' '.join(str(e).split())}") from None
+        if len(self.rows) != self.index.rows:
+            raise ConfigError(
+                f"{join(place, ROWS)} has {len(self.rows)} rows and {INDEX} says {self.index.rows}: "
+                "they are not of one set; run daybreak prepare again"
+            )
+        column = {name: self.rows[name].to_numpy() for name in self.rows.column_names}
+        self.shard, self.row = column["shard"], column["row"]
+        self.width, self.height, self.captioned = column["width"], column["height"], column["captioned"]
+        self._offset, self.lengths, self._crc32 = column["offset"], column["length"], column["crc32"]
+        # Unbounded caches would hold a file handle for each of many thousand shards.
+        self._open = lru_cache(maxsize=256)(self._open_shard)
+        self._captions = lru_cache(maxsize=64)(self._read_captions)
+
+    def __len__(self) -> int:
+        return self.index.rows
+
+    def name(self, i: int) -> str:
+        """Where row i lies, for messages."""
+        return f"{join(self.place, self.index.shards[self.shard[i]].file)}, row {self.row[i]}"
+
+    def missing(self) -> list[tuple[str, str, int]]:
+        """(file, reason, rows) of local shards that are absent or not as long as they should be."""
+        bad = []
+        for shard in self.index.shards if self.files.folder is None else []:
+            path = Path(self.place, shard.file)
+            size = path.stat().st_size if path.is_file() else None
+            if size != shard.bytes:
+                reason = "no such file" if size is None else f"{size} bytes long, should be {shard.bytes}"
+                bad.append((str(path), reason, shard.rows))
+        return bad
+
+    def picture_bytes(self, i: int) -> bytes:
+        """The encoded picture of row i; RowError where the file is not what it was."""
+        try:
+            file = self._open(int(self.shard[i]))
+            data = os.pread(file.fileno(), int(self.lengths[i]), int(self._offset[i]))
+        except OSError as e:
+            raise RowError(f"the shard cannot be read: {e.strerror or e}") from None
+        if len(data) < self.lengths[i]:
+            raise RowError("the shard is cut off before this row's end")
+        if zlib.crc32(data) != self._crc32[i]:
+            raise RowError("the picture's checksum is wrong")
+        return data
+
+    def picture(self, i: int, bucket: Bucket) -> Image.Image:
+        """The picture of row i, RGB and of the bucket's size. Raises RowError."""
+        data = self.picture_bytes(i)
+        try:
+            return decode_to_bucket(data, bucket)
+        except RowError:
+            raise
+        except Exception as e:  # PIL's decoders raise whatever they stumble on
+            raise RowError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
+
+    def captions(self, i: int) -> dict[str, str]:
+        """Caption column -> caption of row i, those that are not empty. Raises RowError."""
+        try:
+            columns = self._captions(int(self.shard[i]))
+        except (OSError, pa.ArrowException) as e:
+            raise RowError(f"the shard cannot be read: {' '.join(str(e).split())}") from None
+        row = int(self.row[i])
+        return {name: text for name, values in columns.items() if (text := values[row].as_py())}
+
+    def _open_shard(self, shard: int) -> IO[bytes]:
+        return self.files.local(self.index.shards[shard].file).open("rb", buffering=0)
+
+    def _read_captions(self, shard: int) -> dict[str, pa.ChunkedArray]:
+        names = list(self.index.captions)
+        table = pq.read_table(self.files.local(self.index.shards[shard].file), columns=names, partitioning=None)
+        return {name: table[name] for name in names}
+
+
+def decode_to_bucket(data: bytes, bucket: Bucket) -> Image.Image:
+    """A stored picture scaled to cover `bucket` and centre-cropped to it: RGB.
+
+    JPEG is decoded at 1/2, 1/4 or 1/8 where that is no smaller than the bucket.
+    """
+    image = Image.open(io.BytesIO(data))
+    if image.width * image.height > MAX_PIXELS:
+        raise RowError(f"{image.width}x{image.height} px is more than {MAX_PIXELS // 10**6} megapixels")
+    image.draft("RGB", bucket)
+    image.load()
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    if rgb.size != bucket:
+        rgb = rgb.resize(bucket, Image.Resampling.LANCZOS, box=crop_box(*rgb.size, bucket))
+    return rgb

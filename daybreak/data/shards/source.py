@@ -1,0 +1,172 @@
+"""Shards as training data: sample number n is the same picture and caption each time, on any number of workers."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from daybreak.config import ConfigError
+from daybreak.data.batch import Batch, Skipped
+from daybreak.data.shards.buckets import Bucket, bucket_sizes, nearest_bucket
+from daybreak.data.shards.mixing import Mixing
+from daybreak.data.shards.order import Order
+from daybreak.data.shards.pixels import BatchMemory, write_pixels
+from daybreak.data.shards.reader import RowError, ShardReader
+
+_FLIP, _CAPTION = 1_000_001, 1_000_002
+"""Names of random streams beside the sets' own."""
+
+
+@dataclass(frozen=True)
+class _Set:
+    """A set of shards in training: its usable rows [N], their order."""
+
+    reader: ShardReader
+    rows: np.ndarray
+    order: Order
+
+
+class ShardSource:
+    """Pictures from one or several sets of shards.
+
+    `batch` is the number of pictures a step, of all ranks together: blocks of that size have one shape (see `order`).
+    Rank r of R takes samples position + r * batch / R onwards. With several sets each block comes from one of them, in
+    the ratio of `weights`, or of their rows where it is empty.
+
+    A row that turns out to be damaged is skipped: the next readable row of the order takes its place, it is listed in
+    `skipped`, and once more than `bad_share` of all rows are damaged, ConfigError ends the run.
+    """
+
+    def __init__(
+        self,
+        places: list[str],
+        resolution: int,
+        patch: int,
+        batch: int,
+        seed: int,
+        max_ratio: float = 2.0,
+        weights: tuple[float, ...] = (),
+        flip: bool = False,
+        bad_share: float = 0.01,
+        cache: Path | None = None,
+        cache_bytes: int = 0,
+    ) -> None:
+        if weights and len(weights) != len(places):
+            raise ConfigError(f"data.weights has {len(weights)} values for {len(places)} sets of shards")
+        self.block, self.seed, self.flip, self.bad_share = batch, seed, flip, bad_share
+        self.resolution = resolution
+        self.buckets: list[Bucket] = bucket_sizes(resolution, patch, max_ratio)
+        self.skipped: list[Skipped] = []
+        self._bad: set[tuple[int, int]] = set()
+        self._lock = threading.Lock()
+        self._memory = BatchMemory()
+        self.sets = [self._open(i, ShardReader(p, cache, cache_bytes)) for i, p in enumerate(places)]
+        self.mixing = Mixing(list(weights) or [float(len(s.rows)) for s in self.sets])
+
+    def _open(self, number: int, reader: ShardReader) -> _Set:
+        rows = np.flatnonzero(reader.captioned)
+        if silent := len(reader) - len(rows):
+            self.skipped.append(
+                Skipped(reader.place, f"{silent} rows have no caption; daybreak caption can write them")
+            )
+        if len(rows) == 0:
+            raise ConfigError(f"{reader.place}: none of its {len(reader)} rows has a caption; see daybreak caption")
+        missing = reader.missing()
+        self.skipped += [Skipped(file, reason) for file, reason, _ in missing]
+        if (lost := sum(n for _, _, n in missing)) > self.bad_share * len(reader):
+            file, reason, _ = missing[0]
+            raise ConfigError(
+                f"{file}: {reason}; {len(missing)} of {len(reader.index.shards)} shards with {lost} of {len(reader)} "
+                f"rows are damaged, more than data.bad_share {self.bad_share:g} allows"
+            )
+        sizes = np.stack([reader.width[rows], reader.height[rows]], axis=1)
+        shapes, shape_of_row = np.unique(sizes, axis=0, return_inverse=True)
+        bucket_of_shape = np.array([nearest_bucket(int(w), int(h), self.buckets) for w, h in shapes])
+        order = Order(reader.shard[rows], bucket_of_shape[shape_of_row.reshape(-1)], self.block, self.seed, number)
+        return _Set(reader, rows, order)
+
+    def batch(self, position: int, size: int) -> Batch:
+        """Samples number `position` to `position + size - 1`: one shape where they lie within one block."""
+        number, place = self._locate(position)
+        bucket = self.buckets[self.sets[number].order.bucket(place)]
+        images, pixels = self._memory.take(size, bucket[1], bucket[0])
+        captions = []
+        for i in range(size):
+            picture, caption = self._sample(position + i, bucket)
+            write_pixels(picture, pixels[i])
+            captions.append(caption)
+        return Batch(images, captions)
+
+    def key(self, position: int) -> tuple[int, int]:
+        """(set, row) that sample number `position` shows, where nothing is damaged."""
+        number, place = self._locate(position)
+        s = self.sets[number]
+        return number, int(s.rows[s.order.row(place)])
+
+    def _locate(self, position: int) -> tuple[int, int]:
+        """(set, position in the set's own order) of sample number `position`."""
+        block, within = divmod(position, self.block)
+        number, own_block = self.mixing.locate(block)
+        return number, own_block * self.block + within
+
+    def _sample(self, n: int, bucket: Bucket) -> tuple[Image.Image, str]:
+        number, place = self._locate(n)
+        s = self.sets[number]
+        for step in range(len(s.rows)):
+            row = int(s.rows[s.order.row(place + step)])
+            try:
+                picture, caption = s.reader.picture(row, bucket), self._caption(s.reader, row, n)
+            except RowError as e:
+                self._count(number, row, e)
+                continue
+            if self.flip and np.random.default_rng([self.seed, _FLIP, n]).random() < 0.5:
+                picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            return picture, caption
+        raise ConfigError(f"{s.reader.place}: none of its rows can be read")
+
+    def _caption(self, reader: ShardReader, row: int, n: int) -> str:
+        """One of the row's captions, drawn by the columns' weights."""
+        captions = reader.captions(row)
+        if not captions:
+            raise RowError("no caption")
+        if len(captions) == 1:
+            return next(iter(captions.values()))
+        weights = np.array([reader.index.captions[name] for name in captions])
+        drawn = np.random.default_rng([self.seed, _CAPTION, n]).choice(len(weights), p=weights / weights.sum())
+        return list(captions.values())[drawn]
+
+    def _count(self, number: int, row: int, error: RowError) -> None:
+        reader = self.sets[number].reader
+        with self._lock:
+            if (number, row) in self._bad:
+                return
+            self._bad.add((number, row))
+            self.skipped.append(Skipped(reader.name(row), str(error)))
+            total = sum(len(s.rows) for s in self.sets)
+            # One damaged row never ends a run, however small the set.
+            if len(self._bad) > max(1, self.bad_share * total):
+                raise ConfigError(
+                    f"{len(self._bad)} of {total} rows are damaged, more than data.bad_share {self.bad_share:g}; "
+                    f"the last: {self.skipped[-1].path}: {error}"
+                )
+
+    def some_captions(self, n: int) -> list[str]:
+        """About n captions, evenly from all sets."""
+        captions: list[str] = []
+        for s in self.sets:
+            for row in s.rows[: max(1, n // len(self.sets))]:
+                try:
+                    captions += list(s.reader.captions(int(row)).values())[:1]
+                except RowError:
+                    continue  # told when training meets it
+        return captions
+
+    def describe(self) -> str:
+        """One line for the log."""
+        sets = ", ".join(f"{s.reader.place} ({len(s.rows)})" for s in self.sets)
+        used = {int(b) for s in self.sets for b in np.unique(s.order.buckets)}
+        return f"{sets}: captioned pictures at {self.resolution} px in {len(used)} shapes"

@@ -1,0 +1,81 @@
+"""Training on shards, killed with SIGKILL ten times at random, sees the samples of an undisturbed run, to the bit."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+from conftest import tiny_config
+from making import captioned_folder, prepared
+
+STEPS = 36
+
+
+def run_or_resume(shards: str, run: Path) -> None:
+    """In a process of its own: goes on from the newest checkpoint where there is one."""
+    import shutil
+
+    import torch
+
+    from daybreak.train.loop import train
+
+    torch.set_num_threads(1)
+    config = tiny_config(
+        data__source="shards",
+        data__shards=[shards],
+        data__resolution=32,
+        model__patch=8,
+        train__batch=8,
+        train__steps=STEPS,
+        train__save_minutes=1e-4,
+        train__sample_every=1.0,
+        data__workers=2,
+    )
+    resume = any((run / "checkpoints").glob("step-????????"))
+    if not resume:
+        shutil.rmtree(run, ignore_errors=True)
+    train(config, run, [], resume=resume)
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [(e["step"], e["loss"]) for e in lines if e["event"] == "step"]
+
+
+def test_ten_kills_change_no_sample(tmp_path):
+    folder = captioned_folder(tmp_path / "folder", 50, size=lambda i: [(96, 96), (128, 80)][i % 2])
+    prepared(folder, tmp_path / "shards", shard_mb=0.05)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["daybreak.train.loop", "torch.utils.tensorboard", "making"])
+    rng, kills = random.Random(1), 0
+
+    def start(run: Path):
+        process = context.Process(target=run_or_resume, args=(str(tmp_path / "shards"), run))
+        process.start()
+        return process
+
+    undisturbed = start(tmp_path / "whole")
+    undisturbed.join(120)
+    assert undisturbed.exitcode == 0
+    killed = tmp_path / "killed"
+    while kills < 10:
+        process = start(killed)
+        log = killed / "log.jsonl"
+        time.sleep(0.1)
+        before, target = len(log.read_text().splitlines()) if log.exists() else 0, rng.randint(1, 4)
+        while process.is_alive() and (len(log.read_text().splitlines()) if log.exists() else 0) < before + target:
+            time.sleep(0.003)
+        if not process.is_alive():
+            break
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kills += 1
+    assert kills >= 5
+    last = start(killed)
+    last.join(120)
+    assert last.exitcode == 0
+    assert losses(killed) == losses(tmp_path / "whole")
+    assert len(losses(killed)) == STEPS
