@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -116,6 +116,42 @@ def evaluate(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     from daybreak.runs import run_evaluate
 
     run_evaluate(console, run)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    to: Annotated[
+        Literal["diffusers", "safetensors"],
+        typer.Option(help="diffusers: a PRXPixelPipeline folder. safetensors: plain weights under our names."),
+    ] = "diffusers",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the weights.")
+    ] = "float32",
+    license: Annotated[str | None, typer.Option(help="The model's licence for the card, such as apache-2.0.")] = None,
+    data_license: Annotated[str | None, typer.Option(help="The training data's licence for the card.")] = None,
+) -> None:
+    """Write a run's averaged model as a folder for others, with a model card.
+
+    A diffusers folder loads with DiffusionPipeline.from_pretrained, without daybreak, and draws the same pictures.
+    """
+    from daybreak.export.card import Licences
+    from daybreak.export.commands import run_export
+
+    run_export(console, run, to, out, dtype, Licences(license, data_license))
+
+
+@app.command(name="import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Folder that daybreak export or PRXPixelPipeline wrote.")],
+    out: Annotated[Path, typer.Option(help="Run folder to make.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of captioned pictures to train on.")] = None,
+) -> None:
+    """Make a run of an exported model, as a start for training: daybreak train --resume RUN."""
+    from daybreak.export.commands import run_import
+
+    run_import(console, folder, out, data)
 
 
 @app.command()

@@ -1,9 +1,12 @@
 """Shared small things: real models, only tiny."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from daybreak.config import Config, override
+from daybreak.train.loop import train
 
 torch.set_num_threads(2)
 
@@ -36,3 +39,11 @@ def tiny_config(**changes: object) -> Config:
 @pytest.fixture
 def config() -> Config:
     return tiny_config()
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps, whose averaged weights are not the initial ones. Shared: write nothing into it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny_config(sample__steps=5, diffusion__shift=2.0, train__steps=20, train__sample_every=1.0), folder, [])
+    return folder

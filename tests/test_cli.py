@@ -138,3 +138,14 @@ def test_settings_lists_every_field_with_its_meaning(tmp_path, monkeypatch, caps
     done = here(["settings", "scenes"], tmp_path, monkeypatch, capsys)
     assert "--optim.muon_lr" in done.stdout
     assert "Learning rate of the blocks' matrices" in done.stdout
+
+
+def test_export_and_import_as_commands(trained, tmp_path):
+    done = daybreak("export", trained, "--out", tmp_path / "model", "--license", "mit", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "DiffusionPipeline.from_pretrained" in done.stdout
+    assert "license: mit" in (tmp_path / "model" / "README.md").read_text()
+    done = daybreak("import", tmp_path / "model", "--out", tmp_path / "start", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "daybreak train --resume" in done.stdout
+    assert (tmp_path / "start" / "checkpoints" / "step-00000000").is_dir()
