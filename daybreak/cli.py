@@ -155,6 +155,57 @@ def import_(
 
 
 @app.command()
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="Run folders, exported folders or diffusers pipelines; NAME=FOLDER names one."
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default is reached from this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    batch: Annotated[int, typer.Option(min=1, max=256, help="Most pictures drawn together.")] = 8,
+    batch_wait: Annotated[float, typer.Option(min=0, max=1000, help="Wait for companions, ms.")] = 5,
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Most pictures that wait; more get 429.")] = 64,
+    timeout: Annotated[float, typer.Option(min=1, max=3600, help="Of a request, seconds.")] = 120,
+    max_size: Annotated[
+        int | None, typer.Option(min=8, help="Longest side, px; default: twice that of training.")
+    ] = None,
+    max_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Most sampler steps.")] = 200,
+    keys: Annotated[Path | None, typer.Option(help="File of hashed API keys; see daybreak key.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures a minute for each key, or address.")] = None,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Let others in without keys.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile and warm up before being ready.")] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute in bfloat16.")] = False,
+) -> None:
+    """Serve models over HTTP: a page at /, and OpenAI's image API at /v1/images/generations.
+
+    Requests are drawn together as they come. SIGTERM ends the server once every accepted request is answered.
+    """
+    from daybreak.serve.command import run_serve
+    from daybreak.serve.settings import ServeSettings
+
+    limits = ServeSettings(batch, batch_wait / 1000, queue, timeout, max_size, max_steps, rate, keys, compile, bfloat16)
+    run_serve(console, models, host, port, limits, anonymous)
+
+
+@app.command()
+def key(
+    name: Annotated[str, typer.Argument(help="Who the key is for.")],
+    file: Annotated[Path, typer.Option(help="File that keeps the hashes; give it to daybreak serve --keys.")] = Path(
+        "keys.txt"
+    ),
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures a minute; default: the server's.")] = None,
+) -> None:
+    """Make an API key for daybreak serve: shown once, kept as a hash."""
+    from daybreak.serve.command import run_key
+
+    run_key(console, name, file, rate)
+
+
+@app.command()
 def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] = "scenes") -> None:
     """List every setting of a recipe: its name, its value, and what it means."""
     from daybreak.runs import list_settings
