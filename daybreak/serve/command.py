@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import signal
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from daybreak.serve.settings import ServeSettings
 
 SHUTDOWN_MARGIN = 10
 """Seconds beyond a request's own limit that a server on its way down waits for answers to be taken."""
+
+
+SWITCH_SECONDS = 0.0005
+"""How long the thread that answers may hold up the one that draws, which asks for Python's lock hundreds of times a step.
+With Python's own 5 ms a storm of refused requests slows the drawing twice as much (benchmarks/RESULTS.md)."""
 
 
 def run_serve(
@@ -54,6 +60,7 @@ def run_serve(
     console.print("the page is at /, the API at /v1, its description at /openapi.json", highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is down; that is no failure
         signal.signal(number, lambda *_: None)
+    sys.setswitchinterval(SWITCH_SECONDS)
     uvicorn.Server(config).run(sockets=[listener])
     console.print("stopped", highlight=False)
 
@@ -80,7 +87,9 @@ def _is_loopback(host: str) -> bool:
 def _bind(host: str, port: int) -> socket.socket:
     """A listening address, taken before the models are loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only where it is; else each of
+    # them waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

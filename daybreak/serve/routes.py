@@ -31,7 +31,7 @@ router = APIRouter()
 bearer = HTTPBearer(auto_error=False, description="An API key, where the server asks for one.")
 
 
-def image_server(request: Request) -> ImageServer:
+async def image_server(request: Request) -> ImageServer:
     """The server behind the app."""
     server = request.app.state.server
     assert isinstance(server, ImageServer)
@@ -41,7 +41,7 @@ def image_server(request: Request) -> ImageServer:
 Server = Annotated[ImageServer, Depends(image_server)]
 
 
-def who(
+async def who(
     request: Request, server: Server, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 ) -> Client:
     """The client that asks; 401 where the server has keys and the request has none of them."""
