@@ -155,6 +155,26 @@ def import_(
 
 
 @app.command()
+def shrink(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    to: Annotated[
+        Literal["int8", "int8-dynamic", "fp8"],
+        typer.Option(
+            help="int8: 8-bit weights. int8-dynamic: 8-bit arithmetic too. fp8: the same on GPUs that have it."
+        ),
+    ] = "int8",
+) -> None:
+    """Write a run's averaged model in 8 bits, and say what that changed: size, speed, memory, score, pictures.
+
+    daybreak serve draws with the folder.
+    """
+    from daybreak.export.shrink import run_shrink
+
+    run_shrink(console, run, to, out)
+
+
+@app.command()
 def serve(
     models: Annotated[
         list[str],

@@ -115,7 +115,8 @@ def _scores(run: Path) -> str:
     if not (run / "score.json").is_file():
         return "None measured."
     scores = json.loads((run / "score.json").read_text())
-    rows = [f"| {name.replace('_', ' ')} | {value:.1%} |" for name, value in scores.items()]
+    shares = {name: value for name, value in scores.items() if isinstance(value, float)}
+    rows = [f"| {name.replace('_', ' ')} | {share:.1%} |" for name, share in shares.items()]
     return "\n".join(
         [
             "Share of prompts whose picture satisfies them in every attribute:",

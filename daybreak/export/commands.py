@@ -1,4 +1,4 @@
-"""What `daybreak export`, `import` and `shrink` do."""
+"""What `daybreak export` and `daybreak import` do."""
 
 from __future__ import annotations
 
@@ -52,6 +52,8 @@ def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> 
     """`daybreak import`: an exported folder as a run at step 0, to train on from."""
     if form_of(folder) == "run":
         raise ConfigError(f"{folder} is a run already: continue it with daybreak train --resume {folder}")
+    if form_of(folder) == "quantized":
+        raise ConfigError(f"{folder} holds 8-bit weights, which cannot be trained; import the full model")
     if form_of(folder) == "pipeline":
         raise ConfigError(
             f"{folder}: training starts from PRXPixelPipeline folders whose text encoder is a T5EncoderModel, "

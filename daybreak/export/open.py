@@ -11,15 +11,16 @@ from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
 from daybreak.export.diffusers_folder import read_diffusers, read_json
+from daybreak.export.quantized_folder import QUANTIZED_FILE, read_quantized
 from daybreak.export.safetensors_folder import WEIGHTS_FILE, read_safetensors
 from daybreak.model.transformer import Transformer
 from daybreak.train import checkpoint
 
-Form = Literal["run", "safetensors", "prx", "pipeline"]
+Form = Literal["run", "safetensors", "quantized", "prx", "pipeline"]
 
 
 def form_of(folder: Path) -> Form:
-    """Which form a model folder has: a run, `export --to safetensors`, PRXPixelPipeline, or another diffusers pipeline.
+    """Which form a model folder has: a run, `export --to safetensors`, `shrink`, PRXPixelPipeline, another pipeline.
 
     Raises ConfigError where it is none of them.
     """
@@ -27,6 +28,8 @@ def form_of(folder: Path) -> Form:
         raise ConfigError(f"{folder}: no such folder")
     if (folder / "config.yaml").is_file():
         return "run"
+    if (folder / QUANTIZED_FILE).is_file():
+        return "quantized"
     if (folder / WEIGHTS_FILE).is_file():
         return "safetensors"
     if (folder / "model_index.json").is_file():
@@ -48,5 +51,7 @@ def open_model(folder: Path, device: torch.device) -> tuple[Transformer, TextEnc
     if form == "run":
         config = configs.check(configs.load(folder / "config.yaml"))
         return *checkpoint.load_averaged(folder, config, device), config
+    if form == "quantized":
+        return read_quantized(folder, device)
     transformer, text_encoder, config = (read_safetensors if form == "safetensors" else read_diffusers)(folder)
     return transformer.to(device).eval(), text_encoder.to(device).eval(), config

@@ -20,7 +20,7 @@ SHUTDOWN_MARGIN = 10
 
 
 SWITCH_SECONDS = 0.0005
-"""How long the thread that answers may hold up the one that draws, which asks for Python's lock hundreds of times a step.
+"""How long the thread that answers may hold up the one that draws, which asks for the lock hundreds of times a step.
 With Python's own 5 ms a storm of refused requests slows the drawing twice as much (benchmarks/RESULTS.md)."""
 
 

@@ -32,7 +32,7 @@ class PipelineModel(ServedModel):
         dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
         try:
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True
             )
         except Exception as e:  # as many kinds as there are pipelines
             raise ConfigError(f"{folder}: diffusers cannot load it: {' '.join(str(e).split())[:300]}") from None
