@@ -127,7 +127,9 @@ def test_a_wrong_size_and_name_are_refused(trained, tmp_path, monkeypatch, capsy
     assert "should end in .png" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "sample", "evaluate", "settings"])
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "sample", "evaluate", "settings", "export", "import", "shrink", "serve", "key"]
+)
 def test_help_reads(tmp_path, monkeypatch, capsys, command):
     done = here([command, "--help"], tmp_path, monkeypatch, capsys)
     assert done.returncode == 0
