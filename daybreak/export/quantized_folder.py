@@ -49,7 +49,7 @@ def check_hardware(kind: Kind, device: torch.device) -> None:
 
 def quantize(transformer: Transformer, text_encoder: TextEncoder, kind: Kind) -> nn.ModuleDict:
     """Turns the weights of all linear layers into 8 bits, in place; returns both networks as one module."""
-    torchao = require("torchao.quantization", "quant", "8-bit weights")
+    torchao = require("torchao.quantization", "quant", "a model in 8 bits")
     networks = nn.ModuleDict({"transformer": transformer, "text_encoder": text_encoder.network})
     networks.requires_grad_(False)
     torchao.quantize_(networks, getattr(torchao, CONFIGS[kind])())

@@ -30,6 +30,7 @@ from daybreak.export.quantized_folder import (
     weight_bytes,
     write_quantized,
 )
+from daybreak.extras import require
 from daybreak.model.transformer import Transformer
 from daybreak.runs import load_run_config
 from daybreak.train import checkpoint
@@ -53,6 +54,7 @@ def run_shrink(console: Console, run: Path, to: Kind, out: Path) -> None:
     """Writes the run's averaged networks in 8 bits into `out`; shows size, speed, score, pictures beside the full."""
     device = pick_device()
     check_hardware(to, device)
+    require("torchao", "quant", "daybreak shrink")
     config = load_run_config(run)
     transformer, text_encoder = checkpoint.load_averaged(run, config, device)
     console.print("drawing and judging with the full weights ...")

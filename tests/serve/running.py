@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,16 +67,3 @@ def serving(*words: object) -> Iterator[RunningServer]:
         process.kill()
         process.wait()
         reader.join()
-
-
-@pytest.fixture(name="serving", scope="session")
-def _serving():
-    """The context manager, for tests that need a server of their own."""
-    return serving
-
-
-@pytest.fixture(scope="session")
-def server(finished_run) -> Iterator[RunningServer]:
-    """Shared by the tests that leave it as they found it."""
-    with serving(finished_run, "--queue", "24", "--timeout", "30", "--max-steps", "5000") as running:
-        yield running
