@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -346,6 +346,113 @@ def inspect(
     options = {"size": size, "patch": patch, "image_column": image_column, "uncaptioned": uncaptioned}
     if run_inspect(console, place, page, options, caption or [], tokenizer, max_tokens, strict, workers):
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    to: Annotated[
+        Literal["diffusers", "safetensors"],
+        typer.Option(help="diffusers: a PRXPixelPipeline folder. safetensors: plain weights under our names."),
+    ] = "diffusers",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the weights.")
+    ] = "float32",
+    license: Annotated[str | None, typer.Option(help="The model's licence for the card, such as apache-2.0.")] = None,
+    data_license: Annotated[str | None, typer.Option(help="The training data's licence for the card.")] = None,
+) -> None:
+    """Write a run's averaged model as a folder for others, with a model card.
+
+    A diffusers folder loads with DiffusionPipeline.from_pretrained, without daybreak, and draws the same pictures.
+    """
+    from daybreak.export.card import Licences
+    from daybreak.export.commands import run_export
+
+    run_export(console, run, to, out, dtype, Licences(license, data_license))
+
+
+@app.command(name="import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="Folder that daybreak export or PRXPixelPipeline wrote.")],
+    out: Annotated[Path, typer.Option(help="Run folder to make.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of captioned pictures to train on.")] = None,
+) -> None:
+    """Make a run of an exported model, as a start for training: daybreak train --resume RUN."""
+    from daybreak.export.commands import run_import
+
+    run_import(console, folder, out, data)
+
+
+@app.command()
+def shrink(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    to: Annotated[
+        Literal["int8", "int8-dynamic", "fp8"],
+        typer.Option(
+            help="int8: 8-bit weights. int8-dynamic: 8-bit arithmetic too. fp8: the same on GPUs that have it."
+        ),
+    ] = "int8",
+) -> None:
+    """Write a run's averaged model in 8 bits, and say what that changed: size, speed, memory, score, pictures.
+
+    daybreak serve draws with the folder.
+    """
+    from daybreak.export.shrink import run_shrink
+
+    run_shrink(console, run, to, out)
+
+
+@app.command()
+def serve(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="Run folders, exported folders or diffusers pipelines; NAME=FOLDER names one."
+        ),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default is reached from this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    batch: Annotated[int, typer.Option(min=1, max=256, help="Most pictures drawn together.")] = 8,
+    batch_wait: Annotated[float, typer.Option(min=0, max=1000, help="Wait for companions, ms.")] = 5,
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Most pictures that wait; more get 429.")] = 64,
+    timeout: Annotated[float, typer.Option(min=1, max=3600, help="Of a request, seconds.")] = 120,
+    max_size: Annotated[
+        int | None, typer.Option(min=8, help="Longest side, px; default: twice that of training.")
+    ] = None,
+    max_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Most sampler steps.")] = 200,
+    keys: Annotated[Path | None, typer.Option(help="File of hashed API keys; see daybreak key.")] = None,
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures a minute for each key, or address.")] = None,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Let others in without keys.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile and warm up before being ready.")] = False,
+    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute in bfloat16.")] = False,
+) -> None:
+    """Serve models over HTTP: a page at /, and OpenAI's image API at /v1/images/generations.
+
+    Requests are drawn together as they come. SIGTERM ends the server once every accepted request is answered.
+    """
+    from daybreak.serve.command import run_serve
+    from daybreak.serve.settings import ServeSettings
+
+    limits = ServeSettings(batch, batch_wait / 1000, queue, timeout, max_size, max_steps, rate, keys, compile, bfloat16)
+    run_serve(console, models, host, port, limits, anonymous)
+
+
+@app.command()
+def key(
+    name: Annotated[str, typer.Argument(help="Who the key is for.")],
+    file: Annotated[Path, typer.Option(help="File that keeps the hashes; give it to daybreak serve --keys.")] = Path(
+        "keys.txt"
+    ),
+    rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures a minute; default: the server's.")] = None,
+) -> None:
+    """Make an API key for daybreak serve: shown once, kept as a hash."""
+    from daybreak.serve.command import run_key
+
+    run_key(console, name, file, rate)
 
 
 @app.command()

@@ -1,9 +1,13 @@
 """Shared small things: real models, only tiny."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
 from daybreak.config import Config, override
+from daybreak.train.loop import train
 
 torch.set_num_threads(2)
 
@@ -36,3 +40,26 @@ def tiny_config(**changes: object) -> Config:
 @pytest.fixture
 def config() -> Config:
     return tiny_config()
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps, whose averaged weights are not the initial ones. Shared: write nothing into it."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny_config(sample__steps=5, diffusion__shift=2.0, train__steps=20, train__sample_every=1.0), folder, [])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def serving() -> Any:
+    """A context manager around a server of one's own: tests/serve/running.py."""
+    from running import serving
+
+    return serving
+
+
+@pytest.fixture(scope="session")
+def server(finished_run: Path, serving: Any) -> Any:
+    """A running server, shared by the tests that leave it as they found it."""
+    with serving(finished_run, "--queue", "24", "--timeout", "30", "--max-steps", "5000") as running:
+        yield running

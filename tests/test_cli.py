@@ -91,7 +91,11 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "scnes"], "unknown recipe 'scnes'; there are scenes, scenes-stack, scenes-gpu, folder, speedrun, minit2i; did you mean scenes?"),
+        (
+            ["train", "scnes"],
+            "unknown recipe 'scnes'; there are scenes, scenes-stack, scenes-gpu, folder, speedrun, minit2i; "
+            "did you mean scenes?",
+        ),
         (["train"], "say what to train"),
         (["train", "scenes", "--train.bach", "3"], "unknown setting train.bach; did you mean train.batch?"),
         (["train", "scenes", "--train.batch"], "--train.batch needs a value"),
@@ -127,7 +131,9 @@ def test_a_wrong_size_and_name_are_refused(trained, tmp_path, monkeypatch, capsy
     assert "should end in .png" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "sample", "evaluate", "settings"])
+@pytest.mark.parametrize(
+    "command", ["demo", "train", "sample", "evaluate", "settings", "export", "import", "shrink", "serve", "key"]
+)
 def test_help_reads(tmp_path, monkeypatch, capsys, command):
     done = here([command, "--help"], tmp_path, monkeypatch, capsys)
     assert done.returncode == 0
@@ -138,3 +144,14 @@ def test_settings_lists_every_field_with_its_meaning(tmp_path, monkeypatch, caps
     done = here(["settings", "scenes"], tmp_path, monkeypatch, capsys)
     assert "--optim.muon_lr" in done.stdout
     assert "Learning rate of the blocks' matrices" in done.stdout
+
+
+def test_export_and_import_as_commands(trained, tmp_path):
+    done = daybreak("export", trained, "--out", tmp_path / "model", "--license", "mit", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "DiffusionPipeline.from_pretrained" in done.stdout
+    assert "license: mit" in (tmp_path / "model" / "README.md").read_text()
+    done = daybreak("import", tmp_path / "model", "--out", tmp_path / "start", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "daybreak train --resume" in done.stdout
+    assert (tmp_path / "start" / "checkpoints" / "step-00000000").is_dir()

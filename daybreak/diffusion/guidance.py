@@ -79,3 +79,25 @@ def classifier_free(
         return without + scale * (with_text - without)
 
     return denoise
+
+
+def classifier_free_by_row(
+    model: Transformer, text: TextTokens, empty: TextTokens, scale: Tensor, interval: tuple[float, float] = (0.0, 1.0)
+) -> Denoiser:
+    """`classifier_free` where each row has its own scale ([B]), and may be at its own time.
+
+    Only rows that are guided at their time cost a second prediction.
+    """
+    low, high = interval
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        rows = ((scale != 1) & (t >= low) & (t <= high)).nonzero().flatten()  # [G]
+        if len(rows) == 0:
+            return model(x_t, t, text).x0
+        both = TextTokens.cat([text, TextTokens(empty.embeddings[rows], empty.mask[rows])])
+        x0 = model(torch.cat([x_t, x_t[rows]]), torch.cat([t, t[rows]]), both).x0
+        with_text, without = x0.split([len(x_t), len(rows)])
+        guided = without + scale[rows].view(-1, 1, 1, 1) * (with_text[rows] - without)
+        return with_text.index_copy(0, rows, guided)
+
+    return denoise

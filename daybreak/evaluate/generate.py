@@ -30,7 +30,7 @@ def generate(
     for start in range(0, len(prompts), s.batch):
         captions = prompts[start : start + s.batch]
         noise = (
-            torch.stack([_noise(side, seed, first + start + i) for i in range(len(captions))])
+            torch.stack([noise_of(side, side, seed, first + start + i) for i in range(len(captions))])
             * config.diffusion.noise_scale
         )
         text, empty = text_encoder(captions), text_encoder([""] * len(captions))
@@ -45,6 +45,7 @@ def generate(
     return torch.cat(pictures)
 
 
-def _noise(side: int, seed: int, index: int) -> Tensor:
+def noise_of(height: int, width: int, seed: int, index: int = 0) -> Tensor:
+    """The noise [3, height, width] from which picture `index` of `seed` is drawn, standard deviation 1."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
-    return torch.randn(3, side, side, generator=generator)
+    return torch.randn(3, height, width, generator=generator)

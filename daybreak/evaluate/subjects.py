@@ -128,7 +128,7 @@ def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) ->
     try:
         from diffusers import DiffusionPipeline
     except ImportError:
-        raise ConfigError("evaluating a diffusers pipeline needs diffusers: pip install daybreak[finetune]") from None
+        raise ConfigError("evaluating a diffusers pipeline needs diffusers: pip install daybreak[export]") from None
     try:
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         pipeline: Any = DiffusionPipeline.from_pretrained(source, torch_dtype=dtype, use_safetensors=True)

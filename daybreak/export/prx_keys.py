@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from daybreak.config import ModelConfig
+from daybreak.config import ConfigError, ModelConfig
 
 _NAMES = {
     "time_embedding.first": "time_in.in_layer",
@@ -37,7 +37,17 @@ _BACK = {theirs: ours for ours, theirs in _NAMES.items()}
 
 
 def prx_config(config: ModelConfig, text_width: int) -> dict[str, object]:
-    """The arguments with which diffusers' `PRXTransformer2DModel` builds the same network."""
+    """The arguments with which diffusers' `PRXTransformer2DModel` builds the same network.
+
+    Raises ConfigError where it has no such network: another layout, modulation or prediction, or blocks on the text.
+    """
+    same = {"layout": "text_kv", "modulation": "block", "predicts": "x0", "text_blocks": 0}
+    for name, value in same.items():
+        if getattr(config, name) != value:
+            raise ConfigError(
+                f"model.{name} is {getattr(config, name)}; diffusers' PRXTransformer2DModel knows only {value}: "
+                "use --to safetensors"
+            )
     head = config.width // config.heads
     return {
         "in_channels": 3,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import PRXTransformer2DModel
 
-from daybreak.config import ModelConfig
+from daybreak.config import ConfigError, ModelConfig
 from daybreak.encoders.text import TextTokens
 from daybreak.export.prx_keys import from_prx, prx_config, to_prx
 from daybreak.model.transformer import Transformer
@@ -74,3 +74,10 @@ def compare(ours: Transformer, theirs: PRXTransformer2DModel) -> None:
         b = theirs(x, t, text.embeddings, attention_mask=text.mask).sample
     assert a.abs().max() > 0.5
     assert (a - b).abs().max() <= 1e-5 * max(1.0, b.abs().max().item())
+
+
+@pytest.mark.parametrize("changes", [{"layout": "joint", "modulation": "none"}, {"modulation": "shared"},
+                                     {"text_blocks": 1}, {"predicts": "velocity"}])  # fmt: skip
+def test_a_network_that_diffusers_does_not_have_is_refused(changes):
+    with pytest.raises(ConfigError, match="use --to safetensors"):
+        prx_config(ModelConfig(**changes), 16)

@@ -1,0 +1,170 @@
+"""README.md of an exported model: what it is, what it saw, what it scored, what it cost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from daybreak import __version__
+from daybreak.config import Config
+from daybreak.diffusion.times import sampling_times
+from daybreak.display import duration
+
+SAMPLES_FILE = "samples.png"
+
+
+@dataclass(frozen=True)
+class Licences:
+    """Licence identifiers as the Hugging Face hub spells them, such as apache-2.0; None: not stated."""
+
+    model: str | None = None
+    data: str | None = None
+
+
+def write_card(
+    folder: Path,
+    run: Path,
+    config: Config,
+    form: str,
+    dtype: str,
+    parameters: int,
+    licences: Licences,
+    differences: list[str],
+) -> Path:
+    """Writes FOLDER/README.md (a Hugging Face model card) and, where the run has a grid, FOLDER/samples.png.
+
+    `run` is the run folder that the figures are read from; `parameters` counts all weights of the exported networks;
+    `differences` says what keeps diffusers from drawing the very same picture.
+    """
+    samples = _copy_samples(run, folder)
+    head = {
+        "license": licences.model or "unknown",
+        "library_name": "diffusers" if form == "diffusers" else "daybreak",
+        "pipeline_tag": "text-to-image",
+        "tags": ["text-to-image", "pixel-space", "daybreak"],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
+        f"# {run.resolve().name}",
+        f"A text-to-image model of {parameters / 1e6:.1f} M parameters that draws pixels directly (no autoencoder), "
+        f"trained from scratch with daybreak {__version__} by the recipe `{config.recipe}`. Weights are averaged over "
+        f"training and stored as {dtype}.",
+    ]
+    if samples:
+        parts.append(f"![Samples; prompts not chosen by how they came out]({samples})")
+    parts += ["## Use", _usage(config, form, differences)]
+    parts += ["## Data", _data(config, run)]
+    parts += ["## Scores", _scores(run)]
+    parts += ["## Cost", _cost(run)]
+    parts += ["## Recipe", _recipe(config)]
+    parts += ["## Licence", _licence(licences)]
+    path = folder / "README.md"
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def _usage(config: Config, form: str, differences: list[str]) -> str:
+    s = config.sample
+    if form != "diffusers":
+        return (
+            "```\ndaybreak serve FOLDER\ndaybreak import FOLDER --out runs/start    # a start for training\n```\n\n"
+            "`transformer.safetensors` has daybreak's names; its header holds the config."
+        )
+    lines = [
+        "```python",
+        "from diffusers import DiffusionPipeline",
+        "",
+        'pipeline = DiffusionPipeline.from_pretrained("FOLDER")',
+        "image = pipeline(",
+        '    "your prompt",',
+        f"    num_inference_steps={s.steps},",
+        f"    guidance_scale={s.guidance:g},",
+        f"    use_resolution_binning={config.data.resolution == 1024},",
+        ").images[0]",
+        "```",
+    ]
+    text = "\n".join(lines) + "\n\n"
+    last = float(sampling_times(s.steps, config.diffusion.shift)[-2])
+    text += (
+        f"At {s.steps} steps the pipeline visits the noise levels of training's sampler (the last before 0 is "
+        f"{last:.3f}) and, for the same noise, draws the picture that `daybreak sample` draws. "
+        "`PRXPixelPipeline` tidies prompts first (HTML entities, broken encodings); training did not. "
+        "With guidance it takes one picture a call (diffusers 0.42)."
+    )
+    if differences:
+        text += "\n\nNot the same to the last digit: " + "; ".join(differences) + "."
+    return text
+
+
+def _data(config: Config, run: Path) -> str:
+    size = f"{config.data.resolution} x {config.data.resolution} px"
+    if config.data.source == "scenes":
+        return f"daybreak's embedded world of synthetic scenes with generated captions, {size}."
+    text = f"Captioned pictures from `{Path(config.data.folder or '?').name}`, {size}."
+    if (run / "skipped.jsonl").is_file():
+        text += f" {len((run / 'skipped.jsonl').read_text().splitlines())} items could not be used."
+    return text
+
+
+def _scores(run: Path) -> str:
+    if not (run / "score.json").is_file():
+        return "None measured."
+    scores = json.loads((run / "score.json").read_text())
+    shares = {name: value for name, value in scores.items() if isinstance(value, float)}
+    rows = [f"| {name.replace('_', ' ')} | {share:.1%} |" for name, share in shares.items()]
+    return "\n".join(
+        [
+            "Share of prompts whose picture satisfies them in every attribute:",
+            "",
+            "| task | followed |",
+            "|---|---|",
+            *rows,
+        ]
+    )
+
+
+def _cost(run: Path) -> str:
+    last: dict[str, Any] = {}
+    if (run / "log.jsonl").is_file():
+        for line in (run / "log.jsonl").read_text().splitlines():
+            event = json.loads(line) if line else {}
+            last = event if event.get("event") == "step" else last
+    if not last:
+        return "Not recorded."
+    return (
+        f"{duration(last['seconds'])} of training (hours:minutes:seconds), {last['step']:,} steps, "
+        f"{last['images']:,} pictures seen."
+    )
+
+
+def _recipe(config: Config) -> str:
+    m, o, t, d = config.model, config.optim, config.train, config.diffusion
+    rows = {
+        "transformer": f"width {m.width}, depth {m.depth}, {m.heads} heads, patch {m.patch} px",
+        "prediction": f"the clean picture, loss in velocity (divisor at least {d.floor:g}), shift {d.shift:g}, "
+        f"noise scale {d.noise_scale:g}, captions dropped {d.p_uncond:.0%}",
+        "optimiser": f"Muon {o.muon_lr:g} for the blocks' matrices, AdamW {o.adam_lr:g} for the rest",
+        "batch": f"{t.batch} pictures, averaged weights with decay {t.ema:g}",
+    }
+    table = ["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())]
+    return "\n".join([*table, "", "Every setting is in `daybreak.yaml`."])
+
+
+def _licence(licences: Licences) -> str:
+    return f"Model: {licences.model or 'not stated'}. Training data: {licences.data or 'not stated'}." + (
+        "" if licences.model and licences.data else " Ask whoever gave you this model before you publish with it."
+    )
+
+
+def _copy_samples(run: Path, folder: Path) -> str | None:
+    grids = [run / "grid.png", *sorted((run / "samples").glob("*.png"), reverse=True)]
+    for grid in grids:
+        if grid.is_file():
+            shutil.copyfile(grid, folder / SAMPLES_FILE)
+            return SAMPLES_FILE
+    return None

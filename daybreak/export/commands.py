@@ -1,0 +1,101 @@
+"""What `daybreak export` and `daybreak import` do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+
+from daybreak import config as configs
+from daybreak.config import ConfigError
+from daybreak.export.card import Licences, write_card
+from daybreak.export.diffusers_folder import differences, write_diffusers
+from daybreak.export.open import form_of, open_model
+from daybreak.export.safetensors_folder import write_safetensors
+from daybreak.runs import load_run_config
+from daybreak.train import checkpoint
+from daybreak.train.loop import pick_device
+from daybreak.train.state import TrainState
+
+Format = Literal["diffusers", "safetensors"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def run_export(console: Console, run: Path, to: Format, out: Path, dtype: str, licences: Licences) -> None:
+    """`daybreak export`: the averaged networks of a run as a folder for others, with a model card."""
+    config = load_run_config(run)
+    transformer, text_encoder = checkpoint.load_averaged(run, config, torch.device("cpu"))
+    parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
+    notes = differences(config) if to == "diffusers" else []
+    with new_folder(out) as building:
+        write = write_diffusers if to == "diffusers" else write_safetensors
+        public = configs.override(config, "data.folder", "none")  # a path of this machine's says nothing elsewhere
+        write(transformer, text_encoder, public, building, DTYPES[dtype])
+        write_card(building, run, config, to, dtype, parameters, licences, notes)
+        size = folder_bytes(building)
+    for note in notes:
+        console.print(f"note: not the same picture to the last digit: {note}", markup=False, highlight=False)
+    console.print(f"{out}: {parameters / 1e6:.1f} M parameters as {dtype}, {size / 1e6:.1f} MB", highlight=False)
+    if to == "diffusers":
+        console.print(f'load it with DiffusionPipeline.from_pretrained("{out}"); {out / "README.md"} says more')
+    if licences.model is None:
+        console.print("note: the card states no licence; --license and --data-license fill it in", highlight=False)
+
+
+def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> None:
+    """`daybreak import`: an exported folder as a run at step 0, to train on from."""
+    if form_of(folder) == "run":
+        raise ConfigError(f"{folder} is a run already: continue it with daybreak train --resume {folder}")
+    if form_of(folder) == "quantized":
+        raise ConfigError(f"{folder} holds 8-bit weights, which cannot be trained; import the full model")
+    if form_of(folder) == "pipeline":
+        raise ConfigError(
+            f"{folder}: training starts from PRXPixelPipeline folders whose text encoder is a T5EncoderModel, "
+            "and from daybreak export --to safetensors"
+        )
+    transformer, text_encoder, config = open_model(folder, torch.device("cpu"))
+    if data is not None:
+        config = configs.override(configs.override(config, "data.source", "folder"), "data.folder", str(data))
+    if config.data.source == "folder" and config.data.folder is None:
+        raise ConfigError(f"{folder} does not hold its pictures; say with --data FOLDER what to train on")
+    state = TrainState.around(transformer, text_encoder, config, pick_device())
+    with new_folder(out) as building:
+        building.mkdir(parents=True)
+        configs.save(configs.check(config), building / "config.yaml")
+        checkpoint.save(state, building)
+    parameters = state.parameter_count() / 1e6
+    console.print(f"{out}: {parameters:.1f} M parameters, ready to train", highlight=False)
+    console.print(f"go on with: daybreak train --resume {out} --train.minutes 10", highlight=False)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `out` once all is written; nothing is left of it where that fails.
+
+    Raises ConfigError where `out` is taken, or cannot be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out {out} is not empty: choose another")
+    building = out.with_name(out.name + ".incomplete")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        building.parent.mkdir(parents=True, exist_ok=True)
+        yield building
+        if out.exists():
+            out.rmdir()
+        os.replace(building, out)
+    except OSError as e:
+        raise ConfigError(f"--out {out} cannot be written: {e.strerror or e}") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())

@@ -1,0 +1,57 @@
+"""One way to open a model, whichever form it is kept in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from daybreak import config as configs
+from daybreak.config import Config, ConfigError
+from daybreak.encoders.text import TextEncoder
+from daybreak.export.diffusers_folder import read_diffusers, read_json
+from daybreak.export.quantized_folder import QUANTIZED_FILE, read_quantized
+from daybreak.export.safetensors_folder import WEIGHTS_FILE, read_safetensors
+from daybreak.model.transformer import Transformer
+from daybreak.train import checkpoint
+
+Form = Literal["run", "safetensors", "quantized", "prx", "pipeline"]
+
+
+def form_of(folder: Path) -> Form:
+    """Which form a model folder has: a run, `export --to safetensors`, `shrink`, PRXPixelPipeline, another pipeline.
+
+    Raises ConfigError where it is none of them.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder")
+    if (folder / "config.yaml").is_file():
+        return "run"
+    if (folder / QUANTIZED_FILE).is_file():
+        return "quantized"
+    if (folder / WEIGHTS_FILE).is_file():
+        return "safetensors"
+    if (folder / "model_index.json").is_file():
+        index = read_json(folder / "model_index.json")
+        ours = (
+            index.get("_class_name") == "PRXPixelPipeline"
+            and (index.get("text_encoder") or [0, 0])[1] == "T5EncoderModel"
+        )
+        return "prx" if ours else "pipeline"
+    raise ConfigError(
+        f"{folder} is no model: it holds neither config.yaml (a run), nor {WEIGHTS_FILE}, "
+        "nor model_index.json (diffusers)"
+    )
+
+
+def open_model(folder: Path, device: torch.device) -> tuple[Transformer, TextEncoder, Config]:
+    """The averaged networks of a run or of an exported folder, ready for sampling. ConfigError for anything else."""
+    form = form_of(folder)
+    if form == "run":
+        config = configs.check(configs.load(folder / "config.yaml"))
+        return *checkpoint.load_averaged(folder, config, device), config
+    if form == "quantized":
+        return read_quantized(folder, device)
+    transformer, text_encoder, config = (read_safetensors if form == "safetensors" else read_diffusers)(folder)
+    return transformer.to(device).eval(), text_encoder.to(device).eval(), config

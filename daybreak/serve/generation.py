@@ -1,0 +1,201 @@
+"""One request for pictures: checked, put in line, and answered at once or as a stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+from daybreak.serve.errors import ApiError
+from daybreak.serve.images import parameters_of, png
+from daybreak.serve.jobs import Done, Event, Failed, Job, Order, Pixels, Preview, preview_steps
+from daybreak.serve.keys import Client
+from daybreak.serve.models import ModelInfo
+from daybreak.serve.queue import QueueFullError
+from daybreak.serve.schemas import GenerationRequest, GenerationResponse, Picture
+from daybreak.serve.server import ImageServer
+
+HEARTBEAT_SECONDS = 10.0
+"""A waiting stream says so this often, lest something on the way takes it for dead."""
+
+
+class Generation:
+    """A request in flight. `close` it in any case: what is not finished by then is given up."""
+
+    def __init__(self, server: ImageServer, info: ModelInfo, request: GenerationRequest, orders: list[Order]) -> None:
+        self._server, self._info, self._request = server, info, request
+        self._outcome: str | None = None
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        deadline = time.monotonic() + server.settings.timeout
+        shown = request.partial_images or 0 if request.stream and info.previews else 0
+
+        def tell(index: int, event: Event) -> None:
+            try:
+                loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
+            except RuntimeError:  # the loop is closed: nobody is left to tell
+                return
+
+        self.jobs = [
+            Job(order, partial(tell, i), deadline, preview_steps(order.steps, shown)) for i, order in enumerate(orders)
+        ]
+
+    @classmethod
+    def start(cls, server: ImageServer, request: GenerationRequest, client: Client) -> Generation:
+        """Checks a request and puts its pictures in line; ApiError 400, 404, 429 or 503 otherwise."""
+        worker = server.worker(request.model)
+        info = worker.model.info
+        orders = orders_of(request, info, server.settings.max_steps)
+        if not worker.ready.is_set() or not worker.is_alive():
+            server.metrics.request(info.name, "refused")
+            raise ApiError(503, f"model {info.name} is not ready", retry_after=5)
+        generation = cls(server, info, request, orders)
+        if len(orders) > worker.queue.capacity:
+            raise ApiError(400, f"n: at most {worker.queue.capacity} pictures fit in line here", param="n")
+        if wait := server.limiter.wait(client, len(orders)):
+            server.metrics.request(info.name, "refused")
+            raise ApiError(
+                429, "too many pictures a minute for this client", code="rate_limit_exceeded", retry_after=int(wait) + 1
+            )
+        try:
+            worker.queue.put(generation.jobs)
+        except QueueFullError:
+            server.metrics.request(info.name, "refused")
+            raise ApiError(
+                429, "too many pictures are waiting", code="queue_full", retry_after=worker.retry_after()
+            ) from None
+        return generation
+
+    def close(self) -> None:
+        """Gives up what is not finished, and counts how the request ended."""
+        if self._outcome is None:
+            self._end("cancelled")
+
+    async def collect(self, base_url: str) -> GenerationResponse:
+        """All pictures in one answer. ApiError 504 where they took too long, 500 where the model failed."""
+        pictures: list[Picture | None] = [None] * len(self.jobs)
+        try:
+            while None in pictures:
+                index, event = await self._events.get()
+                if isinstance(event, Failed):
+                    raise self._failed(event)
+                if isinstance(event, Done):
+                    pictures[index] = await asyncio.to_thread(self._picture, index, event.pixels, base_url)
+            self._end("ok")
+        finally:
+            self.close()
+        order = self.jobs[0].order
+        return GenerationResponse(
+            created=int(time.time()),
+            data=[p for p in pictures if p is not None],
+            model=self._info.name,
+            size=f"{order.width}x{order.height}",
+            steps=order.steps,
+            guidance=order.guidance,
+        )
+
+    async def stream(self, base_url: str) -> AsyncIterator[str]:
+        """Server-sent events as OpenAI's API sends them; an `error` event ends a stream that fails."""
+        left = len(self.jobs)
+        shown = [0] * left
+        try:
+            while left:
+                try:
+                    index, event = await asyncio.wait_for(self._events.get(), HEARTBEAT_SECONDS)
+                except TimeoutError:
+                    yield ": waiting\n\n"
+                    continue
+                if isinstance(event, Failed):
+                    yield _sse("error", self._failed(event).body())
+                    return
+                if isinstance(event, Preview):
+                    data = await asyncio.to_thread(png, event.pixels)
+                    body = self._event("partial_image", index, Picture(b64_json=_base64(data), seed=self._seed(index)))
+                    body |= {"partial_image_index": shown[index], "step": event.step, "steps": event.steps}
+                    shown[index] += 1
+                    yield _sse("image_generation.partial_image", body)
+                elif isinstance(event, Done):
+                    left -= 1
+                    picture = await asyncio.to_thread(self._picture, index, event.pixels, base_url)
+                    body = self._event("completed", index, picture)
+                    body["usage"] = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+                    body["usage"]["input_tokens_details"] = {"image_tokens": 0, "text_tokens": 0}
+                    yield _sse("image_generation.completed", body)
+            self._end("ok")
+        finally:
+            self.close()
+
+    def _event(self, kind: str, index: int, picture: Picture) -> dict[str, Any]:
+        order = self.jobs[index].order
+        fixed = {
+            "type": f"image_generation.{kind}",
+            "created_at": int(time.time()),
+            "size": f"{order.width}x{order.height}",
+            "quality": "auto",
+            "background": "opaque",
+            "output_format": "png",
+            "image_index": index,
+        }
+        return fixed | picture.model_dump(exclude_none=True)
+
+    def _picture(self, index: int, pixels: Pixels, base_url: str) -> Picture:
+        order = self.jobs[index].order
+        data = png(pixels, parameters_of(self._info.name, order))
+        if self._request.response_format == "url":
+            return Picture(url=f"{base_url}v1/images/{self._server.store.put(data)}", seed=order.seed)
+        return Picture(b64_json=_base64(data), seed=order.seed)
+
+    def _seed(self, index: int) -> int:
+        return self.jobs[index].order.seed
+
+    def _failed(self, event: Failed) -> ApiError:
+        self._end("timeout" if event.timed_out else "error")
+        return ApiError(504, event.reason, code="timeout") if event.timed_out else ApiError(500, event.reason)
+
+    def _end(self, outcome: str) -> None:
+        self._outcome = outcome
+        self._server.metrics.request(self._info.name, outcome)
+        for job in self.jobs:
+            job.cancelled = True  # of no effect on those that are done
+
+
+def orders_of(request: GenerationRequest, info: ModelInfo, max_steps: int) -> list[Order]:
+    """The pictures that a request asks for; ApiError 400 that names the field where the model can't draw them."""
+    width, height = (info.size, info.size)
+    if request.size not in (None, "auto"):
+        width, height = (int(side) for side in str(request.size).split("x"))
+    for side in (width, height):
+        if side % info.multiple:
+            near = max(info.multiple, round(side / info.multiple) * info.multiple)
+            raise ApiError(400, f"size: {side} does not divide by {info.multiple}; {near} does", param="size")
+        if side > info.max_size:
+            raise ApiError(400, f"size: {side} is more than {info.max_size} px, the most here", param="size")
+    steps = request.steps or info.steps
+    if steps > max_steps:
+        raise ApiError(400, f"steps: {steps} is more than {max_steps}, the most here", param="steps")
+    seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+    return [
+        Order(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt or "",
+            width=width,
+            height=height,
+            steps=steps,
+            guidance=info.guidance if request.guidance is None else request.guidance,
+            seed=seed + i,
+        )
+        for i in range(request.n or 1)
+    ]
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def _sse(event: str, body: dict[str, Any]) -> str:
+    return f"event: {event}\ndata: {json.dumps(body)}\n\n"

@@ -1,0 +1,82 @@
+"""What stands in front of every route: the size of a body, the patience with a slow client, headers for browsers."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from daybreak.serve.errors import ApiError
+from daybreak.serve.settings import CLIENT_SECONDS, MAX_BODY_BYTES
+
+HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'"),
+]
+
+
+class Guard:
+    """ASGI middleware. Bodies over MAX_BODY_BYTES get 413, those that take over CLIENT_SECONDS 408."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the class."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def guarded_send(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
+            async with asyncio.timeout(CLIENT_SECONDS):  # a client that takes nothing holds no picture in memory
+                await send(message)
+
+        try:
+            body = await self._body(scope, receive)
+        except ApiError as error:
+            await error.response()(scope, receive, guarded_send)
+            return
+        if body is None:  # the client left
+            return
+        sent = False
+
+        async def replay() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        try:
+            await self._app(scope, replay, guarded_send)
+        except TimeoutError:
+            if not started:
+                raise
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        too_long = ApiError(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
+        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+            raise too_long
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(CLIENT_SECONDS):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    if size > MAX_BODY_BYTES:
+                        raise too_long
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise ApiError(408, f"the body took longer than {CLIENT_SECONDS:g} seconds") from None

@@ -1,0 +1,64 @@
+"""Pictures as files: PNG with its parameters inside, and the short-lived store behind `response_format: url`."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+import time
+from collections import OrderedDict
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from daybreak import __version__
+from daybreak.serve.jobs import Order, Pixels
+
+KEPT = 256
+KEPT_SECONDS = 3600.0
+FILE_NAME = r"^[0-9a-f]{32}\.png$"
+
+
+def png(pixels: Pixels, parameters: dict[str, Any] | None = None) -> bytes:
+    """Pixels [H, W, 3] uint8 as PNG; `parameters` go into its text chunk of that name, as JSON."""
+    info = PngInfo()
+    if parameters is not None:
+        info.add_itxt("parameters", json.dumps(parameters, ensure_ascii=False))
+        info.add_text("Software", f"daybreak {__version__}")
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", pnginfo=info, compress_level=4)
+    return file.getvalue()
+
+
+def parameters_of(model: str, order: Order) -> dict[str, Any]:
+    """What it takes to draw the picture again."""
+    return {
+        "model": model,
+        "prompt": order.prompt,
+        "negative_prompt": order.negative_prompt,
+        "size": f"{order.width}x{order.height}",
+        "steps": order.steps,
+        "guidance": order.guidance,
+        "seed": order.seed,
+    }
+
+
+class Store:
+    """The latest pictures under names that cannot be guessed; each for an hour at most."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+
+    def put(self, data: bytes) -> str:
+        """Keeps a PNG and returns its file name."""
+        name = f"{secrets.token_hex(16)}.png"
+        self._files[name] = (time.monotonic(), data)
+        while len(self._files) > KEPT or next(iter(self._files.values()))[0] < time.monotonic() - KEPT_SECONDS:
+            self._files.popitem(last=False)
+        return name
+
+    def get(self, name: str) -> bytes | None:
+        """The PNG of that name, if it is still kept."""
+        kept, data = self._files.get(name, (0.0, None))
+        return data if kept > time.monotonic() - KEPT_SECONDS else None

@@ -1,0 +1,84 @@
+"""What the server asks of a model, and how one is opened."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from daybreak.config import ConfigError
+from daybreak.export.open import form_of
+from daybreak.serve.jobs import Job, Order, Pixels
+from daybreak.serve.settings import ServeSettings
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What clients may know. Sizes in px; `multiple` divides every side; steps and guidance are the defaults."""
+
+    name: str
+    size: int
+    multiple: int
+    max_size: int
+    steps: int
+    guidance: float
+    created: int
+    """Seconds since 1970."""
+    previews: bool
+    """Whether intermediate pictures can be streamed."""
+
+
+class Row:
+    """A picture being drawn. `pixels` is set when it is finished."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.step = 0
+        self.pixels: Pixels | None = None
+
+
+class ServedModel(ABC):
+    """Draws rows together, one step at a time. Called from one thread only."""
+
+    info: ModelInfo
+    rows_limit: int | None = None
+    """Most rows that the model can draw together; none: as many as the server allows."""
+
+    @abstractmethod
+    def shape(self, order: Order) -> Hashable:
+        """Orders of one shape can be drawn together."""
+
+    @abstractmethod
+    def begin(self, jobs: list[Job]) -> list[Row]:
+        """New rows for jobs of one shape."""
+
+    @abstractmethod
+    def advance(self, rows: list[Row]) -> None:
+        """Takes all rows one step further; tells previews; sets `pixels` of those that are finished."""
+
+    def warm_up(self, rows: int) -> None:
+        """Draws `rows` pictures for nobody, so that the first client does not wait for kernels to be made."""
+        size, steps = self.info.size, min(2, self.info.steps)
+        order = Order("warm-up", "", size, size, steps, self.info.guidance, seed=0)
+        drawn = self.begin([Job(order, lambda _event: None, deadline=float("inf")) for _ in range(rows)])
+        while any(row.pixels is None for row in drawn):
+            self.advance(drawn)
+
+
+def open_served(spec: str, settings: ServeSettings, device: torch.device) -> ServedModel:
+    """A model from "FOLDER" or "NAME=FOLDER". ConfigError where there is none."""
+    name, equals, path = spec.partition("=")
+    folder = Path(path if equals else spec)
+    name = name if equals else folder.resolve().name
+    if not name or len(name) > 100 or not name.isprintable():
+        raise ConfigError(f"{spec}: a model's name has 1 to 100 printable characters")
+    if form_of(folder) == "pipeline":
+        from daybreak.serve.pipeline import PipelineModel
+
+        return PipelineModel(name, folder, settings, device)
+    from daybreak.serve.native import NativeModel
+
+    return NativeModel(name, folder, settings, device)

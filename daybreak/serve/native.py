@@ -1,0 +1,120 @@
+"""Our own models. Rows join and leave between any two steps: each has its own time, number of steps and guidance."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from daybreak.data.batch import to_uint8
+from daybreak.diffusion import flow
+from daybreak.diffusion.guidance import classifier_free_by_row
+from daybreak.diffusion.sampler import FLOOR, STEPS
+from daybreak.diffusion.times import sampling_times
+from daybreak.encoders.text import TextTokens
+from daybreak.evaluate.generate import noise_of
+from daybreak.export.open import open_model
+from daybreak.serve.jobs import Job, Order, Pixels, Preview
+from daybreak.serve.models import ModelInfo, Row, ServedModel
+from daybreak.serve.settings import ServeSettings
+
+CACHED_PROMPTS = 256
+
+
+class NativeRow(Row):
+    """x [3, H, W] at times[step]; times [S + 1] fall from 1 to 0; text and negative hold one caption each."""
+
+    def __init__(self, job: Job, x: Tensor, times: Tensor, text: TextTokens, negative: TextTokens) -> None:
+        super().__init__(job)
+        self.x, self.times, self.text, self.negative = x, times, text, negative
+
+
+class NativeModel(ServedModel):
+    """A run, or a folder that `daybreak export` wrote. ConfigError where `folder` is neither."""
+
+    def __init__(self, name: str, folder: Path, settings: ServeSettings, device: torch.device) -> None:
+        self._transformer, self._text_encoder, self._config = open_model(folder, device)
+        if settings.compile:
+            self._transformer.compile(dynamic=True)
+        self._device = device
+        self._bfloat16 = settings.bfloat16
+        self._prompts: OrderedDict[str, TextTokens] = OrderedDict()
+        size, sample = self._config.data.resolution, self._config.sample
+        self.info = ModelInfo(
+            name=name,
+            size=size,
+            multiple=self._config.model.patch,
+            max_size=settings.max_size or 2 * size,
+            steps=min(sample.steps, settings.max_steps),
+            guidance=sample.guidance,
+            created=int(folder.stat().st_mtime),
+            previews=True,
+        )
+
+    def shape(self, order: Order) -> Hashable:
+        """Rows need only be of one size."""
+        return order.height, order.width
+
+    @torch.inference_mode()
+    def begin(self, jobs: list[Job]) -> list[Row]:
+        """Encodes the prompts that are new, and draws each row's noise."""
+        captions = [text for job in jobs for text in (job.order.prompt, job.order.negative_prompt)]
+        tokens = self._encode(captions)
+        rows: list[Row] = []
+        for job in jobs:
+            o = job.order
+            noise = noise_of(o.height, o.width, o.seed) * self._config.diffusion.noise_scale
+            times = sampling_times(o.steps, self._config.diffusion.shift)
+            text, negative = tokens[o.prompt], tokens[o.negative_prompt]
+            rows.append(NativeRow(job, noise.to(self._device), times, text, negative))
+        return rows
+
+    @torch.inference_mode()
+    def advance(self, rows: list[Row]) -> None:
+        """One step of the run's sampler for all rows, each from its own time to its own next one."""
+        ours = [row for row in rows if isinstance(row, NativeRow)]
+        x = torch.stack([row.x for row in ours])
+        now = torch.stack([row.times[row.step] for row in ours]).to(self._device)
+        then = torch.stack([row.times[row.step + 1] for row in ours]).to(self._device)
+        s = self._config.sample
+        denoise = classifier_free_by_row(
+            self._transformer,
+            TextTokens.cat([row.text for row in ours]),
+            TextTokens.cat([row.negative for row in ours]),
+            torch.tensor([row.job.order.guidance for row in ours], device=self._device),
+            (s.guidance_from, s.guidance_to),
+        )
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            after = STEPS[s.sampler](denoise, x, now, then)
+        for row, x_next in zip(ours, after, strict=True):
+            row.x, before = x_next, row.x
+            row.step += 1
+            if row.step == len(row.times) - 1:
+                row.pixels = to_uint8(x_next[None].float().cpu())[0]
+            elif row.step in row.job.preview_steps:
+                row.job.tell(Preview(row.step, len(row.times) - 1, self._preview(row, before)))
+
+    def _preview(self, row: NativeRow, before: Tensor) -> Pixels:
+        """The clean picture that the last step was heading for: its straight line, drawn on to t = 0."""
+        now, then = row.times[row.step - 1 : row.step + 1]
+        v = (row.x - before) / float(then - now)
+        return to_uint8(flow.to_x0(before[None], v[None], now[None].to(before), FLOOR).float().cpu())[0]
+
+    def _encode(self, captions: list[str]) -> dict[str, TextTokens]:
+        """Tokens of each caption, [1, L, C] with its own length L; the most recent ones are remembered."""
+        new = list(dict.fromkeys(c for c in captions if c not in self._prompts))
+        if new:
+            together = self._text_encoder(new)
+            for caption, embeddings, mask in zip(new, together.embeddings, together.mask, strict=True):
+                length = int(mask.sum())
+                self._prompts[caption] = TextTokens(embeddings[None, :length].clone(), mask[None, :length].clone())
+        result = {}
+        for caption in captions:
+            self._prompts.move_to_end(caption)
+            result[caption] = self._prompts[caption]
+        while len(self._prompts) > CACHED_PROMPTS:
+            self._prompts.popitem(last=False)
+        return result

@@ -1,0 +1,112 @@
+"""Any diffusers pipeline that draws from text.
+
+It is one closed loop, so its "step" is the whole drawing: pictures of one shape are drawn together, and nobody joins on
+the way.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from daybreak.config import ConfigError
+from daybreak.extras import require
+from daybreak.serve.jobs import Job, Order
+from daybreak.serve.models import ModelInfo, Row, ServedModel
+from daybreak.serve.settings import ServeSettings
+
+MULTIPLE = 8
+"""Divides the sides that latent pipelines draw."""
+
+
+class PipelineModel(ServedModel):
+    """A folder that `DiffusionPipeline.from_pretrained` loads and that draws from text. ConfigError otherwise."""
+
+    def __init__(self, name: str, folder: Path, settings: ServeSettings, device: torch.device) -> None:
+        diffusers = require("diffusers", "export", f"serving {folder}")
+        dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
+        try:
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+        except Exception as e:  # as many kinds as there are pipelines
+            raise ConfigError(f"{folder}: diffusers cannot load it: {' '.join(str(e).split())[:300]}") from None
+        self._arguments = inspect.signature(pipeline.__call__).parameters
+        if not {"prompt", "num_inference_steps", "height", "width", "generator"} <= set(self._arguments):
+            raise ConfigError(f"{folder} holds a {type(pipeline).__name__}, which does not draw pictures from text")
+        self._pipeline = pipeline.to(device)
+        self._pipeline.set_progress_bar_config(disable=True)
+        if settings.compile:
+            for part in ("transformer", "unet"):
+                if hasattr(pipeline, part):
+                    getattr(pipeline, part).compile()
+        if type(pipeline).__name__ == "PRXPixelPipeline":
+            self.rows_limit = 1  # diffusers 0.42: with guidance its times fit no more than one picture
+        size = _default_size(pipeline)
+        self.info = ModelInfo(
+            name=name,
+            size=size,
+            multiple=MULTIPLE,
+            max_size=settings.max_size or 2 * size,
+            steps=min(int(self._default("num_inference_steps", 50)), settings.max_steps),
+            guidance=float(self._default("guidance_scale", 1.0)),
+            created=int(folder.stat().st_mtime),
+            previews=False,
+        )
+
+    def shape(self, order: Order) -> Hashable:
+        """A call of the pipeline has one size, number of steps and guidance."""
+        return order.height, order.width, order.steps, order.guidance
+
+    def begin(self, jobs: list[Job]) -> list[Row]:
+        """Nothing to prepare."""
+        return [Row(job) for job in jobs]
+
+    @torch.inference_mode()
+    def advance(self, rows: list[Row]) -> None:
+        """Draws all rows from beginning to end; gives up in between once nobody waits for any of them."""
+        orders = [row.job.order for row in rows]
+        wanted: dict[str, Any] = {
+            "prompt": [o.prompt for o in orders],
+            "negative_prompt": [o.negative_prompt for o in orders],
+            "width": orders[0].width,
+            "height": orders[0].height,
+            "num_inference_steps": orders[0].steps,
+            "guidance_scale": orders[0].guidance,
+            "generator": [torch.Generator().manual_seed(o.seed) for o in orders],
+            "use_resolution_binning": False,
+            "output_type": "np",
+            "callback_on_step_end": self._after_step(rows),
+        }
+        pictures = self._pipeline(**{k: v for k, v in wanted.items() if k in self._arguments}).images
+        for row, picture in zip(rows, pictures, strict=True):
+            row.pixels = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+
+    def _after_step(self, rows: list[Row]) -> Any:
+        def callback(pipeline: Any, _step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            if all(row.job.cancelled or row.job.overdue for row in rows):
+                pipeline._interrupt = True  # what diffusers' own documentation tells a callback to do
+            return tensors
+
+        return callback
+
+    def _default(self, argument: str, otherwise: float) -> Any:
+        parameter = self._arguments.get(argument)
+        known = parameter is not None and parameter.default not in (None, inspect.Parameter.empty)
+        return parameter.default if parameter is not None and known else otherwise
+
+
+def _default_size(pipeline: Any) -> int:
+    """The side that the pipeline draws when it is told none, px."""
+    own = getattr(pipeline.config, "default_sample_size", None)
+    if own:
+        return int(own)
+    network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+    sample: Any = getattr(getattr(network, "config", None), "sample_size", 64)
+    side = sample if isinstance(sample, int) else max(sample)
+    return int(side) * int(getattr(pipeline, "vae_scale_factor", 8))

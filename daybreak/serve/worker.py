@@ -1,0 +1,79 @@
+"""The thread that draws: one for each model. Pictures join and leave the batch between steps."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from daybreak.serve.jobs import Done, Failed
+from daybreak.serve.metrics import Metrics
+from daybreak.serve.models import Row, ServedModel
+from daybreak.serve.queue import JobQueue, drop
+from daybreak.serve.settings import ServeSettings
+
+log = logging.getLogger("daybreak.serve")
+
+
+class Worker(threading.Thread):
+    """Draws what is in `queue` until that is closed and drained. `ready` is set once the model is warm."""
+
+    def __init__(self, model: ServedModel, settings: ServeSettings, metrics: Metrics) -> None:
+        super().__init__(name=f"draw {model.info.name}", daemon=True)
+        self.model = model
+        self.queue = JobQueue(settings.queue, model.shape)
+        self.ready = threading.Event()
+        self._limit = min(settings.batch, model.rows_limit or settings.batch)
+        self._wait = settings.batch_wait
+        self._warm = {1, self._limit} if settings.compile else {1}
+        self._metrics = metrics
+        self._seconds_a_picture = 1.0  # a running mean of the time between finished pictures, while busy
+        self._last_finish = 0.0
+
+    def run(self) -> None:
+        """See the class."""
+        for count in sorted(self._warm):
+            self.model.warm_up(count)
+        self.ready.set()
+        rows: list[Row] = []
+        while True:
+            if not rows:
+                jobs = self.queue.first(self._limit, self._wait)
+                if not jobs:
+                    return
+                self._last_finish = time.monotonic()
+            else:
+                jobs = self.queue.more(self._limit - len(rows), self.model.shape(rows[0].job.order))
+            try:
+                if jobs:
+                    rows += self.model.begin(jobs)
+                began = time.monotonic()
+                self.model.advance(rows)
+                self._metrics.step(self.model.info.name, len(rows), time.monotonic() - began)
+            except Exception:
+                log.exception("drawing with %s failed", self.model.info.name)
+                for job in {*jobs, *(row.job for row in rows)}:
+                    job.tell(Failed("the model failed to draw this picture"))
+                rows = []
+                continue
+            rows = [row for row in rows if self._goes_on(row)]
+
+    def retry_after(self) -> int:
+        """Whole seconds until there should be room in the line: what it takes to draw a quarter of it."""
+        return max(1, min(600, round(self._seconds_a_picture * max(1, len(self.queue)) / 4)))
+
+    def _goes_on(self, row: Row) -> bool:
+        """Delivers a finished row and drops one that nobody waits for; True for all others."""
+        job = row.job
+        if row.pixels is not None:
+            now = time.monotonic()
+            self._seconds_a_picture += 0.1 * (now - self._last_finish - self._seconds_a_picture)
+            self._last_finish = now
+            if not job.cancelled:
+                self._metrics.drawn(self.model.info.name, now - job.arrived)
+                job.tell(Done(row.pixels))
+            return False
+        if job.cancelled or job.overdue:
+            drop(job)
+            return False
+        return True

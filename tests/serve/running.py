@@ -1,0 +1,69 @@
+"""Real servers in processes of their own, around a real small model."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+
+
+class RunningServer:
+    """A `daybreak serve` process, its address, and an HTTP client for it."""
+
+    def __init__(self, process: subprocess.Popen[str], lines: list[str], url: str) -> None:
+        self.process, self.lines, self.url = process, lines, url
+        self.http = httpx.Client(base_url=url, timeout=60)
+
+    def draw(self, prompt: str = "a red circle", **fields: object) -> httpx.Response:
+        return self.http.post("/v1/images/generations", json={"prompt": prompt, **fields})
+
+    def metric(self, name: str) -> float:
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.http.get("/metrics").text, re.M)
+        return float(found[1]) if found else 0.0
+
+    def terminate(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@contextmanager
+def serving(*words: object) -> Iterator[RunningServer]:
+    """`daybreak serve ... --port 0`, ready; killed at the end if it still runs."""
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daybreak", "serve", *map(str, words), "--port", "0"],
+        env=os.environ | {"PYTHONPATH": paths, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True)
+    reader.start()
+    try:
+        deadline = time.monotonic() + 120
+        while not (url := re.search(r"http://\S+:\d+", "".join(lines))):
+            assert process.poll() is None and time.monotonic() < deadline, "".join(lines)
+            time.sleep(0.05)
+        server = RunningServer(process, lines, url[0])
+        while True:
+            try:
+                if server.http.get("/ready").status_code == 200:
+                    break
+            except httpx.TransportError:
+                pass
+            assert process.poll() is None and time.monotonic() < deadline, "".join(lines)
+            time.sleep(0.05)
+        yield server
+        server.http.close()
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()

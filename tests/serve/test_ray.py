@@ -1,0 +1,73 @@
+"""The Ray Serve application on a local cluster."""
+
+import base64
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from daybreak.config import ConfigError
+from daybreak.serve.ray_app import build
+
+RUN = """
+import sys
+import ray
+from ray import serve
+from daybreak.serve.ray_app import build
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[2])})
+serve.run(build({"models": sys.argv[1], "cpus": "0.2"}))
+print("running", flush=True)
+input()
+serve.shutdown()
+"""
+
+
+def test_wrong_arguments_are_named():
+    pytest.importorskip("ray", reason="pip install 'daybreak[ray]'")
+    with pytest.raises(ConfigError, match="models=FOLDER is needed"):
+        build({"batch": "3"})
+    with pytest.raises(ConfigError, match="unknown: bach"):
+        build({"models": "x", "bach": "3"})
+    with pytest.raises(ConfigError, match="is no number"):
+        build({"models": "x", "replicas": "many"})
+
+
+def test_a_replica_draws_what_the_server_draws(server, finished_run, tmp_path):
+    pytest.importorskip("ray", reason="pip install 'daybreak[ray]'")
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(finished_run), "18231"], cwd=tmp_path, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        lines = []
+        while "running" not in (lines or [""])[-1]:
+            lines.append(process.stdout.readline())
+            assert lines[-1], "".join(lines)[-3000:]
+        url = "http://127.0.0.1:18231"
+        deadline = time.monotonic() + 60
+        while httpx.get(f"{url}/ready", timeout=30).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": "a circle", "seed": 3}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        a, b = (
+            np.asarray(Image.open(io.BytesIO(base64.b64decode(r.json()["data"][0]["b64_json"])))).astype(int)
+            for r in (answer, server.draw("a circle", seed=3))
+        )
+        assert np.abs(a - b).max() <= 1
+    finally:
+        try:
+            process.communicate("\n", timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
