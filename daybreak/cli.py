@@ -456,6 +456,29 @@ def key(
 
 
 @app.command()
+def caption(
+    shards: Annotated[str, typer.Argument(help="What daybreak prepare made.")],
+    model: Annotated[str, typer.Option(help="Vision-language model with a chat template: its name or folder.")],
+    name: Annotated[str, typer.Option(help="Name of the new captions, beside those that are there.")] = "written",
+    weight: Annotated[float, typer.Option(help="How often training takes them, beside the others' weights.")] = 1.0,
+    prompt: Annotated[
+        str | None, typer.Option(help="What the model is asked; default: two or three sentences.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest caption, tokens.")] = 160,
+    revision: Annotated[str, typer.Option(help="Of the model on the hub.")] = "main",
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 16,
+    cache: Annotated[Path | None, typer.Option(help="Local folder for shards at an address.")] = None,
+) -> None:
+    """Have a vision-language model write captions for shards; they join those that are there.
+
+    Killed, the same command goes on with the next shard.
+    """
+    from daybreak.data.commands import run_caption
+
+    run_caption(console, shards, model, name, weight, prompt, max_tokens, revision, batch, cache)
+
+
+@app.command()
 def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] = "scenes") -> None:
     """List every setting of a recipe: its name, its value, and what it means."""
     from daybreak.runs import list_settings

@@ -137,3 +137,35 @@ def token_counter(tokenizer: str) -> Callable[[list[str]], np.ndarray]:
         return np.array([len(ids) for ids in loaded(captions)["input_ids"]])
 
     return count
+
+
+def run_caption(
+    console: Console,
+    shards: str,
+    model: str,
+    name: str,
+    weight: float,
+    prompt: str | None,
+    max_tokens: int,
+    revision: str,
+    batch: int,
+    cache: Path | None,
+) -> None:
+    """`daybreak caption`: a model's captions beside the shards."""
+    # Imported here: torch and transformers take seconds that the other commands need not wait for.
+    import torch
+
+    from daybreak.data.caption import PROMPT, Captioner, Captioning, write_captions
+
+    if not weight > 0:
+        raise ConfigError(f"--weight is {weight:g}; it must be above 0")
+    how = Captioning(model, prompt or PROMPT, max_tokens, revision)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with progress_bar(console) as bar:
+        task = bar.add_task("captioning", total=None, note="")
+        done = write_captions(
+            *(shards, name, how, batch, weight, cache),
+            make=lambda: Captioner(how, device),
+            progress=lambda n, of: bar.update(task, completed=n, total=of),
+        )
+    console.print(f"{done:,} captions as {name!r} in {join(shards, 'captions', name)}", highlight=False, soft_wrap=True)

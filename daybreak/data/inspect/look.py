@@ -126,19 +126,18 @@ def _look_at_shards(place: str, progress: Progress) -> Look:
     index = reader.index
     look = Look(place, is_shards=True, size=index.size)
     look.damaged = [(file, reason) for file, reason, _ in reader.missing()]
-    names = list(index.captions)
-    columns = ["key", *names, "original_width", "original_height", "bucket"]
+    columns = ["key", "original_width", "original_height", "bucket"]
     start = 0
     for number, shard in enumerate(index.shards):
         progress(number, len(index.shards))
         try:
             with reader.files.local(shard.file).open("rb") as file:
                 table = pq.read_table(pa.PythonFile(file), columns=columns)
-        except (OSError, pa.ArrowException):
+        except (OSError, pa.ArrowException, RowError):
             start += shard.rows
             continue  # listed as damaged
         for i, row in enumerate(table.to_pylist()):
-            captions = {name: row[name] for name in names if row[name]}
+            captions = reader.captions(start + i)
             size = int(reader.lengths[start + i])
             look.rows.append(
                 Seen(row["key"], captions, row["original_width"], row["original_height"], row["bucket"], size)

@@ -22,12 +22,11 @@ def bucket_sizes(size: int, patch: int, max_ratio: float) -> list[Bucket]:
     """
     if size % patch:
         raise ValueError(f"size {size} does not divide by patches of {patch} px; {max(1, size // patch) * patch} does")
-    patches = size // patch
-    step = patch * max(k for k in range(1, max(1, patches // STEPS) + 1) if patches % k == 0)
+    step = patch * max(1, round(size / patch / STEPS))
     buckets = {(size, size)}
-    for width in range(size, int(size * math.sqrt(max_ratio) / math.sqrt(LEAST_FILL)) + step, step):
-        height = size * size // width // step * step
-        if height and width <= max_ratio * height and width * height >= LEAST_FILL * size * size:
+    for width in range(size, math.ceil(size * math.sqrt(max_ratio / LEAST_FILL)) + 1, step):
+        height = size - math.ceil((size - size * size / width) / step) * step
+        if height > 0 and width <= max_ratio * height and width * height >= LEAST_FILL * size * size:
             buckets |= {(width, height), (height, width)}
     return sorted(buckets, key=lambda b: (b[0] / b[1], b))
 

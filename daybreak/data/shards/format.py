@@ -53,7 +53,8 @@ class Index:
     """What index.json holds.
 
     size, patch, max_ratio: the prepared buckets, see `buckets.bucket_sizes`. captions: column name -> weight.
-    settings: everything else that the shards were made with. dropped: reason -> how many.
+    settings: everything else that the shards were made with. dropped: reason -> how many. written: caption
+    columns that `daybreak caption` wrote, which lie beside the shards -> how.
     """
 
     size: int
@@ -64,6 +65,7 @@ class Index:
     rows: int
     dropped: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    written: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
     def dumps(self) -> str:
@@ -90,6 +92,11 @@ class Index:
 def shard_name(number: int, of: int) -> str:
     """data/train-00003-of-00012.parquet: the pattern in which other readers find the split."""
     return f"data/train-{number:05d}-of-{of:05d}.parquet"
+
+
+def caption_file(name: str, shard: int) -> str:
+    """captions/NAME/00003.parquet: the captions that a model wrote for a shard, row by row."""
+    return f"captions/{name}/{shard:05d}.parquet"
 
 
 def shard_schema(captions: list[str]) -> pa.Schema:

@@ -18,7 +18,7 @@ from daybreak.data.pictures import MAX_PIXELS
 from daybreak.data.places import exists, join, read_bytes
 from daybreak.data.shards.buckets import Bucket, crop_box
 from daybreak.data.shards.cache import ShardFiles
-from daybreak.data.shards.format import INDEX, ROWS, Index
+from daybreak.data.shards.format import INDEX, ROWS, Index, caption_file
 
 
 class RowError(ValueError):
@@ -121,9 +121,13 @@ class ShardReader:
         return self.files.local(self.index.shards[shard].file).open("rb", buffering=0)
 
     def _read_captions(self, shard: int) -> dict[str, pa.ChunkedArray]:
-        names = list(self.index.captions)
-        table = pq.read_table(self.files.local(self.index.shards[shard].file), columns=names, partitioning=None)
-        return {name: table[name] for name in names}
+        own = [name for name in self.index.captions if name not in self.index.written]
+        table = pq.read_table(self.files.local(self.index.shards[shard].file), columns=own, partitioning=None)
+        columns = {name: table[name] for name in own}
+        for name in self.index.written:
+            beside = self.files.local(caption_file(name, shard))
+            columns[name] = pq.read_table(beside, columns=[name], partitioning=None)[name]
+        return columns
 
 
 def decode_to_bucket(data: bytes, bucket: Bucket) -> Image.Image:

@@ -11,7 +11,7 @@ from making import captioned_folder, prepared, tree
 
 
 def test_ten_kills_change_nothing(tmp_path):
-    source = captioned_folder(tmp_path / "source", 300, size=lambda i: [(480, 480), (640, 400), (400, 640)][i % 3])
+    source = captioned_folder(tmp_path / "source", 200, size=lambda i: [(480, 480), (640, 400), (400, 640)][i % 3])
     prepared(source, tmp_path / "whole", size=256, patch=32, shard_mb=0.5)
     command = [sys.executable, "-m", "daybreak", "prepare", str(source), "--out", str(tmp_path / "killed")]
     command += ["--size", "256", "--patch", "32", "--shard-mb", "0.5", "--workers"]

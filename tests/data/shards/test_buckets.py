@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from daybreak.data.shards.buckets import bucket_sizes, crop_box, nearest_bucket
 
 
-@given(st.integers(1, 64), st.sampled_from([1, 2, 4, 6, 8, 14, 16, 32]), st.floats(1.0, 4.0))
+@given(st.integers(1, 200), st.sampled_from([1, 2, 4, 6, 8, 14, 16, 32]), st.floats(1.0, 4.0))
 def test_sides_divide_and_areas_agree(patches, patch, max_ratio):
     size = patches * patch
     buckets = bucket_sizes(size, patch, max_ratio)
@@ -22,7 +22,7 @@ def test_sides_divide_and_areas_agree(patches, patch, max_ratio):
     ratios = [w / h for w, h in buckets]
     assert ratios == sorted(ratios)
     assert len(set(ratios)) == len(ratios)
-    assert len(buckets) <= max(2 * patches, 40)  # most where the number of patches is prime
+    assert len(buckets) <= 60
 
 
 def test_half_the_size_has_half_the_buckets():

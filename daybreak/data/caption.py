@@ -1,0 +1,166 @@
+"""`daybreak caption`: captions for shards by a vision–language model, beside the shards and never in place of anything.
+
+    SHARDS/captions/NAME/00000.parquet     key and caption of each row of shard 0, in its order
+    index.json                             then lists NAME among the caption columns
+
+A file is written when its shard is done, the index when all are: killed, the same command goes on with the next shard.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from daybreak.config import ConfigError
+from daybreak.data.places import exists, join, read_bytes, write_atomically
+from daybreak.data.shards.format import INDEX, ROWS, caption_file
+from daybreak.data.shards.reader import RowError, ShardReader
+
+PROMPT = (
+    "Describe this picture in two or three sentences: what is to be seen and where, its colours and its style. "
+    "Do not begin with words such as 'the image shows'."
+)
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """How captions are written; another value of any field is another set of captions."""
+
+    model: str
+    prompt: str = PROMPT
+    max_tokens: int = 160
+    revision: str = "main"
+
+
+class Captioner:
+    """A vision–language model of transformers, by name or folder. ConfigError where it can't be loaded."""
+
+    def __init__(self, how: Captioning, device: torch.device) -> None:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        self.how = how
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        try:
+            self.processor: Any = AutoProcessor.from_pretrained(how.model, revision=how.revision)
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                how.model, revision=how.revision, dtype=dtype, use_safetensors=True
+            )
+        except (OSError, ValueError, ImportError) as e:
+            raise ConfigError(f"--model {how.model} cannot be loaded: {str(e).strip().splitlines()[0]}") from None
+        if getattr(self.processor, "chat_template", None) is None:
+            raise ConfigError(f"--model {how.model} takes no instructions: it has no chat template")
+        self.processor.tokenizer.padding_side = "left"  # so that all rows' answers begin at one place
+        self.model = model.to(device).eval()
+
+    @torch.inference_mode()
+    def describe(self, pictures: list[Image.Image]) -> list[str]:
+        """One caption a picture; greedy, so the same picture in the same batch gets the same words."""
+        talks = [
+            [{"role": "user", "content": [{"type": "image", "image": p}, {"type": "text", "text": self.how.prompt}]}]
+            for p in pictures
+        ]
+        inputs = self.processor.apply_chat_template(
+            talks,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        ).to(self.model.device, self.model.dtype)
+        tokens = self.model.generate(**inputs, max_new_tokens=self.how.max_tokens, do_sample=False)
+        answers = self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        return [" ".join(a.split()) for a in answers]
+
+
+def write_captions(
+    place: str,
+    name: str,
+    how: Captioning,
+    batch: int,
+    weight: float,
+    cache: Path | None,
+    make: Callable[[], Captioner],
+    progress: Callable[[int, int], None],
+) -> int:
+    """Writes the captions `name` of all shards at `place`; returns how many rows got one. `make` loads the model.
+
+    Raises ConfigError where other captions of that name are there.
+    """
+    reader = ShardReader(place, cache, cache_bytes=2**62)
+    if not name.isidentifier() or name in set(pq_columns(reader)) - set(reader.index.written):
+        raise ConfigError(f"--name {name} is taken by a column of the shards, or is no plain name; choose another")
+    stamp = join(place, "captions", name, "how.json")
+    text = json.dumps(dataclasses.asdict(how), indent=1)
+    if not exists(stamp):
+        write_atomically(stamp, text.encode())
+    elif read_bytes(stamp).decode() != text:
+        raise ConfigError(
+            f"{stamp}: the captions {name} were begun with another model or prompt; choose another --name"
+        )
+    captioner: Captioner | None = None
+    starts = np.searchsorted(reader.shard, np.arange(len(reader.index.shards)))
+    for number, shard in enumerate(reader.index.shards):
+        target = join(place, caption_file(name, number))
+        if not exists(target):
+            captioner = captioner or make()
+            rows = range(int(starts[number]), int(starts[number]) + shard.rows)
+            captions: list[str | None] = []
+            for at in range(0, len(rows), batch):
+                captions += _describe(captioner, reader, rows[at : at + batch])
+            keys = pq.read_table(reader.files.local(shard.file), columns=["key"], partitioning=None)["key"]
+            buffer = pa.BufferOutputStream()
+            pq.write_table(pa.table({"key": keys, name: pa.array(captions, pa.string())}), buffer, compression="zstd")
+            write_atomically(target, buffer.getvalue().to_pybytes())
+        progress(number + 1, len(reader.index.shards))
+    return _register(reader, name, how, weight)
+
+
+def pq_columns(reader: ShardReader) -> list[str]:
+    """The shards' own columns."""
+    return list(pq.read_schema(reader.files.local(reader.index.shards[0].file)).names)
+
+
+def _describe(captioner: Captioner, reader: ShardReader, rows: range) -> list[str | None]:
+    """Captions of some rows; none for a row that cannot be read, which training tells of."""
+    pictures: dict[int, Image.Image] = {}
+    for row in rows:
+        try:
+            pictures[row] = Image.open(io.BytesIO(reader.picture_bytes(row))).convert("RGB")
+        except (RowError, OSError):
+            continue
+    answers = dict(zip(pictures, captioner.describe(list(pictures.values())) if pictures else [], strict=True))
+    return [answers.get(row) or None for row in rows]
+
+
+def _register(reader: ShardReader, name: str, how: Captioning, weight: float) -> int:
+    """Tells rows.parquet which rows have a caption now, and then the index where it stands."""
+    files = [
+        pq.read_table(pa.BufferReader(read_bytes(join(reader.place, caption_file(name, s)))), columns=[name])[name]
+        for s in range(len(reader.index.shards))
+    ]
+    has = pa.chunked_array([pc.is_valid(c) for f in files for c in f.chunks], pa.bool_())
+    rows = reader.rows.set_column(
+        reader.rows.schema.get_field_index("captioned"), "captioned", pc.or_(reader.rows["captioned"], has)
+    )
+    buffer = pa.BufferOutputStream()
+    pq.write_table(rows, buffer, compression="zstd")
+    write_atomically(join(reader.place, ROWS), buffer.getvalue().to_pybytes())
+    index = dataclasses.replace(
+        reader.index,
+        captions={**reader.index.captions, name: weight},
+        written={**reader.index.written, name: dataclasses.asdict(how)},
+    )
+    write_atomically(join(reader.place, INDEX), index.dumps().encode())
+    return int(pc.sum(has).as_py() or 0)
