@@ -80,7 +80,7 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path):
     (tmp_path / "pictures" / "broken.txt").write_text("broken")
     done = daybreak("train", "folder", "--data", "pictures", "--out", "run", *SETTINGS, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "1 items of pictures cannot be used" in done.stdout
+    assert "1 items cannot be used and are skipped" in done.stdout
     assert "broken.png" in (tmp_path / "run" / "skipped.jsonl").read_text()
     done = daybreak("train", "--resume", "run", "--train.steps", 8, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "scnes"], "unknown recipe 'scnes'; there are scenes, scenes-gpu, folder; did you mean scenes?"),
+        (["train", "scnes"], "unknown recipe 'scnes'; there are scenes, scenes-stack, scenes-gpu, folder, speedrun, minit2i; did you mean scenes?"),
         (["train"], "say what to train"),
         (["train", "scenes", "--train.bach", "3"], "unknown setting train.bach; did you mean train.batch?"),
         (["train", "scenes", "--train.batch"], "--train.batch needs a value"),

@@ -51,7 +51,8 @@ def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = Fal
     TrainingError where the loss stays infinite.
     """
     configs.check(config)
-    measurement_request(config)  # refuses before anything is made
+    if config.evaluate.metrics:
+        measurement_request(config)  # refuses before anything is made
     device = pick_device()
     if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise ConfigError(f"{run} is not empty: choose another --out, or continue it with --resume")

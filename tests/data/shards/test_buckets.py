@@ -22,7 +22,7 @@ def test_sides_divide_and_areas_agree(patches, patch, max_ratio):
     ratios = [w / h for w, h in buckets]
     assert ratios == sorted(ratios)
     assert len(set(ratios)) == len(ratios)
-    assert len(buckets) <= 100
+    assert len(buckets) <= max(2 * patches, 40)  # most where the number of patches is prime
 
 
 def test_half_the_size_has_half_the_buckets():
