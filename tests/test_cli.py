@@ -91,7 +91,10 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "scnes"], "unknown recipe 'scnes'; there are scenes, scenes-stack, scenes-gpu, folder, speedrun, minit2i; did you mean scenes?"),
+        (
+            ["train", "scnes"],
+            "unknown recipe 'scnes'; there are scenes, scenes-stack, scenes-gpu, folder, speedrun, minit2i; did you mean scenes?",
+        ),
         (["train"], "say what to train"),
         (["train", "scenes", "--train.bach", "3"], "unknown setting train.bach; did you mean train.batch?"),
         (["train", "scenes", "--train.batch"], "--train.batch needs a value"),

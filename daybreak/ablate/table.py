@@ -62,9 +62,7 @@ COST_COLUMNS = [
 ]
 
 
-def write_tables(
-    plan: Plan, measured: Measured, errors: dict[tuple[str, int], str], folder: Path
-) -> dict[str, Any]:
+def write_tables(plan: Plan, measured: Measured, errors: dict[tuple[str, int], str], folder: Path) -> dict[str, Any]:
     """Writes results.json, table.md and table.csv into `folder`; returns what results.json holds.
 
     measured: for each (recipe, seed) its measures (ablate/one.py), or None. errors: why a run crashed.
@@ -134,7 +132,9 @@ def markdown(plan: Plan, variants: list[Row], measured: list[dict[str, Any]]) ->
         cells = [[cell for c in reached for cell in (c.cell(row), c.difference(row))] for row in variants]
         parts.append(_table(heads, variants, cells))
     if any(c.key in r.figures for c in TASK_COLUMNS for r in variants):
-        parts.append(_table([c.title for c in TASK_COLUMNS], variants, [[c.cell(r) for c in TASK_COLUMNS] for r in variants]))
+        parts.append(
+            _table([c.title for c in TASK_COLUMNS], variants, [[c.cell(r) for c in TASK_COLUMNS] for r in variants])
+        )
     charged = any(m["charged_seconds"] for m in measured)
     costs = [c for c in COST_COLUMNS if charged or c.key != "charged_seconds"]
     parts.append(_table([c.title for c in costs], variants, [[c.cell(r) for c in costs] for r in variants]))
