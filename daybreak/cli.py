@@ -233,6 +233,39 @@ def plan(
     run_plan(console, context.args, text_tokens)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="RECIPE ... [--section.field VALUE ...] [OPTIONS]",
+)
+def ablate(
+    context: typer.Context,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each recipe, with seeds 0, 1, ...")] = 3,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Equal training time for all, minutes.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Equal steps for all, in place of equal time.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write, or one to go on with.")] = None,
+    pictures: Annotated[int, typer.Option(min=2, help="Pictures behind the Fréchet distance (on scenes).")] = 1000,
+    charge_teacher: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds that recipes with the embedded teacher train less; default: what it took."),
+    ] = None,
+) -> None:
+    """Compare recipes and their variants at equal time or equal steps, over seeds: table, CSV, plot.
+
+    The first recipe is the baseline. Each run is a process of its own, one after another; one that crashes is told in
+    the table. The same command goes on where it was interrupted; more recipes or seeds can be added to it. Settings
+    hold for all recipes.
+
+    [bold]Examples[/bold]
+
+    daybreak ablate scenes scenes+tread scenes+repa --seeds 3 --minutes 1 --out runs/routing
+
+    daybreak ablate scenes scenes+adamw --steps 300 --model.depth 6
+    """
+    from daybreak.ablate.command import run_ablate
+
+    run_ablate(console, context.args, seeds, minutes, steps, out, pictures, charge_teacher)
+
+
 @app.command()
 def compare_blind(
     contestants: Annotated[list[Path] | None, typer.Argument(help="Two or more folders of pictures, or runs.")] = None,

@@ -172,13 +172,19 @@ def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, s
 
     Raises ConfigError for a second name and for a setting without a value.
     """
-    recipe, pairs, rest = None, [], list(arguments)
+    names, pairs = split_arguments(arguments)
+    if len(names) > 1:
+        raise ConfigError(f"unexpected argument {names[1]!r}; settings look like --train.minutes 20")
+    return (names[0] if names else None), pairs
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """As `parse_arguments`, for any number of names."""
+    names, pairs, rest = [], [], list(arguments)
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            if recipe is not None:
-                raise ConfigError(f"unexpected argument {word!r}; settings look like --train.minutes 20")
-            recipe = word
+            names.append(word)
             continue
         key, equals, value = word[2:].partition("=")
         if not equals:
@@ -187,7 +193,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, s
                 raise ConfigError(f"--{key} needs a value")
             value = rest.pop(0)
         pairs.append((key, value))
-    return recipe, pairs
+    return names, pairs
 
 
 def print_report(console: Console, config: Config, run: Path, scores: Mapping[str, Any]) -> None:

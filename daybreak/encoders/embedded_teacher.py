@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -19,6 +19,8 @@ WEIGHTS = Path(__file__).parent / "embedded_teacher.safetensors"
 STRIDE = 4
 """Pixels a feature stands for, in each direction."""
 WIDTHS = (24, 48, 96)
+TRAINING_SECONDS = "training_seconds"
+"""Key under which the weights' file says how long the teacher was trained."""
 
 
 class EmbeddedTeacher(nn.Module):
@@ -61,6 +63,16 @@ def _layer(channels_in: int, channels_out: int, stride: int = 1) -> list[nn.Modu
         nn.GroupNorm(channels_out // 12, channels_out),
         nn.SiLU(),
     ]
+
+
+def training_seconds(path: Path = WEIGHTS) -> float | None:
+    """How long the teacher in `path` was trained, s; None where the file does not say. ConfigError: no such file."""
+    try:
+        with safe_open(path, "pt") as file:
+            said = (file.metadata() or {}).get(TRAINING_SECONDS)
+    except (OSError, SafetensorError) as e:
+        raise ConfigError(f"{path} is no teacher of this version: {' '.join(str(e).split())[:200]}") from None
+    return None if said is None else float(said)
 
 
 def picture_features(network: EmbeddedTeacher, images: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from transformers import (
     BertConfig,
     BertModel,
@@ -17,7 +18,7 @@ from transformers import (
 )
 
 from daybreak.config import ConfigError
-from daybreak.encoders.embedded_teacher import EmbeddedTeacher, picture_features
+from daybreak.encoders.embedded_teacher import EmbeddedTeacher, picture_features, training_seconds
 from daybreak.encoders.teach import probe, teach
 from daybreak.encoders.vision import open_teacher
 
@@ -73,10 +74,16 @@ def test_picture_features_are_one_vector_a_picture():
     assert torch.allclose(picture_features(network, images)[:1], picture_features(network, images[:1]), atol=1e-5)
 
 
+def test_the_embedded_teacher_says_how_long_its_training_took():
+    assert 10 < training_seconds() < 1000
+
+
 def test_teaching_writes_a_teacher_that_loads_and_is_the_same_twice(tmp_path):
     for name in "ab":
         teach(2, tmp_path / f"{name}.safetensors", 0, lambda _line: None)
-    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    first, second = (load_file(tmp_path / f"{name}.safetensors") for name in "ab")
+    assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+    assert 0 < training_seconds(tmp_path / "a.safetensors") < 60
     assert EmbeddedTeacher.load(tmp_path / "a.safetensors").width == 96
     with pytest.raises(ConfigError, match="no teacher of this version"):
         EmbeddedTeacher.load(tmp_path / "absent.safetensors")

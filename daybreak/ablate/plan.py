@@ -1,0 +1,162 @@
+"""What an ablation runs: recipes, seeds, and the budget that is equal for all."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from daybreak import config as configs
+from daybreak.config import Config, ConfigError
+from daybreak.encoders.embedded_teacher import WEIGHTS, training_seconds
+from daybreak.recipes import recipe as find_recipe
+
+FILE = "plan.json"
+OWN_SETTINGS = {"train.seed": "--seeds", "train.minutes": "--minutes", "train.steps": "--steps"}
+"""Settings that an ablation gives each run itself, and the option that says how."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An ablation. Exactly one of `minutes` and `steps` is set; the first recipe is the baseline.
+
+    settings: (name, value) that hold for every recipe. charge: seconds of training that recipes with the embedded
+    teacher have less, where `minutes` is set. pictures: how many stand behind each Fréchet distance.
+    """
+
+    recipes: tuple[str, ...]
+    seeds: int
+    minutes: float | None
+    steps: int | None
+    settings: tuple[tuple[str, str], ...]
+    charge: float
+    pictures: int
+
+    def runs(self) -> list[tuple[str, int]]:
+        """(recipe, seed) in the order of running: all recipes with one seed, then with the next.
+
+        So an ablation that ends early has compared all, and a machine that gets busier slows all.
+        """
+        return [(recipe, seed) for seed in range(self.seeds) for recipe in self.recipes]
+
+    def config(self, recipe: str, seed: int) -> Config:
+        """The config of one run. Raises ConfigError, with the recipe's name, where it can't be."""
+        config = find_recipe(recipe)
+        try:
+            for key, value in self.settings:
+                config = configs.override(config, key, value)
+            minutes = None if self.minutes is None else self.minutes - self.charged(config) / 60
+            for key, number in (("train.minutes", minutes), ("train.steps", self.steps), ("train.seed", seed)):
+                config = configs.override(config, key, number)
+            if minutes is not None and minutes <= 0:
+                raise ConfigError(
+                    f"training its teacher took {self.charge:.0f} s, which leaves nothing of --minutes "
+                    f"{self.minutes:g}: give more minutes, or charge less with --charge-teacher SECONDS"
+                )
+            return configs.check(config)
+        except ConfigError as e:
+            raise ConfigError(f"{recipe}: {e}") from None
+
+    def charged(self, config: Config) -> float:
+        """Seconds of its budget that a config pays for its teacher."""
+        return self.charge if self.minutes is not None and uses_embedded_teacher(config) else 0.0
+
+    def uses_teacher(self, recipe: str) -> bool:
+        """Whether a recipe learns from the embedded teacher."""
+        return uses_embedded_teacher(self.config(recipe, 0))
+
+    def check(self) -> Plan:
+        """The same plan, or a ConfigError that says what is wrong with it."""
+        for recipe in self.recipes:
+            if self.recipes.count(recipe) > 1:
+                raise ConfigError(f"{recipe} is named twice; each recipe runs once with each seed")
+            self.config(recipe, 0)
+        return self
+
+    def save(self, folder: Path) -> None:
+        """Writes plan.json. Raises ConfigError where `folder` holds other things, or runs that do not fit this plan."""
+        path = folder / FILE
+        if path.exists():
+            self._check_goes_on(load(folder), folder)
+        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder} is not empty and holds no ablation: choose another --out")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ConfigError(f"the folder {folder} cannot be made: {e.strerror}") from None
+        building = path.with_suffix(".incomplete")
+        building.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        os.replace(building, path)
+
+    def _check_goes_on(self, before: Plan, folder: Path) -> None:
+        """Recipes and seeds may differ: what is there already is kept. What shapes a run may not."""
+        for name in ("minutes", "steps", "settings", "charge", "pictures"):
+            old, new = getattr(before, name), getattr(self, name)
+            if old != new:
+                raise ConfigError(
+                    f"{folder} holds an ablation with {name} {_shown(old)}, now it is {_shown(new)}: "
+                    "go on with the same, or choose another --out"
+                )
+
+
+def make(
+    recipes: list[str], seeds: int, minutes: float | None, steps: int | None, settings: list[tuple[str, str]],
+    charge_teacher: float | None, pictures: int,
+) -> Plan:  # fmt: skip
+    """A checked plan from what was typed. Raises ConfigError for whatever does not make one."""
+    if not recipes:
+        raise ConfigError("say what to compare, the baseline first: daybreak ablate scenes scenes+tread")
+    if (minutes is None) == (steps is None):
+        raise ConfigError("say at what to compare: --minutes (equal time) or --steps (equal steps)")
+    if steps is not None and charge_teacher is not None:
+        raise ConfigError("--charge-teacher takes time from a budget of --minutes; it has no use beside --steps")
+    for key, _ in settings:
+        if key in OWN_SETTINGS:
+            raise ConfigError(f"--{key} is given to each run by the ablation: use {OWN_SETTINGS[key]}")
+    plan = Plan(tuple(recipes), seeds, minutes, steps, tuple(settings), 0.0, pictures).check()
+    if minutes is None or not any(plan.uses_teacher(r) for r in recipes):
+        charge = 0.0
+    elif charge_teacher is not None:
+        charge = charge_teacher
+    else:
+        known = training_seconds()
+        if known is None:
+            raise ConfigError(
+                f"{WEIGHTS.name} does not say how long its training took, which is to be charged: --charge-teacher "
+                "SECONDS"
+            )
+        charge = known
+    return Plan(plan.recipes, seeds, minutes, steps, plan.settings, charge, pictures).check()
+
+
+def load(folder: Path) -> Plan:
+    """The plan of an ablation's folder; ConfigError where it is damaged."""
+    try:
+        raw = json.loads((folder / FILE).read_text())
+        settings = tuple((key, value) for key, value in raw.pop("settings"))
+        return Plan(recipes=tuple(raw.pop("recipes")), settings=settings, **raw)
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        raise ConfigError(f"{folder / FILE} is damaged or missing: {e}") from None
+
+
+def run_folder(folder: Path, recipe: str, seed: int) -> Path:
+    """Where a run of the ablation in `folder` is."""
+    return folder / "runs" / f"{recipe}-seed{seed}"
+
+
+def uses_embedded_teacher(config: Config) -> bool:
+    """Whether any stage of a run learns from the embedded teacher."""
+    for index in range(max(1, len(config.stages))):
+        c = configs.at_stage(config, index)
+        a, p = c.alignment, c.perceptual
+        pairs = ((a.weight, a.teacher), (p.lpips, p.lpips_network), (p.dino, p.dino_teacher))
+        if any(weight and network == "embedded" for weight, network in pairs):
+            return True
+    return False
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(f"--{key} {setting}" for key, setting in value) or "none"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
