@@ -1,0 +1,152 @@
+"""Settings that are out of their range or do not go together are refused before anything starts."""
+
+from __future__ import annotations
+
+from daybreak.config.errors import ConfigError
+from daybreak.config.settings import Config
+from daybreak.config.stages import at_stage
+
+
+def check(config: Config) -> Config:
+    """The same config, or a ConfigError that names the first setting out of its range."""
+    c = config
+    at_least = [
+        ("data.resolution", c.data.resolution, 8),
+        ("data.workers", c.data.workers, 0),
+        ("text.vocabulary", c.text.vocabulary, 259),
+        ("text.width", c.text.width, 1),
+        ("text.depth", c.text.depth, 1),
+        ("text.heads", c.text.heads, 1),
+        ("text.max_tokens", c.text.max_tokens, 2),
+        ("model.width", c.model.width, 4),
+        ("model.depth", c.model.depth, 1),
+        ("model.heads", c.model.heads, 1),
+        ("model.patch", c.model.patch, 1),
+        ("train.batch", c.train.batch, 1),
+        ("train.seed", c.train.seed, 0),
+        ("optim.warmup_steps", c.optim.warmup_steps, 0),
+        ("sample.steps", c.sample.steps, 1),
+        ("sample.batch", c.sample.batch, 1),
+        ("evaluate.prompts_per_task", c.evaluate.prompts_per_task, 1),
+        ("evaluate.held_out_prompts", c.evaluate.held_out_prompts, 1),
+        ("evaluate.metrics_every", c.evaluate.metrics_every, 1),
+        ("evaluate.metrics_count", c.evaluate.metrics_count, 2),
+    ]
+    for name, value, least in at_least:
+        if value < least:
+            raise ConfigError(f"{name} is {value}; it must be at least {least}")
+    above_zero = [
+        ("diffusion.shift", c.diffusion.shift),
+        ("diffusion.floor", c.diffusion.floor),
+        ("diffusion.noise_scale", c.diffusion.noise_scale),
+        ("model.mlp_ratio", c.model.mlp_ratio),
+        ("optim.muon_lr", c.optim.muon_lr),
+        ("optim.adam_lr", c.optim.adam_lr),
+        ("optim.clip_norm", c.optim.clip_norm),
+        ("train.save_minutes", c.train.save_minutes),
+    ]
+    for name, number in above_zero:
+        if not number > 0:
+            raise ConfigError(f"{name} is {number:g}; it must be above 0")
+    shares = [
+        ("diffusion.p_uncond", c.diffusion.p_uncond),
+        ("optim.decay_share", c.optim.decay_share),
+        ("train.ema", c.train.ema),
+        ("sample.guidance_from", c.sample.guidance_from),
+        ("sample.guidance_to", c.sample.guidance_to),
+    ]
+    for name, number in shares:
+        if not 0 <= number <= 1:
+            raise ConfigError(f"{name} is {number:g}; it must lie between 0 and 1")
+    if not 0 < c.train.sample_every <= 1:
+        raise ConfigError(f"train.sample_every is {c.train.sample_every:g}; it must be above 0 and at most 1")
+    if not 0 <= c.data.bad_share < 1:
+        raise ConfigError(f"data.bad_share is {c.data.bad_share:g}; it must be at least 0 and below 1")
+    if not c.data.max_ratio >= 1:
+        raise ConfigError(f"data.max_ratio is {c.data.max_ratio:g}; it is width over height and at least 1")
+    if c.data.weights and (len(c.data.weights) != len(c.data.shards) or not min(c.data.weights) > 0):
+        raise ConfigError(f"data.weights needs one share above 0 for each of the {len(c.data.shards)} sets of shards")
+    if len(c.data.task_weights) != 6 or min(c.data.task_weights) < 0 or sum(c.data.task_weights) <= 0:
+        raise ConfigError("data.task_weights needs six shares, none negative and not all zero")
+    if c.data.resolution % c.model.patch:
+        near = max(1, round(c.data.resolution / c.model.patch)) * c.model.patch
+        raise ConfigError(
+            f"data.resolution {c.data.resolution} does not divide into patches of model.patch {c.model.patch} px; "
+            f"{near} would"
+        )
+    if c.model.width % c.model.heads or (c.model.width // c.model.heads) % 4:
+        raise ConfigError(
+            f"model.width {c.model.width} over model.heads {c.model.heads} must give heads of a multiple of 4 channels"
+        )
+    if c.text.width % c.text.heads:
+        raise ConfigError(f"text.width {c.text.width} does not divide by text.heads {c.text.heads}")
+    if c.train.steps is None and c.train.minutes is None:
+        raise ConfigError("the run has no end: set train.steps or train.minutes")
+    for name, budget in (("train.steps", c.train.steps), ("train.minutes", c.train.minutes)):
+        if budget is not None and not budget > 0:
+            raise ConfigError(f"{name} is {budget:g}; it must be above 0")
+    if c.data.source == "folder" and not c.data.folder:
+        raise ConfigError("this recipe trains on your own pictures: say where they are with --data FOLDER")
+    if c.data.source == "shards" and not c.data.shards:
+        raise ConfigError("data.source is shards, and data.shards names none: say where they are with --data SHARDS")
+    _check_parts(c)
+    if c.stages:
+        total = sum(s.share for s in c.stages)
+        if min(s.share for s in c.stages) <= 0 or abs(total - 1) > 1e-3:
+            raise ConfigError(f"the shares of the stages add up to {total:g}; each must be above 0, all together 1")
+        for i in range(len(c.stages)):
+            try:
+                check(at_stage(c, i))
+            except ConfigError as e:
+                raise ConfigError(f"stage {i}: {e}") from None
+    return config
+
+
+def _check_parts(c: Config) -> None:
+    """Refuses what does not go together among routing, alignment, perceptual losses and the network's form."""
+    r, a, p, m = c.routing, c.alignment, c.perceptual, c.model
+    end = m.depth - 1 if r.end is None else r.end
+    if not 0 < r.keep <= 1:
+        raise ConfigError(f"routing.keep is {r.keep:g}; it must be above 0 and at most 1")
+    if not 0 <= r.path_drop <= 1:
+        raise ConfigError(f"routing.path_drop is {r.path_drop:g}; it must lie between 0 and 1")
+    if r.path_drop and r.method != "sprint":
+        raise ConfigError("routing.path_drop is SPRINT's: set routing.method=sprint, or routing.path_drop=0")
+    if (r.keep < 1 or r.method == "sprint") and not 0 <= r.start < end <= m.depth:
+        raise ConfigError(
+            f"tokens leave after routing.start {r.start} blocks and return after routing.end {end}, of "
+            f"model.depth {m.depth}: the start must come before the end, and the end not after the last block"
+        )
+    if c.sample.guidance_kind != "classifier_free" and r.keep == 1:
+        raise ConfigError(f"sample.guidance_kind={c.sample.guidance_kind} compares with a routed prediction: set "
+                          "routing.keep below 1, or guidance_kind=classifier_free")  # fmt: skip
+    for name, weight in (("alignment.weight", a.weight), ("perceptual.lpips", p.lpips), ("perceptual.dino", p.dino),
+                         ("diffusion.contrastive", c.diffusion.contrastive)):  # fmt: skip
+        if weight < 0:
+            raise ConfigError(f"{name} is {weight:g}; a weight must not be negative")
+    if a.weight and not 1 <= a.layer <= m.depth:
+        raise ConfigError(f"alignment.layer is {a.layer}; the model has blocks 1 to {m.depth} (model.depth)")
+    if a.weight and a.projector == "conv" and r.keep < 1 and r.start < a.layer <= end:
+        raise ConfigError(
+            f"alignment.projector=conv needs all tokens, but after block {a.layer} (alignment.layer) some are routed "
+            f"away: set alignment.layer to at most {r.start}, or alignment.projector=mlp"
+        )
+    if (p.lpips or p.dino) and m.predicts == "velocity":
+        raise ConfigError(
+            "perceptual losses compare clean pictures, which model.predicts=velocity does not give at high noise: set "
+            "model.predicts=x0, or perceptual.lpips=0 and perceptual.dino=0"
+        )
+    if not 0 < p.lpips_scale <= 1:
+        raise ConfigError(f"perceptual.lpips_scale is {p.lpips_scale:g}; it must be above 0 and at most 1")
+    if not 0 < p.t_max <= 1:
+        raise ConfigError(f"perceptual.t_max is {p.t_max:g}; it must be above 0 and at most 1")
+    if m.layout == "joint" and m.modulation != "none":
+        raise ConfigError("model.layout=joint has no modulation by the time: set model.modulation=none")
+    if m.size_conditioning and m.modulation == "none":
+        raise ConfigError("model.size_conditioning goes through the time's modulation: set model.modulation=block")
+    if c.train.ema_every < 1 or c.train.posthoc_snapshots < 1:
+        raise ConfigError("train.ema_every and train.posthoc_snapshots must be at least 1")
+    if any(not 0.01 <= length <= 0.25 for length in c.train.posthoc_ema):
+        raise ConfigError("train.posthoc_ema: relative lengths lie between 0.01 and 0.25, such as 0.05,0.1")
+    if not c.diffusion.logit_std > 0:
+        raise ConfigError(f"diffusion.logit_std is {c.diffusion.logit_std:g}; it must be above 0")

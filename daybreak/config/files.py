@@ -1,0 +1,64 @@
+"""Configs in YAML files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from daybreak.config.errors import ConfigError
+from daybreak.config.overrides import override
+from daybreak.config.settings import Config, StageConfig
+
+
+def load(path: Path, base: Config | None = None) -> Config:
+    """The config of a YAML file: `base` (default: all defaults) with the file's sections over it.
+
+    Raises ConfigError where the file is missing, is not YAML, or holds an unknown key or a wrong value.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"no such config file: {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as e:
+        raise ConfigError(f"{path} is not readable as YAML: {' '.join(str(e).split())}") from None
+    config = base or Config()
+    if raw is None:
+        return config
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} should hold sections such as 'train:', not a {type(raw).__name__}")
+    for section, fields in raw.items():
+        if section == "recipe":
+            config = override(config, "recipe", fields)
+        elif section == "stages":
+            config = _load_stages(config, fields, path)
+        elif not isinstance(fields, dict):
+            raise ConfigError(f"{path}: '{section}' should be a section with fields below it")
+        else:
+            for name, value in fields.items():
+                config = override(config, f"{section}.{name}", value)
+    return config
+
+
+def _load_stages(config: Config, raw: Any, path: Path) -> Config:
+    """The stages of a YAML file: a list of sections, in place of the config's own."""
+    if not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
+        raise ConfigError(f"{path}: 'stages' should be a list of sections with fields such as share and resolution")
+    config = dataclasses.replace(config, stages=(StageConfig(),) * len(raw))
+    for i, fields in enumerate(raw):
+        for name, value in fields.items():
+            config = override(config, f"stages.{i}.{name}", value)
+    return config
+
+
+def save(config: Config, path: Path) -> None:
+    """Writes `config` as YAML, every field in it."""
+    plain = dataclasses.asdict(config)
+    plain["stages"] = list(plain["stages"])
+    for section, fields in plain.items():
+        if isinstance(fields, dict):
+            plain[section] = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+    # Escapes, since YAML reads some raw Unicode, such as the line separators, as plain line ends.
+    path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=False))

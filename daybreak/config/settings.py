@@ -1,0 +1,295 @@
+"""Every setting of a run, with its unit, range and default: frozen dataclasses, one a section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where pictures and captions come from."""
+
+    source: Literal["scenes", "folder", "shards"] = "scenes"
+    """`scenes`: the embedded world. `folder`: captioned pictures on disk. `shards`: what `daybreak prepare` made."""
+    folder: str | None = None
+    """Folder of captioned pictures, for source `folder`."""
+    shards: tuple[str, ...] = ()
+    """Folders or addresses of prepared sets, for source `shards`."""
+    weights: tuple[float, ...] = ()
+    """Shares of the sets of `shards` in training; none: in the ratio of their sizes."""
+    max_ratio: float = 2.0
+    """Widest training pictures, width over height (source `shards`); 1 crops to squares."""
+    bad_share: float = 0.01
+    """The run stops once more than this share of all rows is damaged (source `shards`)."""
+    cache: str | None = None
+    """Local folder in which remote shards are kept while they are used."""
+    cache_gb: float = 100.0
+    """The most that the cache holds, GB."""
+    resolution: int = 32
+    """Side of the square training pictures, px."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """Colour behind transparent pictures, sRGB 0..255."""
+    flip: bool = False
+    """Mirror half of the pictures left to right (not for `scenes`). Wrong where captions speak of left and right."""
+    workers: int = 1
+    """Threads that prepare batches ahead of the training loop; 0: none."""
+    task_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    """Shares of the six tasks (source `scenes`), in the order of daybreak.data.scenes.world.TASKS."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """The text encoder: the embedded one, trained with the model, or a frozen pretrained one."""
+
+    vocabulary: int = 512
+    """Most entries of the BPE tokenizer; at least 259 (all bytes and three special tokens)."""
+    width: int = 128
+    depth: int = 2
+    heads: int = 4
+    max_tokens: int = 64
+    """Longer captions are cut here."""
+    pretrained: str | None = None
+    """Hub id or folder of a frozen encoder (T5, T5Gemma, CLIP, Gemma 3, Qwen3) in place of the embedded one."""
+    revision: str | None = None
+    """Revision of `pretrained` on the hub; none: the newest."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The pixel transformer."""
+
+    width: int = 128
+    depth: int = 5
+    heads: int = 4
+    mlp_ratio: float = 3.5
+    """Hidden width of the gated MLP over `width`."""
+    patch: int = 4
+    """Side of a patch, px."""
+    bottleneck: int | None = None
+    """Width between the two linear layers of the patch embedding; none: one layer."""
+    rope_theta: float = 10_000.0
+    size_conditioning: bool = False
+    """Add the picture's height and width to the time embedding."""
+    predicts: Literal["x0", "velocity"] = "x0"
+    """What the network's output stands for."""
+    modulation: Literal["block", "shared", "none"] = "block"
+    """How blocks learn of the time: a modulation each, one for all with a bias each, or not at all."""
+    layout: Literal["text_kv", "joint"] = "text_kv"
+    """text_kv: text as keys and values only. joint: two streams that attend to each other (MiniT2I's)."""
+    text_blocks: int = 0
+    """Trained transformer blocks on the text alone, ahead of the others."""
+    recompute: bool = False
+    """Recompute each block in the backward pass: less memory, a third more work."""
+
+
+@dataclass(frozen=True)
+class RoutingConfig:
+    """Image tokens that skip the middle blocks in training (TREAD, SPRINT)."""
+
+    keep: float = 1.0
+    """Share of the image tokens that stay; 1: no routing."""
+    start: int = 2
+    """Blocks that see all tokens at first."""
+    end: int | None = None
+    """Blocks after which the tokens return; none: before the last one."""
+    method: Literal["tread", "sprint"] = "tread"
+    """tread: the others return as they left. sprint: they return as a learned token, fused with how they left."""
+    path_drop: float = 0.0
+    """sprint: share of the pictures whose middle blocks are left out whole, which guidance then subtracts."""
+
+
+@dataclass(frozen=True)
+class AlignmentConfig:
+    """Features of a middle block drawn to those of a vision teacher (REPA)."""
+
+    weight: float = 0.0
+    """0: none."""
+    teacher: str = "embedded"
+    """`embedded` (of this package, knows scenes), or a hub id or folder (DINOv2, DINOv3, SigLIP)."""
+    layer: int = 8
+    """Features are taken after so many blocks."""
+    projector: Literal["mlp", "conv"] = "mlp"
+    """mlp: REPA's, on each token. conv: iREPA's 3 x 3 convolution; it needs all tokens."""
+    projector_width: int = 2048
+    """Hidden width of the mlp projector."""
+    until: float = 1.0
+    """Share of the run after which alignment ends."""
+    resolution: int | None = None
+    """Side at which the teacher sees the picture, px; none: the side that gives it the model's grid."""
+
+
+@dataclass(frozen=True)
+class PerceptualConfig:
+    """Losses between the predicted and the true picture in the features of frozen networks."""
+
+    lpips: float = 0.0
+    """Weight of LPIPS; 0: none."""
+    lpips_network: str = "embedded"
+    """`embedded` (LPIPS's form on this package's teacher), or the file of torchvision's VGG16 weights."""
+    lpips_heads: str | None = None
+    """File of LPIPS's published 1 x 1 heads for VGG; needed with a VGG file."""
+    lpips_scale: float = 0.5
+    """Both pictures are scaled by this before LPIPS."""
+    dino: float = 0.0
+    """Weight of 1 - cosine between patch features; 0: none."""
+    dino_teacher: str = "embedded"
+    """As alignment.teacher."""
+    dino_resolution: int | None = None
+    """Side at which the teacher sees both pictures, px; none: that of the training pictures, to whole patches."""
+    t_max: float = 1.0
+    """Only pictures with a noise level up to this take part."""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Noise levels and the loss's weighting."""
+
+    shift: float = 3.0
+    """Moves training and sampling times towards noise; 1 leaves them."""
+    floor: float = 0.05
+    """Least divisor in v = (x_t - x0) / max(t, floor) of the training loss."""
+    noise_scale: float = 1.0
+    """Standard deviation of the noise at t = 1."""
+    p_uncond: float = 0.1
+    """Share of captions dropped in training, for classifier-free guidance."""
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    """Training times are logit-normal with this mean and deviation, before the shift."""
+    contrastive: float = 0.0
+    """Weight by which velocities are pushed from those of other pictures (contrastive flow matching); 0: none."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and schedule."""
+
+    matrices: Literal["muon", "normuon", "adamw"] = "muon"
+    """Optimiser of the blocks' matrices. normuon: Muon with rows of equal size."""
+    orthogonalization: Literal["quintic", "polar_express"] = "quintic"
+    """Muon's polynomials: one quintic five times, or Polar Express's sequence."""
+    muon_lr: float = 0.005
+    """Learning rate of the blocks' matrices (update matched to AdamW's size)."""
+    muon_momentum: float = 0.95
+    adam_lr: float = 0.002
+    """Learning rate of everything else."""
+    adam_betas: tuple[float, float] = (0.9, 0.95)
+    adam_eps: float = 1e-8
+    weight_decay: float = 0.0
+    warmup_steps: int = 50
+    decay_share: float = 0.4
+    """Last share of the budget over which the learning rate falls linearly to zero."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this total norm."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The loop."""
+
+    batch: int = 48
+    """Pictures a step."""
+    steps: int | None = None
+    """Ends the run after so many steps."""
+    minutes: float | None = None
+    """Ends the run after so many minutes of training; sampling and scoring are not counted."""
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the forward and backward pass; weights stay float32. auto: bfloat16 where the hardware multiplies it."""
+    ema: float = 0.999
+    """Decay of the averaged weights at each update; what sampling and scoring use. 0: the trained weights."""
+    ema_every: int = 1
+    """Steps between updates of the average."""
+    posthoc_ema: tuple[float, ...] = ()
+    """Relative lengths of power-function averages to keep, such as 0.05,0.1, for `daybreak average` afterwards."""
+    posthoc_snapshots: int = 16
+    """Snapshots of each over the run."""
+    compile: bool = False
+    """Compile the transformer and the frozen networks (torch.compile); pays on a GPU."""
+    save_minutes: float = 5.0
+    """Time between checkpoints, minutes."""
+    sample_every: float = 0.125
+    """Share of the budget between sample grids."""
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How pictures are drawn."""
+
+    sampler: Literal["euler", "heun"] = "euler"
+    steps: int = 24
+    guidance: float = 3.0
+    """Scale of guidance; 1 is none."""
+    guidance_kind: Literal["classifier_free", "routed", "both"] = "classifier_free"
+    """Against the empty caption, against the routed prediction (needs routing), or against both at once."""
+    guidance_from: float = 0.0
+    guidance_to: float = 1.0
+    """Guidance acts for t in guidance_from..guidance_to (1 is noise)."""
+    batch: int = 64
+    """Pictures drawn at once."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How a run is scored."""
+
+    prompts_per_task: int = 48
+    """Prompts of each of the six tasks of `scenes`."""
+    held_out_prompts: int = 96
+    """Prompts that ask for combinations which training never shows."""
+    seed: int = 1234
+    """Of prompts and noise."""
+    grid_prompts: tuple[str, ...] = ()
+    """Prompts of the sample grids; empty: chosen from the data."""
+    metrics: tuple[str, ...] = ()
+    """Measured during training, named as for `daybreak evaluate --metrics`; empty: none."""
+    metrics_every: int = 1_000_000
+    """Pictures seen between two measurements."""
+    metrics_count: int = 1000
+    """Pictures drawn for a measurement."""
+    reference: str | None = None
+    """Folder of real pictures that the metrics compare with; a run on `scenes` draws its own."""
+    weights: tuple[str, ...] = ()
+    """NAME=FILE, FOLDER or hub id of the metrics' networks, in place of a download."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A part of the run; what is none stays as the run has it."""
+
+    share: float = 1.0
+    """Share of the budget (of train.minutes, or of train.steps); the shares of all stages add up to 1."""
+    resolution: int | None = None
+    """In place of data.resolution, px."""
+    batch: int | None = None
+    """In place of train.batch."""
+    shift: float | None = None
+    """In place of diffusion.shift."""
+    keep: float | None = None
+    """In place of routing.keep."""
+    alignment: float | None = None
+    """In place of alignment.weight."""
+    lpips: float | None = None
+    """In place of perceptual.lpips."""
+    dino: float | None = None
+    """In place of perceptual.dino."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    recipe: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    routing: RoutingConfig = field(default_factory=RoutingConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    sample: SampleConfig = field(default_factory=SampleConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    stages: tuple[StageConfig, ...] = ()
+    """Parts of the run in their order; empty: one part."""
