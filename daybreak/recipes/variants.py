@@ -32,9 +32,13 @@ def repa(c: Config) -> Config:
 
 
 def irepa(c: Config) -> Config:
-    """iREPA: REPA with a convolution as projector and features normalised over the picture."""
-    aligned = repa(c)
-    return replace(aligned, alignment=replace(aligned.alignment, projector="conv"))
+    """iREPA: REPA with a convolution as projector and features normalised over the picture.
+
+    A convolution needs all tokens: on a recipe that routes, the last block that sees them is aligned.
+    """
+    c = repa(c)
+    layer = c.alignment.layer if c.routing.keep == 1 else min(c.alignment.layer, c.routing.start)
+    return replace(c, alignment=replace(c.alignment, projector="conv", layer=layer))
 
 
 def lpips(c: Config) -> Config:
