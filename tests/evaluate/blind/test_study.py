@@ -85,7 +85,7 @@ def test_unreadable_pictures_are_listed_and_skipped(tmp_path):
     assert len(study.prompts) == ITEMS - 2
     assert said[-1].startswith("2 pictures cannot be compared")
     listed = (tmp_path / "study" / "skipped.jsonl").read_text()
-    assert f"{NAMES[0]}-2.png: " in listed and "no picture" in listed
+    assert f"{NAMES[0]}-2.png: cannot identify" in listed and "-5.png: no such file" in listed
     assert f"{NAMES[1]}-5.png: no such file" in listed
     assert pixel(tmp_path / "study", 2, 0) == (200, 30, 90)  # numbered without gaps
 
