@@ -1,6 +1,7 @@
 """Stages, the whole stack, and averages whose length is chosen after the run."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def staged(**changes):
         train__sample_every=1.0, evaluate__grid_prompts="a red circle,a blue square", **changes,
     )  # fmt: skip
     stages = (StageConfig(share=0.75), StageConfig(share=0.25, resolution=48, batch=4, alignment=0.0, shift=4.0))
-    return check(configs.dataclasses.replace(config, stages=stages))
+    return check(replace(config, stages=stages))
 
 
 def log_of(run):
