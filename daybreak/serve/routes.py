@@ -26,6 +26,12 @@ from daybreak.serve.schemas import (
 from daybreak.serve.server import ImageServer
 
 PAGE = Path(__file__).parent / "page"
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "description": "JSON"}},
+    "required": ["event", "data"],
+}
+"""Schema of a server-sent event."""
 
 router = APIRouter()
 bearer = HTTPBearer(auto_error=False, description="An API key, where the server asks for one.")
@@ -61,7 +67,7 @@ Who = Annotated[Client, Depends(who)]
     response_model=GenerationResponse,
     response_model_exclude_none=True,
     responses=problems(400, 401, 404, 408, 413, 429, 500, 503, 504)
-    | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Pictures"}},
+    | {200: {"content": {"text/event-stream": {"schema": EVENT}}, "description": "Pictures"}},
 )
 async def generate(
     request: Request, body: GenerationRequest, server: Server, client: Who
