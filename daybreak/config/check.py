@@ -27,6 +27,8 @@ def check(config: Config) -> Config:
         ("optim.warmup_steps", c.optim.warmup_steps, 0),
         ("sample.steps", c.sample.steps, 1),
         ("sample.batch", c.sample.batch, 1),
+        ("distill.steps", c.distill.steps, 1),
+        ("distill.substeps", c.distill.substeps, 1),
         ("evaluate.prompts_per_task", c.evaluate.prompts_per_task, 1),
         ("evaluate.held_out_prompts", c.evaluate.held_out_prompts, 1),
         ("evaluate.metrics_every", c.evaluate.metrics_every, 1),

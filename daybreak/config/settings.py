@@ -254,6 +254,20 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    """A student that draws in few steps what a trained model draws in many; set by `daybreak distill`."""
+
+    teacher: str | None = None
+    """Folder of the trained model, in any form that draws; none: no distillation."""
+    steps: int = 4
+    """Steps in which the student draws."""
+    substeps: int = 8
+    """Steps of the teacher in each of the student's."""
+    guidance: float = 3.0
+    """Scale of the teacher's guidance, with which the student draws by itself."""
+
+
+@dataclass(frozen=True)
 class StageConfig:
     """A part of the run; what is none stays as the run has it."""
 
@@ -291,5 +305,6 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
     stages: tuple[StageConfig, ...] = ()
     """Parts of the run in their order; empty: one part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ ENCODERS: dict[str, Any] = {
     "gemma3": AutoModel,
     "qwen3": AutoModel,
     "qwen3_vl": AutoModel,
+    "qwen3_vl_text": AutoModel,
 }
 """Which class reads which `model_type`."""
 GROUP = 16
@@ -29,7 +31,8 @@ GROUP = 16
 class PretrainedTextEncoder(TextEncoder):
     """Last hidden states of a frozen encoder (T5, T5Gemma, CLIP) or language model (Gemma 3, Qwen3, Qwen3-VL's text).
 
-    Captions of like length are encoded together and padded only to the longest of their group; padding is masked.
+    Captions of like length are encoded together and padded only to the longest of their group; padding is masked. A
+    caption without any token (the empty one, where a tokenizer adds nothing) is masked whole.
     """
 
     frozen = True
@@ -44,15 +47,21 @@ class PretrainedTextEncoder(TextEncoder):
 
     @classmethod
     def open(cls, config: TextConfig) -> PretrainedTextEncoder:
-        """Loads `text.pretrained`. Raises ConfigError for an unknown kind and where it can't be loaded."""
+        """Loads `text.pretrained`. Raises ConfigError for an unknown kind and where it can't be loaded.
+
+        The folder of a diffusers pipeline will do: its `text_encoder/` and `tokenizer/` are taken.
+        """
         name = config.pretrained
         assert name is not None
+        inside = (Path(name) / "model_index.json").is_file()
+        where = {"revision": config.revision, "subfolder": "text_encoder" if inside else ""}
         try:
-            kind = AutoConfig.from_pretrained(name, revision=config.revision).model_type
+            kind = AutoConfig.from_pretrained(name, **where).model_type
             if kind not in ENCODERS:
                 raise ConfigError(f"text.pretrained is {name}, a {kind}; encoders can be {', '.join(ENCODERS)}")
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=config.revision)
-            network = ENCODERS[kind].from_pretrained(name, revision=config.revision, use_safetensors=True)
+            words = Path(name) / "tokenizer" if inside else name
+            tokenizer = AutoTokenizer.from_pretrained(words, revision=config.revision)
+            network = ENCODERS[kind].from_pretrained(name, **where, use_safetensors=True)
         except (OSError, ValueError, KeyError) as e:
             if isinstance(e, ConfigError):
                 raise
@@ -75,8 +84,7 @@ class PretrainedTextEncoder(TextEncoder):
         """B captions -> their tokens."""
         ids, mask = self.tokens(captions)
         if ids.shape[1] == 0:  # only empty captions, and a tokenizer that adds nothing to them
-            ids, mask = ids.new_full((len(ids), 1), self.tokenizer.pad_token_id), mask.new_ones(len(mask), 1)
-        mask[:, 0] = True  # an empty caption keeps one token, or attention would have nothing to look at
+            ids, mask = ids.new_full((len(ids), 1), self.tokenizer.pad_token_id), mask.new_zeros(len(mask), 1)
         lengths = mask.sum(1)
         device, dtype = self.network.device, torch.float32
         result = torch.zeros(*ids.shape, self.width, device=device, dtype=dtype)
@@ -84,12 +92,15 @@ class PretrainedTextEncoder(TextEncoder):
         for start in range(0, len(order), GROUP):
             rows = order[start : start + GROUP]
             longest = int(lengths[rows].max())
+            if longest == 0:
+                continue
             hidden = self.network(
                 input_ids=ids[rows, :longest].to(device), attention_mask=mask[rows, :longest].to(device)
             ).last_hidden_state
             result[rows.to(device), :longest] = hidden.to(dtype)
         padded = not bool(mask.all())
-        return TextTokens(result * mask[..., None].to(device), mask.to(device), padded)
+        mask = mask.to(device)
+        return TextTokens(torch.where(mask[..., None], result, 0.0), mask, padded)
 
     def cut_off(self, caption: str) -> str | None:
         """See `TextEncoder`."""

@@ -27,15 +27,25 @@ Format = Literal["diffusers", "safetensors"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def run_export(console: Console, run: Path, to: Format, out: Path, dtype: str, licences: Licences) -> None:
-    """`daybreak export`: the averaged networks of a run as a folder for others, with a model card."""
+def run_export(
+    console: Console, run: Path, to: Format, out: Path, dtype: str, licences: Licences, ema: float | None = None
+) -> None:
+    """`daybreak export`: the averaged networks of a run as a folder for others, with a model card.
+
+    ema: the relative length of the average (train/phema.py), where the run kept snapshots; none: the run's own.
+    """
     config = load_run_config(run)
-    transformer, text_encoder = checkpoint.load_averaged(run, config, torch.device("cpu"))
+    if ema is None:
+        transformer, text_encoder = checkpoint.load_averaged(run, config, torch.device("cpu"))
+    else:
+        transformer, text_encoder = checkpoint.load_average_of(run, config, ema)
     parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
     notes = differences(config) if to == "diffusers" else []
     with new_folder(out) as building:
         write = write_diffusers if to == "diffusers" else write_safetensors
-        public = configs.override(config, "data.folder", "none")  # a path of this machine's says nothing elsewhere
+        public = config
+        for place in ("data.folder", "distill.teacher"):  # a path of this machine's says nothing elsewhere
+            public = configs.override(public, place, "none")
         write(transformer, text_encoder, public, building, DTYPES[dtype])
         write_card(building, run, config, to, dtype, parameters, licences, notes)
         size = folder_bytes(building)
@@ -56,8 +66,8 @@ def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> 
         raise ConfigError(f"{folder} holds 8-bit weights, which cannot be trained; import the full model")
     if form_of(folder) == "pipeline":
         raise ConfigError(
-            f"{folder}: training starts from PRXPixelPipeline folders whose text encoder is a T5EncoderModel, "
-            "and from daybreak export --to safetensors"
+            f"{folder}: training starts from PRXPixelPipeline folders and from daybreak export --to safetensors; "
+            "daybreak finetune takes other pipelines"
         )
     transformer, text_encoder, config = open_model(folder, torch.device("cpu"))
     if data is not None:
@@ -71,6 +81,8 @@ def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> 
         checkpoint.save(state, building)
     parameters = state.parameter_count() / 1e6
     console.print(f"{out}: {parameters:.1f} M parameters, ready to train", highlight=False)
+    if text_encoder.frozen:
+        console.print(f"note: its text encoder is frozen and stays in {config.text.pretrained}", highlight=False)
     console.print(f"go on with: daybreak train --resume {out} --train.minutes 10", highlight=False)
 
 

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from daybreak import config as configs
-from daybreak.config import Config, ConfigError, ModelConfig
+from daybreak.config import Config, ConfigError, ModelConfig, TextConfig
 from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextEncoder
 from daybreak.export.prx_keys import from_prx, prx_config, to_prx
@@ -91,27 +91,16 @@ def differences(config: Config) -> list[str]:
 def read_diffusers(folder: Path) -> tuple[Transformer, TextEncoder, Config]:
     """The networks of a PRXPixelPipeline folder in float32, and a config to train on with.
 
-    Raises ConfigError that names the file for anything else: another pipeline, a model of latents, another kind of
-    text encoder, missing or damaged files.
+    A T5EncoderModel is trained with the model, unless the exported run had it frozen; any other encoder is frozen, and
+    stays in `folder`. Raises ConfigError that names the file for anything else: another pipeline, a model of latents,
+    an unknown text encoder, missing or damaged files.
     """
     index = read_json(folder / "model_index.json")
     if index.get("_class_name") != "PRXPixelPipeline":
         raise ConfigError(f"{folder} holds a {index.get('_class_name')}; only a PRXPixelPipeline has our transformer")
-    text_class = (index.get("text_encoder") or [None, None])[1]
-    if text_class != "T5EncoderModel":
-        raise ConfigError(
-            f"{folder}: its text encoder is a {text_class}; daybreak reads T5EncoderModel (and fast tokenizers) so far"
-        )
     network = read_json(folder / "transformer" / "config.json")
     model = _model_config(network, folder / "transformer" / "config.json")
-    try:
-        text_encoder = TextEncoder.load(folder)
-    except Exception as e:  # the tokenizers library raises nothing more specific
-        raise ConfigError(
-            f"{folder}: its text encoder is damaged or missing: {' '.join(str(e).split())[:200]}"
-        ) from None
-    text_encoder.max_tokens = int(index.get("prompt_max_tokens", 256))
-    text_encoder.network.float()
+    text_encoder = _read_text_encoder(folder, index)
     transformer = Transformer(model, text_encoder.width)
     if network["context_in_dim"] != text_encoder.width:
         raise ConfigError(
@@ -125,6 +114,28 @@ def read_diffusers(folder: Path) -> tuple[Transformer, TextEncoder, Config]:
         raise ConfigError(f"{path} does not fit its config.json: {e.args[0]}") from None
     load_weights(transformer, tensors, path)
     return transformer.eval(), text_encoder.eval(), _config(folder, index, model, text_encoder)
+
+
+def _read_text_encoder(folder: Path, index: dict[str, Any]) -> TextEncoder:
+    max_tokens = int(index.get("prompt_max_tokens", 256))
+    frozen = (index.get("text_encoder") or [None, None])[1] != "T5EncoderModel"
+    if (folder / CONFIG_FILE).is_file():
+        frozen = configs.load(folder / CONFIG_FILE).text.pretrained is not None
+    if frozen:
+        from daybreak.encoders.pretrained_text import PretrainedTextEncoder
+
+        encoder = PretrainedTextEncoder.open(TextConfig(pretrained=str(folder), max_tokens=max_tokens))
+        encoder.network.float()
+        return encoder
+    try:
+        text_encoder = TextEncoder.load(folder)
+    except Exception as e:  # the tokenizers library raises nothing more specific
+        raise ConfigError(
+            f"{folder}: its text encoder is damaged or missing: {' '.join(str(e).split())[:200]}"
+        ) from None
+    text_encoder.max_tokens = max_tokens
+    text_encoder.network.float()
+    return text_encoder
 
 
 def _model_config(network: dict[str, Any], path: Path) -> ModelConfig:
@@ -154,25 +165,33 @@ def _model_config(network: dict[str, Any], path: Path) -> ModelConfig:
 
 def _config(folder: Path, index: dict[str, Any], model: ModelConfig, text_encoder: TextEncoder) -> Config:
     """The exported run's own config, or one put together from what the folder says."""
+    frozen = {"text.pretrained": str(folder.resolve()), "text.revision": None} if text_encoder.frozen else {}
     if (folder / CONFIG_FILE).is_file():
-        return check_without_data(configs.load(folder / CONFIG_FILE))
-    text = text_encoder.network.config
+        config = configs.load(folder / CONFIG_FILE)
+        for key, value in frozen.items():
+            config = configs.override(config, key, value)
+        return check_without_data(config)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     config = Config(recipe="imported", model=model)
-    for key, value in {
+    settings = frozen | {
         "data.source": "folder",
         "data.resolution": index.get("default_sample_size") or 1024,
         "diffusion.shift": scheduler.get("shift", 1.0),
         "diffusion.noise_scale": index.get("noise_scale", 2.0),
-        "text.vocabulary": text.vocab_size,
-        "text.width": text.d_model,
-        "text.depth": text.num_layers,
-        "text.heads": text.num_heads,
         "text.max_tokens": text_encoder.max_tokens,
         "train.minutes": 10.0,
         "sample.steps": 28,  # what PRXPixelPipeline draws with unless told otherwise
         "sample.guidance": 4.0,
-    }.items():
+    }
+    if not text_encoder.frozen:
+        text = text_encoder.network.config
+        settings |= {
+            "text.vocabulary": text.vocab_size,
+            "text.width": text.d_model,
+            "text.depth": text.num_layers,
+            "text.heads": text.num_heads,
+        }
+    for key, value in settings.items():
         config = configs.override(config, key, value)
     return check_without_data(config)
 

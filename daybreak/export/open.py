@@ -34,11 +34,7 @@ def form_of(folder: Path) -> Form:
         return "safetensors"
     if (folder / "model_index.json").is_file():
         index = read_json(folder / "model_index.json")
-        ours = (
-            index.get("_class_name") == "PRXPixelPipeline"
-            and (index.get("text_encoder") or [0, 0])[1] == "T5EncoderModel"
-        )
-        return "prx" if ours else "pipeline"
+        return "prx" if index.get("_class_name") == "PRXPixelPipeline" else "pipeline"
     raise ConfigError(
         f"{folder} is no model: it holds neither config.yaml (a run), nor {WEIGHTS_FILE}, "
         "nor model_index.json (diffusers)"

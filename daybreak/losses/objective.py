@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from daybreak.config import Config, ConfigError, at_stage
+from daybreak.distill.teacher import DistillationTeacher
 from daybreak.encoders.vision import VisionTeacher, open_teacher
 from daybreak.losses.perceptual import LPIPS, open_lpips
 from daybreak.losses.repa import Projector
@@ -20,9 +21,10 @@ class Objective(nn.Module):
         projector: Projector | None,
         lpips: LPIPS | None,
         dino: VisionTeacher | None,
+        source: DistillationTeacher | None = None,
     ) -> None:
         super().__init__()
-        self.teacher, self.projector, self.lpips, self.dino = teacher, projector, lpips, dino
+        self.teacher, self.projector, self.lpips, self.dino, self.source = teacher, projector, lpips, dino, source
 
     @classmethod
     def create(cls, config: Config) -> Objective:
@@ -47,7 +49,8 @@ class Objective(nn.Module):
                     f"perceptual.dino_resolution {p.dino_resolution} does not divide by the teacher's patch of "
                     f"{dino.patch} px; {max(1, p.dino_resolution // dino.patch) * dino.patch} does"
                 )
-        return cls(teacher, projector, lpips, dino)
+        source = None if config.distill.teacher is None else DistillationTeacher.open(config)
+        return cls(teacher, projector, lpips, dino, source)
 
     def dino_side(self, size: torch.Size, config: Config) -> tuple[int, int]:
         """(height, width) at which the perceptual teacher sees pictures of `size`, in whole patches."""
@@ -63,7 +66,7 @@ class Objective(nn.Module):
 
     def to_frozen_dtype(self, dtype: torch.dtype) -> None:
         """Holds the frozen networks in `dtype`; the projector stays float32."""
-        for network in (self.teacher, self.dino, self.lpips):
+        for network in (self.teacher, self.dino, self.lpips, self.source):
             if network is not None:
                 network.to(dtype)
 

@@ -232,8 +232,12 @@ def unpatchify(patches: Tensor, p: int, rows: int, columns: int) -> Tensor:
 
 
 def key_mask(text: TextTokens, image_tokens: int) -> Tensor | None:
-    """What attention adds to its logits, [B, 1, 1, L + image_tokens]; None where nothing is masked."""
+    """What attention adds to its logits, [B, 1, 1, L + image_tokens]; None where nothing is masked.
+
+    A row without any key, an empty caption alone, looks at its padding, which is zero.
+    """
     if not text.padded:
         return None
     mask = F.pad(text.mask, (0, image_tokens), value=True)
+    mask = mask | ~mask.any(1, keepdim=True)
     return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, float("-inf"))[:, None, None]

@@ -116,8 +116,18 @@ def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty: choose another --out")
-    source = newest(run)
-    transformer, text_encoder = _load_averages(source, config)
+    transformer, text_encoder = load_average_of(run, config, length)
+    folder = out / "checkpoints" / newest(run).name
+    folder.mkdir(parents=True)
+    save_file(_contiguous(transformer.state_dict()), folder / "transformer.safetensors")
+    if not text_encoder.frozen:
+        text_encoder.save(folder)
+    return folder
+
+
+def load_average_of(run: Path, config: Config, length: float) -> tuple[Transformer, TextEncoder]:
+    """The networks averaged over the relative `length`. Raises ConfigError where the run stored no snapshots."""
+    transformer, text_encoder = _load_averages(newest(run), config)
     tensors = phema.reconstruct(run, length)
     modules: dict[str, nn.Module] = {"transformer": transformer}
     if not text_encoder.frozen:
@@ -125,12 +135,7 @@ def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
     for name, module in modules.items():
         part = {k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")}
         _load_weights(module, part, run / phema.FOLDER)
-    folder = out / "checkpoints" / source.name
-    folder.mkdir(parents=True)
-    save_file(_contiguous(transformer.state_dict()), folder / "transformer.safetensors")
-    if not text_encoder.frozen:
-        text_encoder.save(folder)
-    return folder
+    return transformer, text_encoder
 
 
 def _load_averages(folder: Path, config: Config) -> tuple[Transformer, TextEncoder]:

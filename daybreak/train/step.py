@@ -13,6 +13,7 @@ from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
 from daybreak.encoders.text import TextEncoder
 from daybreak.losses import compute as losses
+from daybreak.losses import distillation
 from daybreak.losses.objective import Objective
 from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
@@ -37,7 +38,10 @@ class StepRandomness:
         """For pictures of `shape` [B, 3, H, W]."""
         d, r, patch = config.diffusion, config.routing, config.model.patch
         noise = d.noise_scale * torch.randn(shape, generator=generator)
-        t = sample_times(shape[0], d.shift, generator, d.logit_mean, d.logit_std)
+        if config.distill.teacher is None:
+            t = sample_times(shape[0], d.shift, generator, d.logit_mean, d.logit_std)
+        else:
+            t = distillation.sample_grid_times(shape[0], config, generator)
         drop = torch.rand(shape[0], generator=generator) < d.p_uncond
         visible = sample_visible(shape[0], (shape[2] // patch) * (shape[3] // patch), r.keep, generator)
         path_drop = torch.rand(shape[0], generator=generator) < r.path_drop if r.path_drop else None
@@ -67,6 +71,9 @@ def training_loss(
     captions = ["" if drop else caption for caption, drop in zip(batch.captions, random.drop.tolist(), strict=True)]
     text = text_encoder(captions)
     x_t = flow.interpolate(x0, random.noise, random.t)
+    if objective is not None and objective.source is not None:
+        loss = distillation.loss(transformer, text, objective.source, batch.captions, x_t, random.t, config)
+        return loss, {"distillation": loss.detach()}
     weights = losses.weights(config, progress)
     layer = config.alignment.layer if "alignment" in weights else None
     prediction = transformer(x_t, random.t, text, random.visible, layer, random.path_drop)

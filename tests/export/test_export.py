@@ -175,8 +175,8 @@ def test_wrong_folders_get_one_line(run, exported, plain, tmp_path):
     change_json(latent / "transformer" / "config.json", in_channels=16)
     fails(latent, "in_channels is 16")
     other = copy_of(exported, tmp_path / "other")
-    change_json(other / "model_index.json", text_encoder=["transformers", "Qwen3VLTextModel"])
-    fails(other, "T5EncoderModel")
+    change_json(other / "model_index.json", _class_name="StableDiffusionPipeline")
+    fails(other, "daybreak finetune takes other pipelines")
     cut = copy_of(exported, tmp_path / "cut")
     weights = cut / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

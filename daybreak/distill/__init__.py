@@ -1,0 +1,1 @@
+"""Few-step models from trained ones."""
