@@ -511,6 +511,28 @@ def key(
 
 
 @app.command()
+def embed(
+    shards: Annotated[str, typer.Argument(help="What daybreak prepare made.")],
+    model: Annotated[str, typer.Option(help="Text encoder: its name or folder, as text.pretrained.")],
+    max_tokens: Annotated[int, typer.Option(min=2, help="Longer captions are cut; as text.max_tokens.")] = 256,
+    revision: Annotated[str | None, typer.Option(help="Of the encoder on the hub.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the features, for --data.embeddings.")] = "text",
+    dtype: Annotated[str, typer.Option(help="bfloat16, or fp8 with a scale a token: half the size.")] = "bfloat16",
+    batch: Annotated[int, typer.Option(min=1, help="Captions at once.")] = 64,
+    cache: Annotated[Path | None, typer.Option(help="Local folder for shards at an address.")] = None,
+) -> None:
+    """Encode all captions of shards once, with a frozen text encoder, so that training need not.
+
+    Tokens are stored without padding. Killed, the same command goes on with the next shard.
+    """
+    from daybreak.config import TextConfig
+    from daybreak.data.commands import run_embed
+
+    text = TextConfig(pretrained=model, revision=revision, max_tokens=max_tokens)
+    run_embed(console, shards, text, name, dtype, batch, cache)
+
+
+@app.command()
 def caption(
     shards: Annotated[str, typer.Argument(help="What daybreak prepare made.")],
     model: Annotated[str, typer.Option(help="Vision-language model with a chat template: its name or folder.")],

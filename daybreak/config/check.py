@@ -91,6 +91,11 @@ def check(config: Config) -> Config:
         raise ConfigError("this recipe trains on your own pictures: say where they are with --data FOLDER")
     if c.data.source == "shards" and not c.data.shards:
         raise ConfigError("data.source is shards, and data.shards names none: say where they are with --data SHARDS")
+    if c.data.embeddings is not None and (c.data.source != "shards" or c.text.pretrained is None):
+        raise ConfigError(
+            "data.embeddings holds a frozen encoder's features of shards: it needs data.source=shards (--data SHARDS) "
+            "and text.pretrained, the encoder that made them"
+        )
     _check_parts(c)
     if c.stages:
         total = sum(s.share for s in c.stages)

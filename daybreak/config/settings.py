@@ -26,6 +26,8 @@ class DataConfig:
     """Local folder in which remote shards are kept while they are used."""
     cache_gb: float = 100.0
     """The most that the cache holds, GB."""
+    embeddings: str | None = None
+    """Name of the text features that `daybreak embed` wrote beside the shards; none: training encodes captions."""
     resolution: int = 32
     """Side of the square training pictures, px."""
     background: tuple[int, int, int] = (255, 255, 255)

@@ -16,10 +16,12 @@ class Batch:
 
     images: [B, 3, H, W] float32 in [-1, 1], sRGB; H and W are divisible by the model's patch size.
     captions: B strings; the empty string is the unconditional caption.
+    text: their tokens' features [L_i, C], one tensor a caption, where the data hold them; none: captions are encoded.
     """
 
     images: Tensor
     captions: list[str]
+    text: list[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.captions)

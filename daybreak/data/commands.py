@@ -6,14 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from daybreak.config import ConfigError
+from daybreak.config import ConfigError, TextConfig
 from daybreak.data.inspect.findings import examine
 from daybreak.data.inspect.look import look_at, report_place
 from daybreak.data.inspect.page import print_report, write_page
@@ -91,6 +91,35 @@ def one_of(flag: str, value: str, kind: Any) -> None:
     """ConfigError where `value` is none of a Literal's words."""
     if value not in get_args(kind):
         raise ConfigError(f"{flag} is {value!r}; it must be one of {', '.join(get_args(kind))}")
+
+
+def run_embed(
+    console: Console, shards: str, text: TextConfig, name: str, dtype: str, batch: int, cache: Path | None
+) -> None:
+    """`daybreak embed`: text features beside the shards."""
+    from daybreak.data.embed import write_embeddings
+    from daybreak.encoders.text import open_text_encoder
+    from daybreak.train.loop import pick_device
+
+    one_of("--dtype", dtype, Literal["bfloat16", "fp8"])
+    with progress_bar(console) as bar:
+        task = bar.add_task("embedding", total=None, note="")
+        written = write_embeddings(
+            shards,
+            name,
+            text,
+            dtype,
+            batch,
+            cache,
+            lambda: open_text_encoder(text).to(pick_device()),
+            lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    console.print(f"{written / 1e6:,.1f} MB of text features as {name}", highlight=False)
+    console.print(
+        f"train with them: daybreak train RECIPE --data {shards} --data.embeddings {name} "
+        f"--text.pretrained {text.pretrained} --text.max_tokens {text.max_tokens}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def run_inspect(

@@ -29,6 +29,8 @@ def open_source(config: Config) -> Source:
             bad_share=d.bad_share,
             cache=Path(d.cache).expanduser() if d.cache else None,
             cache_bytes=int(d.cache_gb * 1e9),
+            embeddings=d.embeddings,
+            text=config.text,
         )
     if d.source == "folder":
         assert d.folder is not None  # config.check has seen to it

@@ -39,6 +39,17 @@ class TextTokens:
     padded: bool = True
 
     @staticmethod
+    def of(rows: list[Tensor]) -> TextTokens:
+        """Captions' tokens [L_i, C], padded to the longest: float32, on the first one's device."""
+        lengths = torch.tensor([len(row) for row in rows])
+        longest = max(1, int(lengths.max()))
+        embeddings = rows[0].new_zeros(len(rows), longest, rows[0].shape[1], dtype=torch.float32)
+        for i, row in enumerate(rows):
+            embeddings[i, : len(row)] = row
+        mask = (torch.arange(longest) < lengths[:, None]).to(embeddings.device)
+        return TextTokens(embeddings, mask, bool((lengths < longest).any()))
+
+    @staticmethod
     def cat(parts: list[TextTokens]) -> TextTokens:
         """Rows of several, padded to the longest."""
         length = max(p.mask.shape[1] for p in parts)

@@ -11,7 +11,7 @@ from daybreak.config import Config
 from daybreak.data.batch import Batch
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
-from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.losses import compute as losses
 from daybreak.losses import distillation
 from daybreak.losses.objective import Objective
@@ -68,8 +68,7 @@ def training_loss(
     """
     device = next(transformer.parameters()).device
     x0, random = batch.images.to(device, non_blocking=True), random.to(device)
-    captions = ["" if drop else caption for caption, drop in zip(batch.captions, random.drop.tolist(), strict=True)]
-    text = text_encoder(captions)
+    text = _encode(text_encoder, batch, random.drop, device)
     x_t = flow.interpolate(x0, random.noise, random.t)
     if objective is not None and objective.source is not None:
         loss = distillation.loss(transformer, text, objective.source, batch.captions, x_t, random.t, config)
@@ -80,6 +79,16 @@ def training_loss(
     terms = losses.compute(prediction, x0, x_t, random.t, objective, config, set(weights))
     loss = sum((weights[name] * term for name, term in terms.items()), start=torch.zeros((), device=device))
     return loss, {name: term.detach() for name, term in terms.items()}
+
+
+def _encode(text_encoder: TextEncoder, batch: Batch, drop: Tensor, device: torch.device) -> TextTokens:
+    """Tokens of the batch's captions, of the empty one where it is dropped; from the data where they hold features."""
+    if batch.text is None:
+        return text_encoder(["" if d else c for c, d in zip(batch.captions, drop.tolist(), strict=True)])
+    empty = text_encoder([""])
+    nothing = empty.embeddings[0][empty.mask[0]].to("cpu")
+    text = TextTokens.of([nothing if d else row for row, d in zip(batch.text, drop.tolist(), strict=True)])
+    return TextTokens(text.embeddings.to(device, non_blocking=True), text.mask.to(device), text.padded)
 
 
 def clip_and_step(

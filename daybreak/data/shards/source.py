@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
-from daybreak.config import ConfigError
+from daybreak.config import ConfigError, TextConfig
 from daybreak.data.batch import Batch, Skipped
+from daybreak.data.embed import EmbeddingReader
 from daybreak.data.shards.buckets import Bucket, bucket_sizes, nearest_bucket
 from daybreak.data.shards.mixing import Mixing
 from daybreak.data.shards.order import Order
@@ -23,11 +25,12 @@ _FLIP, _CAPTION = 1_000_001, 1_000_002
 
 @dataclass(frozen=True)
 class _Set:
-    """A set of shards in training: its usable rows [N], their order."""
+    """A set of shards in training: its usable rows [N], their order, its captions' features where they are used."""
 
     reader: ShardReader
     rows: np.ndarray
     order: Order
+    embeddings: EmbeddingReader | None
 
 
 class ShardSource:
@@ -39,6 +42,8 @@ class ShardSource:
 
     A row that turns out to be damaged is skipped: the next readable row of the order takes its place, it is listed in
     `skipped`, and once more than `bad_share` of all rows are damaged, ConfigError ends the run.
+
+    embeddings: name of the text features to give beside the captions, which must be those of `text`.
     """
 
     def __init__(
@@ -54,7 +59,10 @@ class ShardSource:
         bad_share: float = 0.01,
         cache: Path | None = None,
         cache_bytes: int = 0,
+        embeddings: str | None = None,
+        text: TextConfig | None = None,
     ) -> None:
+        self._features = (embeddings, text or TextConfig())
         if weights and len(weights) != len(places):
             raise ConfigError(f"data.weights has {len(weights)} values for {len(places)} sets of shards")
         self.block, self.seed, self.flip, self.bad_share = batch, seed, flip, bad_share
@@ -87,19 +95,22 @@ class ShardSource:
         shapes, shape_of_row = np.unique(sizes, axis=0, return_inverse=True)
         bucket_of_shape = np.array([nearest_bucket(int(w), int(h), self.buckets) for w, h in shapes])
         order = Order(reader.shard[rows], bucket_of_shape[shape_of_row.reshape(-1)], self.block, self.seed, number)
-        return _Set(reader, rows, order)
+        name, text = self._features
+        return _Set(reader, rows, order, None if name is None else EmbeddingReader(reader, name, text))
 
     def batch(self, position: int, size: int) -> Batch:
         """Samples number `position` to `position + size - 1`: one shape where they lie within one block."""
         number, place = self._locate(position)
         bucket = self.buckets[self.sets[number].order.bucket(place)]
         images, pixels = self._memory.take(size, bucket[1], bucket[0])
-        captions = []
+        captions, text = [], []
         for i in range(size):
-            picture, caption = self._sample(position + i, bucket)
+            picture, caption, features = self._sample(position + i, bucket)
             write_pixels(picture, pixels[i])
             captions.append(caption)
-        return Batch(images, captions)
+            if features is not None:
+                text.append(features)
+        return Batch(images, captions, text or None)
 
     def key(self, position: int) -> tuple[int, int]:
         """(set, row) that sample number `position` shows, where nothing is damaged."""
@@ -113,31 +124,32 @@ class ShardSource:
         number, own_block = self.mixing.locate(block)
         return number, own_block * self.block + within
 
-    def _sample(self, n: int, bucket: Bucket) -> tuple[Image.Image, str]:
+    def _sample(self, n: int, bucket: Bucket) -> tuple[Image.Image, str, Tensor | None]:
         number, place = self._locate(n)
         s = self.sets[number]
         for step in range(len(s.rows)):
             row = int(s.rows[s.order.row(place + step)])
             try:
-                picture, caption = s.reader.picture(row, bucket), self._caption(s.reader, row, n)
+                picture, (column, caption) = s.reader.picture(row, bucket), self._caption(s.reader, row, n)
+                features = None if s.embeddings is None else s.embeddings.tokens(row, column)
             except RowError as e:
                 self._count(number, row, e)
                 continue
             if self.flip and np.random.default_rng([self.seed, _FLIP, n]).random() < 0.5:
                 picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            return picture, caption
+            return picture, caption, features
         raise ConfigError(f"{s.reader.place}: none of its rows can be read")
 
-    def _caption(self, reader: ShardReader, row: int, n: int) -> str:
-        """One of the row's captions, drawn by the columns' weights."""
+    def _caption(self, reader: ShardReader, row: int, n: int) -> tuple[str, str]:
+        """(column, caption): one of the row's captions, drawn by the columns' weights."""
         captions = reader.captions(row)
         if not captions:
             raise RowError("no caption")
         if len(captions) == 1:
-            return next(iter(captions.values()))
+            return next(iter(captions.items()))
         weights = np.array([reader.index.captions[name] for name in captions])
         drawn = np.random.default_rng([self.seed, _CAPTION, n]).choice(len(weights), p=weights / weights.sum())
-        return list(captions.values())[drawn]
+        return list(captions.items())[drawn]
 
     def _count(self, number: int, row: int, error: RowError) -> None:
         reader = self.sets[number].reader

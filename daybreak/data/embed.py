@@ -1,0 +1,152 @@
+"""`daybreak embed`: a frozen text encoder's features of all captions, beside the shards, so training need not ask it.
+
+    SHARDS/embeddings/NAME/00003-caption.safetensors   tokens [N, C], ends [rows], scales [N] (fp8 alone)
+    SHARDS/embeddings/NAME/how.json                    model, revision, longest caption, number format, width
+
+Tokens are stored without padding, caption after caption. A file is written when its shard is done: killed, the same
+command goes on with the next. `--data.embeddings NAME` trains with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from daybreak.config import ConfigError, TextConfig
+from daybreak.data.places import exists, join, read_bytes, write_atomically
+from daybreak.data.shards.reader import RowError, ShardReader
+from daybreak.encoders.text import TextEncoder
+
+FP8_MAX = 448.0
+"""Largest number of float8_e4m3fn."""
+DTYPES = {"bfloat16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How features are made; another value of any field is another set of them."""
+
+    model: str
+    revision: str | None
+    max_tokens: int
+    dtype: str
+    width: int
+
+
+def embedding_file(name: str, shard: int, column: str) -> str:
+    """embeddings/NAME/00003-COLUMN.safetensors: features of one shard's captions of one column."""
+    return f"embeddings/{name}/{shard:05d}-{column}.safetensors"
+
+
+def write_embeddings(
+    place: str, name: str, config: TextConfig, dtype: str, batch: int, cache: Path | None,
+    make: Callable[[], TextEncoder], progress: Callable[[int, int], None],
+) -> int:  # fmt: skip
+    """Embeds all captions of the shards at `place` with config.pretrained; returns the bytes written.
+
+    `make` loads the encoder. Raises ConfigError where other features of that name are there.
+    """
+    assert config.pretrained is not None
+    if not name.isidentifier():
+        raise ConfigError(f"--name {name} is no plain name; choose one of letters, digits and underscores")
+    reader = ShardReader(place, cache, cache_bytes=2**62)
+    encoder = make()
+    how = Embedding(config.pretrained, config.revision, encoder.max_tokens, dtype, encoder.width)
+    stamp, text = join(place, "embeddings", name, "how.json"), json.dumps(dataclasses.asdict(how), indent=1)
+    if not exists(stamp):
+        write_atomically(stamp, text.encode())
+    elif read_bytes(stamp).decode() != text:
+        raise ConfigError(f"{stamp}: the embeddings {name} were begun in another way; choose another --name")
+    starts = np.searchsorted(reader.shard, np.arange(len(reader.index.shards)))
+    written = 0
+    for number, shard in enumerate(reader.index.shards):
+        for column in reader.index.captions:
+            target = join(place, embedding_file(name, number, column))
+            if not exists(target):
+                rows = range(int(starts[number]), int(starts[number]) + shard.rows)
+                captions = [reader.captions(row).get(column, "") for row in rows]
+                data = save(_tensors(encoder, captions, batch, dtype))
+                write_atomically(target, data)
+                written += len(data)
+        progress(number + 1, len(reader.index.shards))
+    return written
+
+
+def _tensors(encoder: TextEncoder, captions: list[str], batch: int, dtype: str) -> dict[str, Tensor]:
+    """What a file holds: the tokens of all captions in a row, where each caption ends."""
+    parts, ends, at = [], [], 0
+    for start in range(0, len(captions), batch):
+        text = encoder(captions[start : start + batch])
+        for row, mask in zip(text.embeddings.cpu(), text.mask.cpu(), strict=True):
+            parts.append(row[mask])
+            at += len(parts[-1])
+            ends.append(at)
+    tokens = torch.cat(parts)
+    tensors = {"ends": torch.tensor(ends, dtype=torch.int64)}
+    if dtype == "fp8":
+        scales = tokens.abs().amax(1).clamp(min=1e-12) / FP8_MAX
+        tokens, tensors["scales"] = tokens / scales[:, None], scales
+    return tensors | {"tokens": tokens.to(DTYPES[dtype]).contiguous()}
+
+
+class EmbeddingReader:
+    """Features of a set of shards' captions. Safe to use from several threads."""
+
+    def __init__(self, shards: ShardReader, name: str, text: TextConfig) -> None:
+        """Raises ConfigError where there are none, or where they are of another encoder, revision or length."""
+        self.shards, self.name = shards, name
+        where = join(shards.place, "embeddings", name, "how.json")
+        try:
+            self.how = Embedding(**json.loads(read_bytes(where)))
+        except (OSError, ValueError, TypeError):
+            raise ConfigError(
+                f"data.embeddings is {name}: {where} is missing or damaged; "
+                f"daybreak embed {shards.place} --model {text.pretrained} --name {name} makes it"
+            ) from None
+        for setting, wanted in (
+            ("model", text.pretrained),
+            ("revision", text.revision),
+            ("max_tokens", text.max_tokens),
+        ):
+            if (got := getattr(self.how, setting)) != wanted:
+                key = "pretrained" if setting == "model" else setting
+                raise ConfigError(
+                    f"data.embeddings {name} of {shards.place} are of {setting} {got}, the run has text.{key} "
+                    f"{wanted}: embed the shards with it under another --name, or set it to the embeddings'"
+                )
+        for column in shards.index.captions:
+            last = embedding_file(name, len(shards.index.shards) - 1, column)
+            if not exists(join(shards.place, last)):
+                raise ConfigError(
+                    f"data.embeddings {name}: {join(shards.place, last)} is missing; the same daybreak embed goes on"
+                )
+        self._open = lru_cache(maxsize=256)(self._open_file)
+
+    def tokens(self, row: int, column: str) -> Tensor:
+        """[L, C] float32, the tokens of a row's caption. Raises RowError."""
+        try:
+            file, ends = self._open(int(self.shards.shard[row]), column)
+            i = int(self.shards.row[row])
+            a, b = (int(ends[i - 1]) if i else 0), int(ends[i])
+            tokens: Tensor = file.get_slice("tokens")[a:b].float()
+            if self.how.dtype == "fp8":
+                tokens = tokens * file.get_slice("scales")[a:b][:, None]
+            return tokens
+        except (OSError, SafetensorError, IndexError) as e:
+            raise RowError(f"its embedding cannot be read: {' '.join(str(e).split())}") from None
+
+    def _open_file(self, shard: int, column: str) -> tuple[Any, Tensor]:
+        path = self.shards.files.local(embedding_file(self.name, shard, column))
+        file = safe_open(path, framework="pt")
+        return file, file.get_tensor("ends")

@@ -1,0 +1,105 @@
+"""Text features beside the shards: those of the encoder, and the same run with them as without."""
+
+import json
+
+import pytest
+import torch
+from making import captioned_folder, prepared
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from daybreak.cli import app
+from daybreak.config import ConfigError
+from daybreak.data.embed import EmbeddingReader
+from daybreak.data.shards.reader import ShardReader
+from daybreak.encoders.text import open_text_encoder
+from daybreak.train.loop import train
+from tests.conftest import tiny_config
+from tests.encoders.test_pretrained_text import saved
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embed")
+    text = saved("qwen3", folder / "text")
+    prepared(captioned_folder(folder / "pictures", 40), folder / "shards", size=64, shard_mb=0.02)
+    for dtype in ("bfloat16", "fp8"):
+        words = ["embed", str(folder / "shards"), "--model", text.pretrained, "--max-tokens", "40", "--name", dtype,
+                 "--dtype", dtype, "--batch", "5"]  # fmt: skip
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output + str(done.exception)
+    return folder
+
+
+def settings(place, **changes):
+    own = {
+        "data__source": "shards", "data__shards": str(place / "shards"), "data__resolution": 32, "train__batch": 4,
+        "text__pretrained": str(place / "text"), "text__max_tokens": 40, "train__sample_every": 1.0,
+    }  # fmt: skip
+    return tiny_config(**own | changes)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 1 / 128), ("fp8", 1 / 8)])
+def test_features_are_the_encoders(place, dtype, tolerance):
+    config = settings(place)
+    shards = ShardReader(str(place / "shards"))
+    reader, encoder = EmbeddingReader(shards, dtype, config.text), open_text_encoder(config.text)
+    assert len(shards.index.shards) > 1
+    for row in range(len(shards)):
+        (column, caption), *_ = shards.captions(row).items()
+        expected = encoder([caption]).embeddings[0]
+        got = reader.tokens(row, column)
+        assert got.shape == expected.shape
+        assert (got - expected).abs().max() <= tolerance * expected.abs().max()
+    size = {
+        d: sum(p.stat().st_size for p in (place / "shards" / "embeddings" / d).iterdir()) for d in ("bfloat16", "fp8")
+    }
+    assert size["fp8"] < size["bfloat16"]
+
+
+def test_training_with_them_is_training_without(place, tmp_path):
+    losses = []
+    for name, changes in (("online", {}), ("stored", {"data__embeddings": "fp8"})):
+        train(settings(place, train__steps=25, optim__adam_lr=0.01, **changes), tmp_path / name, [])
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        losses.append([e["loss"] for e in map(json.loads, lines) if e["event"] == "step"])
+    assert losses[0] == pytest.approx(losses[1], rel=5e-2)
+    assert losses[0] != losses[1]  # 8 bits show, so they are read
+
+
+def test_a_killed_embed_does_no_shard_twice(place, tmp_path):
+    import shutil
+
+    shards = tmp_path / "shards"
+    shutil.copytree(place / "shards", shards)
+    files = sorted((shards / "embeddings" / "bfloat16").glob("*.safetensors"))
+    before = {f.name: (f.stat().st_mtime_ns, load_file(f)) for f in files}
+    files[-1].unlink()
+    with pytest.raises(ConfigError, match="the same daybreak embed goes on"):
+        EmbeddingReader(ShardReader(str(shards)), "bfloat16", settings(place).text)
+    words = ["embed", str(shards), "--model", str(place / "text"), "--max-tokens", "40", "--name", "bfloat16"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    for f in files:
+        time, tensors = before[f.name]
+        assert (f.stat().st_mtime_ns == time) == (f != files[-1])
+        assert all(torch.equal(v, tensors[k]) for k, v in load_file(f).items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text__max_tokens": 39}, "max_tokens 40, the run has text.max_tokens 39"),
+        ({"text__revision": "v2"}, "revision None, the run has text.revision v2"),
+        ({"text__pretrained": "other/encoder"}, "the run has text.pretrained other/encoder"),
+        ({"data__embeddings": "none_such"}, "how.json is missing"),
+    ],
+)
+def test_features_of_another_encoder_are_refused(place, tmp_path, changes, message):
+    config = settings(place, **{"data__embeddings": "bfloat16", **changes})
+    with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path / "run", [])
+
+
+def test_features_without_their_encoder_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"it needs data.source=shards .* and text.pretrained"):
+        train(tiny_config(data__embeddings="text"), tmp_path / "run", [])
