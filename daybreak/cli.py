@@ -327,6 +327,7 @@ def prepare(
     workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores.")] = None,
     engine: Annotated[str, typer.Option(help="processes, or ray: the same on a Ray cluster.")] = "processes",
     work: Annotated[Path | None, typer.Option(help="Folder for unfinished work; default: in OUT.")] = None,
+    embed: Annotated[str | None, typer.Option(help="Text encoder: then also daybreak embed with it.")] = None,
 ) -> None:
     """Bring captioned pictures of any kind into training shards, and list what is wrong with the rest.
 
@@ -356,6 +357,7 @@ def prepare(
         workers,
         engine,
         work,
+        embed,
     )
 
 

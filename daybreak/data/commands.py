@@ -33,8 +33,12 @@ def run_prepare(
     workers: int | None,
     engine: str,
     work: Path | None,
+    embed: str | None,
 ) -> None:
-    """`daybreak prepare`: shards, and a summary of what was dropped. `options` are fields of PrepareSettings."""
+    """`daybreak prepare`: shards, and a summary of what was dropped. `options` are fields of PrepareSettings.
+
+    embed: the text encoder whose features are to lie beside the shards, as `run_embed` makes them by default.
+    """
     one_of("--encoding", options["encoding"], Encoding)
     one_of("--duplicates", options["duplicates"], Duplicates)
     one_of("--engine", engine, Engine)
@@ -52,6 +56,8 @@ def run_prepare(
     if prepared.already:
         console.print(f"{out} was finished before; nothing to do", highlight=False)
     _summary(console, out, prepared.index)
+    if embed is not None:
+        run_embed(console, out, TextConfig(pretrained=embed, max_tokens=256), "text", "bfloat16", 64, None)
 
 
 def _summary(console: Console, out: str, index: Index) -> None:

@@ -67,6 +67,14 @@ def test_training_with_them_is_training_without(place, tmp_path):
     assert losses[0] != losses[1]  # 8 bits show, so they are read
 
 
+def test_prepare_embeds_too(place, tmp_path):
+    words = ["prepare", str(place / "pictures"), "--out", str(tmp_path / "shards"), "--size", "64", "--patch", "8"]
+    done = CliRunner().invoke(app, [*words, "--workers", "0", "--embed", str(place / "text")])
+    assert done.exit_code == 0, done.output + str(done.exception)
+    assert list((tmp_path / "shards" / "embeddings" / "text").glob("*.safetensors"))
+    assert "--data.embeddings text" in done.output
+
+
 def test_a_killed_embed_does_no_shard_twice(place, tmp_path):
     import shutil
 
