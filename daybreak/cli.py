@@ -59,6 +59,11 @@ daybreak train scenes --train.minutes 20
 daybreak train folder --data my-pictures --out runs/mine --data.resolution 128
 
 daybreak train --resume runs/mine
+
+daybreak train scenes --deadline 10min
+
+torchrun --nproc-per-node 8 -m daybreak train speedrun --data shards --out runs/day --resume auto --budget 1500usd
+--price 2.0/gpu-hour
 """
 
 
@@ -96,12 +101,22 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings over the recipe's.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to continue, in place of a recipe.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|auto", help="Run folder to continue; auto: the one of --out, if there is any."),
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="All is done by then, evaluation included: 24h, 90min; from now on.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="What the run may cost, such as 1500usd; needs --price.")] = None,
+    price: Annotated[str | None, typer.Option(help="Of a GPU for an hour, such as 2.0/gpu-hour.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs that are paid for; default: the processes.")] = None,
 ) -> None:
     """See TRAIN_HELP."""
     from daybreak.runs import run_train
+    from daybreak.train.deadline import Limits
 
-    run_train(console, context.args, data or [], out, config, resume)
+    run_train(console, context.args, data or [], out, config, resume, Limits(deadline, budget, price, gpus))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.data.open import with_data
@@ -21,7 +22,10 @@ from daybreak.evaluate.report import write_report
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.recipes import recipe as find_recipe
 from daybreak.train import checkpoint
+from daybreak.train.deadline import Deadline, Limits
+from daybreak.train.distributed import processes
 from daybreak.train.loop import pick_device, train
+from daybreak.train.pauses import fitted_evaluation
 
 
 def run_demo(console: Console, minutes: float, out: Path | None) -> None:
@@ -42,40 +46,73 @@ def run_train(
     data: list[str],
     out: Path | None,
     config_file: Path | None,
-    resume: Path | None,
+    resume: str | None,
+    limits: Limits,
 ) -> None:
     """`daybreak train`: a recipe, or a run folder to continue, with settings over it.
 
-    `arguments` holds the recipe's name and the settings.
+    `arguments` holds the recipe's name and the settings. `resume` is a run folder or "auto": the run in `out`, or
+    without a recipe the newest one in runs/, if it holds a checkpoint.
     """
     recipe, settings = parse_arguments(arguments)
-    if (recipe is None) == (resume is None):
-        raise ConfigError("say what to train: daybreak train RECIPE, or daybreak train --resume RUN")
-    if resume is not None:
-        if out is not None:
+    if resume == "auto":
+        run = _run_to_continue(recipe, out)
+    else:
+        if (recipe is None) == (resume is None):
+            raise ConfigError("say what to train: daybreak train RECIPE, or daybreak train --resume RUN")
+        if resume is not None and out is not None:
             raise ConfigError("--out has no use beside --resume: a run is continued in its own folder")
-        config, run = load_run_config(resume, last_stage=False), resume
+        run = Path(resume) if resume is not None else None
+    if run is not None:
+        config = load_run_config(run, last_stage=False)
     else:
         assert recipe is not None
-        config, run = find_recipe(recipe), out or new_run_folder(recipe)
+        config = find_recipe(recipe)
     if config_file is not None:
         config = configs.load(config_file, base=config)
     if data:
         config = with_data(config, data)
+    config, note = limits.applied(config)
     for key, value in settings:
         config = configs.override(config, key, value)
-    _train_and_report(console, config, run, resume is not None)
+    if note is not None:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    _train_and_report(console, config, run or out or new_run_folder(recipe or ""), run is not None)
+
+
+def _run_to_continue(recipe: str | None, out: Path | None) -> Path | None:
+    """The run that --resume auto means; None where there is nothing to continue and a recipe to begin with."""
+    if recipe is None:
+        if out is not None:
+            return out
+        runs = [p for p in Path("runs").glob("*") if checkpoint.complete(p)]
+        if not runs:
+            raise ConfigError("--resume auto: no folder in runs/ holds a checkpoint, and no recipe says what to begin")
+        return max(runs, key=lambda p: checkpoint.complete(p)[-1].stat().st_mtime)
+    if out is None:
+        raise ConfigError("--resume auto with a recipe needs --out RUN: the folder to continue, or to begin")
+    return out if checkpoint.complete(out) else None
 
 
 def _train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
-    with Display(console) as display:
-        state = train(config, run, [display], resume)
-    config = configs.at_stage(config, -1)
-    evaluation = None
-    if config.data.source == "scenes":
-        console.print("judging the pictures of prompts that were not drawn so far ...")
-        evaluation = evaluate_scenes(state.average, state.average_text, config, run)
-    print_report(console, config, run, evaluation.scores if evaluation is not None else {})
+    configs.check(config)
+    with processes(config) as ranks:
+        if not ranks.first:
+            console = Console(quiet=True)
+        with Display(console) as display:
+            state = train(config, run, [display], resume, ranks, STARTED)
+        if state.progress < 1:
+            return  # told to stop
+        config, evaluation = configs.at_stage(config, -1), None
+        if config.data.source == "scenes":
+            deadline = Deadline(run, state.config, ranks.world, STARTED)
+            config, note = fitted_evaluation(config, state, deadline.seconds_left())
+            if note is not None:
+                console.print(f"note: {note}", markup=False, highlight=False)
+            console.print("judging the pictures of prompts that were not drawn so far ...")
+            evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks.drawers)
+        if ranks.first:
+            print_report(console, config, run, evaluation.scores if evaluation is not None else {})
 
 
 def run_sample(

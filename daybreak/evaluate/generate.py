@@ -10,6 +10,7 @@ from daybreak.diffusion.guidance import Routed, classifier_free, routed
 from daybreak.diffusion.sampler import SAMPLERS
 from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.ranks import Ranks
 from daybreak.model.transformer import Transformer
 
 
@@ -43,6 +44,17 @@ def generate(
             denoise = routed(transformer, text, weaker, routing, s.guidance, interval)
         pictures.append(SAMPLERS[s.sampler](denoise, noise.to(device), times).clamp(-1, 1).float().cpu())
     return torch.cat(pictures)
+
+
+def generate_together(
+    ranks: Ranks, transformer: Transformer, text_encoder: TextEncoder, prompts: list[str], config: Config, seed: int
+) -> Tensor:
+    """As `generate`, each process drawing a part of the pictures; all of them come back at every process."""
+    each = -(-len(prompts) // ranks.world)
+    start = ranks.rank * each
+    mine = prompts[start : start + each]
+    drawn = generate(transformer, text_encoder, mine, config, seed, first=start) if mine else torch.empty(0)
+    return torch.cat([part for part in ranks.gather(drawn) if len(part)])
 
 
 def noise_of(height: int, width: int, seed: int, index: int = 0) -> Tensor:

@@ -14,8 +14,9 @@ from daybreak.config import Config, ConfigError, EvaluateConfig
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import Prompt, held_out_prompts, judge_all, prompts_of_tasks, score
-from daybreak.evaluate.generate import generate
+from daybreak.evaluate.generate import generate_together
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.ranks import Ranks
 from daybreak.model.transformer import Transformer
 
 SHOWN_PER_TASK = 4
@@ -29,17 +30,22 @@ class Evaluation:
     pictures: int
 
 
-def evaluate_scenes(transformer: Transformer, text_encoder: TextEncoder, config: Config, run: Path) -> Evaluation:
-    """Draws and judges the evaluation prompts of a run; see `judge_scenes`.
+def evaluate_scenes(
+    transformer: Transformer, text_encoder: TextEncoder, config: Config, run: Path, ranks: Ranks = Ranks()
+) -> Evaluation:
+    """Draws and judges the evaluation prompts of a run; see `judge_scenes`. `ranks` draw together, the first writes.
 
     Raises ConfigError for a run that was not trained on `scenes`, whose pictures nothing here can judge.
     """
     if config.data.source != "scenes":
         raise ConfigError(f"{run} was trained on {config.data.folder}; only runs on scenes can be judged so far")
     evaluation = judge_scenes(
-        lambda prompts: generate(transformer, text_encoder, prompts, config, config.evaluate.seed), config.evaluate, run
+        lambda prompts: generate_together(ranks, transformer, text_encoder, prompts, config, config.evaluate.seed),
+        config.evaluate,
+        run if ranks.first else None,
     )
-    (run / "score.json").write_text(json.dumps(evaluation.scores, indent=2) + "\n")
+    if ranks.first:
+        (run / "score.json").write_text(json.dumps(evaluation.scores, indent=2) + "\n")
     return evaluation
 
 
