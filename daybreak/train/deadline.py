@@ -20,6 +20,8 @@ FILE = "deadline.json"
 UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 MARGIN = 1.1
 """What the end is expected to take is multiplied by this."""
+EVALUATION_SHARE = 0.2
+"""The most of the run's time that is kept for its evaluation, which is made smaller where it would take longer."""
 DECAY_SHARE = 0.2
 """Of a recipe without decay, under a deadline."""
 EXIT_SECONDS = 1.0
@@ -88,16 +90,9 @@ class Deadline:
         now, mono = time.time(), time.monotonic()
         stored = self._read()
         if stored.get("budget") != asdict(b):
-            kept = stored.get("spent_usd", 0.0)
-            stored = {
-                "budget": asdict(b),
-                "started": began,
-                "spent_usd": kept,
-                "counted": began,
-                "seen": now,
-                "gpus": 0,
-            }
-            stored["end"] = began + 3600 * b.hours if b.hours is not None else None
+            end = began + 3600 * b.hours if b.hours is not None else None
+            spent = stored.get("spent_usd", 0.0)
+            stored = {"started": began, "end": end, "spent_usd": spent, "counted": began, "seen": now, "gpus": 0}
         self._started: float = stored["started"]
         # A wall clock that went back would give the run time it does not have; it stood still since it was last seen.
         self.went_back = max(0.0, stored["seen"] - now)
@@ -167,14 +162,14 @@ class Deadline:
         return (self._price or 0.0) * gpus * seconds / 3600
 
 
-def end_seconds(durations: dict[str, float], evaluation_pictures: int) -> float:
-    """What is kept for the end of the run: last samples, last checkpoint, evaluation, as measured so far.
+def end_seconds(durations: dict[str, float], evaluation_pictures: int, total_seconds: float) -> float:
+    """What is kept for the end of a run of `total_seconds`: last samples, last checkpoint, evaluation, as measured.
 
     durations: seconds of "save", "samples" and "picture" (one drawn and judged), as the run has learnt them.
     """
     d = durations
-    work = d.get("save", 0.0) + d.get("samples", 0.0) + evaluation_pictures * d.get("picture", 0.0)
-    return MARGIN * work + d.get("report", 0.0) + EXIT_SECONDS
+    evaluation = min(evaluation_pictures * d.get("picture", 0.0), EVALUATION_SHARE * total_seconds)
+    return MARGIN * (d.get("save", 0.0) + d.get("samples", 0.0) + evaluation) + EXIT_SECONDS
 
 
 def evaluation_pictures(config: Config) -> int:

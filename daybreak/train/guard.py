@@ -56,7 +56,8 @@ class Guard:
         self.returns += 1
 
     def refused(
-        self, loss: float, terms: dict[str, float], norm: float, lr_factor: float, source: Source, batch: int, write: bool
+        self, loss: float, terms: dict[str, float], norm: float, lr_factor: float, source: Source, batch: int,
+        write: bool,
     ) -> str:  # fmt: skip
         """Counts and records a step that was not applied; returns what to say of it."""
         state = self._state
@@ -88,8 +89,8 @@ class Guard:
         terms = f"; the terms that are not finite: {', '.join(broken)}" if broken else ""
         rolled = f" after {self.returns} returns to a checkpoint" if self.returns else ""
         return (
-            f"{MAX_BAD_STEPS} steps in a row without a finite gradient or a sane loss{rolled}, at step {self._state.step} "
-            f"({self._last['reason']}{terms}; learning rate at {self._last['lr_factor']:.0%} of its base): try a lower "
+            f"{MAX_BAD_STEPS} steps in a row without a finite gradient or a sane loss{rolled}, at step "
+            f"{self._state.step} ({self._last['reason']}{terms}; learning rate at {self._last['lr_factor']:.0%} of its base): try a lower "
             f"optim.muon_lr and optim.adam_lr, or train.precision=float32; {self._path} lists the samples"
         )
 

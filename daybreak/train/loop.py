@@ -49,9 +49,9 @@ def train(
     """Trains `config` in the folder `run` and returns the final state, whose averaged networks are the result.
 
     A new run needs an absent or empty folder; `resume` goes on from its newest undamaged checkpoint. `ranks`: the
-    processes that train together. `began`: when the run's command was given (seconds since 1970), from which a deadline
-    counts; none: now. SIGINT and SIGTERM end the run after the step under way, with a checkpoint. Raises ConfigError for
-    a wrong config, folder or checkpoint, and TrainingError where it cannot go on.
+    processes that train together. `began`: when the run's command was given (seconds since 1970), from which a
+    deadline counts; none: now. SIGINT and SIGTERM end the run after the step under way, with a checkpoint. Raises
+    ConfigError for a wrong config, folder or checkpoint, and TrainingError where it cannot go on.
     """
     configs.check(config)
     if config.evaluate.metrics:
@@ -143,12 +143,11 @@ class Training:
         if ranks.first and self.deadline.kept:
             self.deadline.save()
         if self.deadline.went_back:
-            self._note(f"the clock went back by {self.deadline.went_back:.0f} s since the run last saw it: the deadline "
-                       "goes back with it")  # fmt: skip
+            self._note(f"the clock went back by {self.deadline.went_back:.0f} s: the deadline goes back with it")
 
     def run(self) -> None:
         """Takes steps until the budget is used or the run is told to stop, then saves."""
-        c, state, pauses = self.config, self.state, self.pauses
+        c, state, pauses, run = self.config, self.state, self.pauses, self.run_folder
         every, snapshots = c.train.sample_every, c.train.posthoc_snapshots
         with stop_requested() as stop:
             if has_deadline(c.budget):
@@ -176,7 +175,7 @@ class Training:
                 if due(self.stage.config, before, state.position):
                     pauses.measure(self.stage)
                 if state.power_averages is not None and now.progress >= next_snapshot:
-                    state.power_averages.snapshot(self.run_folder, state.step // c.train.ema_every, self.ranks.first)
+                    state.power_averages.snapshot(run, state.step // c.train.ema_every, self.ranks.first)
                     next_snapshot += 1 / snapshots
                 if now.save and not self.guard.in_a_row:
                     pauses.save()

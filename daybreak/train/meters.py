@@ -19,7 +19,7 @@ SECONDS = 0.05
 
 
 def groups(state: TrainState) -> dict[str, list[nn.Parameter]]:
-    """Trained parameters by the part of the run that they are: the transformer's blocks, its rest, each other module."""
+    """Trained parameters by what they belong to: the transformer's blocks, its rest, each other module."""
     found: dict[str, list[nn.Parameter]] = {}
     for part, module in state.trained_modules().items():
         for name, parameter in module.named_parameters():
@@ -61,7 +61,7 @@ class Norms:
 
 
 def by_noise_level(levels: NoiseLevels, processes: Processes) -> dict[str, float]:
-    """loss_at_noise/0.00-0.25 and so on: the mean over the pictures of all ranks; ranges without pictures are absent."""
+    """loss_at_noise/0.00-0.25 and so on: the mean over all ranks' pictures; ranges without any are absent."""
     both = processes.mean(torch.cat([levels.sums, levels.counts])).cpu()
     sums, counts = both.split(NoiseLevels.COUNT)
     width = 1 / NoiseLevels.COUNT

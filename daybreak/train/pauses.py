@@ -14,7 +14,7 @@ from daybreak.evaluate.measures import METRICS
 from daybreak.train import checkpoint_files as folders
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
-from daybreak.train.deadline import Deadline, end_seconds, evaluation_pictures
+from daybreak.train.deadline import EXIT_SECONDS, MARGIN, Deadline, end_seconds, evaluation_pictures
 from daybreak.train.distributed import Processes
 from daybreak.train.guard import TrainingError
 from daybreak.train.stage import Stage
@@ -163,21 +163,20 @@ class Pauses:
     def _keep_room(self) -> None:
         """Ends training early enough for what comes after it."""
         if self._deadline.end is not None:
-            room = end_seconds(self._state.durations, evaluation_pictures(self._config))
+            total = self._deadline.total_seconds or 0.0
+            room = end_seconds(self._state.durations, evaluation_pictures(self._config), total)
             self._clock.end = self._deadline.end - room
 
 
 def fitted_evaluation(config: Config, state: TrainState, seconds: float) -> tuple[Config, str | None]:
     """`config` with as many prompts to judge as `seconds` allow, and what to say where that is fewer."""
-    wanted, each = evaluation_pictures(config), state.durations.get("picture", 0.0)
-    room = seconds - state.durations.get("report", 0.0)
-    if wanted * each <= max(0.0, room):
+    e, each = config.evaluate, MARGIN * state.durations.get("picture", 0.0)
+    needed, room = evaluation_pictures(config) * each, max(0.0, seconds - EXIT_SECONDS)
+    if needed <= room:
         return config, None
-    share = max(0.0, room) / (wanted * each)
-    e = config.evaluate
-    fewer = dataclasses.replace(
-        e, prompts_per_task=max(1, int(share * e.prompts_per_task)), held_out_prompts=max(1, int(share * e.held_out_prompts))
-    )  # fmt: skip
-    note = (f"{max(0.0, seconds):.0f} s are left until the deadline: {fewer.prompts_per_task} prompts a task are judged in "
-            f"place of {e.prompts_per_task}")  # fmt: skip
+    tasks, held_out = (max(1, int(n * room / needed)) for n in (e.prompts_per_task, e.held_out_prompts))
+    fewer = dataclasses.replace(e, prompts_per_task=tasks, held_out_prompts=held_out)
+    note = (
+        f"{room:.0f} s are left until the deadline: {tasks} prompts a task are judged in place of {e.prompts_per_task}"
+    )
     return dataclasses.replace(config, evaluate=fewer), note

@@ -47,7 +47,7 @@ class PowerAverages:
             torch._foreach_lerp_([local(average[k]) for k in now], [local(v) for v in now.values()], weight)
 
     def snapshot(self, run: Path, update: int, write: bool = True) -> None:
-        """Stores each average as it stands, in float16, under RUN/averages; called by every rank, one has to `write`."""
+        """Stores each average as it stands, in float16, under RUN/averages. Called by every rank; one `write`s."""
         (run / FOLDER).mkdir(exist_ok=True)
         for length, average in self.tensors.items():
             path = run / FOLDER / f"length-{length:g}-update-{update:08d}.safetensors"

@@ -123,7 +123,7 @@ class TrainState:
         if not text.frozen:
             network = type(text.network)(text.network.config)
             network.load_state_dict({k: full(v) for k, v in text.network.state_dict().items()})
-            text = TextEncoder(text.tokenizer, network.to(self.device), text.max_tokens)
+            text = TextEncoder(text.tokenizer, network, text.max_tokens).to(self.device)
         return transformer.requires_grad_(False).eval(), text.requires_grad_(False).eval()
 
     def parameters(self) -> list[nn.Parameter]:

@@ -34,7 +34,7 @@ WRITE_ERRORS = (OSError, SafetensorError, CheckpointException)
 def flat(state: TrainState) -> dict[str, Tensor]:
     """weights.PART.NAME, optimizer.PART.NAME.KEY, average.LENGTH.PART.NAME and generator."""
     tensors = {f"weights.{k}": v for k, v in _weights(state).items()}
-    names = _parameter_names(state)
+    names: dict[Tensor, str] = {**_parameter_names(state)}
     for optimizer in state.optimizers:
         for parameter, values in optimizer.state.items():
             tensors |= {f"optimizer.{names[parameter]}.{k}": v for k, v in values.items()}
@@ -63,7 +63,7 @@ def read(state: TrainState, folder: Path) -> None:
     """Fills `state` with what any number of ranks wrote. ConfigError where it is damaged or does not fit."""
     reader = HuggingFaceStorageReader(str(folder))
     try:
-        stored = reader.read_metadata().state_dict_metadata
+        stored: dict[str, Any] = reader.read_metadata().state_dict_metadata
         _prepare_optimizers(state, stored, folder)
         tensors = flat(state)
         missing = [k for k in tensors if k not in stored]
