@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from daybreak.config import Config, ConfigError, at_stage
 from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.evaluate.ranks import Ranks
-from daybreak.model.transformer import Prediction
+from daybreak.model.transformer import Prediction, Transformer
 from daybreak.train.precision import lower_precision
 
 # FSDP looks for tensors in what networks take and give, and must be told where these keep theirs.
@@ -139,11 +139,8 @@ def spread(networks: list[nn.Module], config: Config, mesh: DeviceMesh | None, d
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
-    """The members of the outermost module lists."""
-    found: list[nn.Module] = []
-    for child in network.children():
-        found += list(child) if isinstance(child, nn.ModuleList) else _blocks(child)
-    return found
+    """The transformer's blocks; other networks are small, and sharded as one."""
+    return [*network.text_blocks, *network.blocks] if isinstance(network, Transformer) else []
 
 
 def computing(module: nn.Module) -> nn.Module:

@@ -176,7 +176,5 @@ def fitted_evaluation(config: Config, state: TrainState, seconds: float) -> tupl
         return config, None
     tasks, held_out = (max(1, int(n * room / needed)) for n in (e.prompts_per_task, e.held_out_prompts))
     fewer = dataclasses.replace(e, prompts_per_task=tasks, held_out_prompts=held_out)
-    note = (
-        f"{room:.0f} s are left until the deadline: {tasks} prompts a task are judged in place of {e.prompts_per_task}"
-    )
+    note = f"{room:.0f} s are left until the deadline: {tasks} prompts a task are judged, not {e.prompts_per_task}"
     return dataclasses.replace(config, evaluate=fewer), note

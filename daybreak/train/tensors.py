@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
@@ -34,7 +34,7 @@ WRITE_ERRORS = (OSError, SafetensorError, CheckpointException)
 def flat(state: TrainState) -> dict[str, Tensor]:
     """weights.PART.NAME, optimizer.PART.NAME.KEY, average.LENGTH.PART.NAME and generator."""
     tensors = {f"weights.{k}": v for k, v in _weights(state).items()}
-    names: dict[Tensor, str] = {**_parameter_names(state)}
+    names = _parameter_names(state)
     for optimizer in state.optimizers:
         for parameter, values in optimizer.state.items():
             tensors |= {f"optimizer.{names[parameter]}.{k}": v for k, v in values.items()}
@@ -94,7 +94,7 @@ def _weights(state: TrainState) -> dict[str, Tensor]:
     return found
 
 
-def _parameter_names(state: TrainState) -> dict[nn.Parameter, str]:
+def _parameter_names(state: TrainState) -> dict[Tensor, str]:
     return {p: f"{part}.{n}" for part, m in state.trained_modules().items() for n, p in m.named_parameters()}
 
 
