@@ -158,19 +158,38 @@ def run_average(console: Console, run: Path, length: float, out: Path) -> None:
     console.print(f"averaged over a relative length of {length:g}: {folder}", highlight=False)
 
 
-def run_plan(console: Console, arguments: list[str], text_tokens: int | None) -> None:
-    """`daybreak plan`: a recipe's account, with settings over it."""
-    from daybreak.plan.show import show_plan
+def run_plan(
+    console: Console,
+    arguments: list[str],
+    text_tokens: int | None,
+    gpu: str,
+    node: int | None,
+    calibration: Path | None,
+    limits: Limits,
+) -> None:
+    """`daybreak plan`: a recipe's account, and with `limits.gpus` what it takes on so many, with settings over it."""
+    from daybreak.plan.forecast import machines
+    from daybreak.plan.show import show_forecast, show_plan
 
     name, settings = parse_arguments(arguments)
     if name is None:
         raise ConfigError("say what to plan: daybreak plan RECIPE")
-    config = find_recipe(name)
+    config, _ = limits.applied(find_recipe(name))
     for key, value in settings:
         config = configs.override(config, key, value)
     if config.data.source == "folder" and config.data.folder is None:
         config = configs.override(config, "data.folder", "your pictures")  # not read here
-    show_plan(console, configs.check(config), text_tokens)
+    configs.check(config)
+    show_plan(console, config, text_tokens)
+    if limits.gpus is None and gpu != "cpu":
+        return
+    on = machines(gpu, limits.gpus or 1, node, calibration)
+    b = config.budget
+    bounds = [] if b.hours is None else [b.hours]
+    if b.usd is not None and b.price is not None:
+        bounds.append(b.usd / (b.price * on.gpus))
+    console.print()
+    show_forecast(console, config, on, text_tokens, min(bounds) if bounds else None, b.price)
 
 
 def list_settings(console: Console, recipe: str) -> None:

@@ -91,7 +91,8 @@ class Guard:
         return (
             f"{MAX_BAD_STEPS} steps in a row without a finite gradient or a sane loss{rolled}, at step "
             f"{self._state.step} ({self._last['reason']}{terms}; learning rate at {self._last['lr_factor']:.0%} of its "
-            f"base): try a lower optim.muon_lr and optim.adam_lr, or train.precision=float32; {self._path} lists the samples"
+            f"base): try a lower optim.muon_lr and optim.adam_lr, or train.precision=float32; {self._path} lists the "
+            "samples"
         )
 
 

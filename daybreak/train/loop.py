@@ -326,7 +326,12 @@ class Training:
         text = self.state.text_encoder
         tokens = text.tokens(captions)[0].shape[1]
         flops = meters.transformer_flops(self.stage.config, text.width, tokens)
-        found = {"mfu": flops * self._speed / (self._matmul_rate * self.ranks.world)}
+        found = {
+            "mfu": flops * self._speed / (self._matmul_rate * self.ranks.world),
+            "matmul_tflops": self._matmul_rate / 1e12,
+            "text_tokens": float(tokens),
+            "processes": float(self.ranks.world),
+        }
         memory = meters.memory_bytes(self.state.device)
         return found if memory is None else found | {"memory_gib": memory / 2**30}
 

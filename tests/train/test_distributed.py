@@ -25,7 +25,7 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    """Two ranks, stopped half-way by SIGTERM to one of them; a copy is continued."""
+    """Two ranks that save at every step."""
     folder = tmp_path_factory.mktemp("two")
     return trained(
         folder / "run", 2, train__steps=STEPS, train__save_minutes=1e-6, train__keep=10, train__watch_every=4
