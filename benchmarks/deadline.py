@@ -55,9 +55,7 @@ def main() -> None:
             print(f"run {seed}: {late:+.2f} s ({late / arguments.seconds:+.2%}), evaluated: {whole}, "
                   f"last learning rate {rate:.1%} of its base", flush=True)  # fmt: skip
     inside = sum(-0.02 * arguments.seconds <= late <= 0 for late in lateness)
-    print(
-        f"{inside} of {arguments.runs} within 2 % before the deadline; from {min(lateness):+.2f} to {max(lateness):+.2f} s"
-    )
+    print(f"{inside} of {arguments.runs} at most 2 % before it: {min(lateness):+.2f} to {max(lateness):+.2f} s")
 
 
 if __name__ == "__main__":

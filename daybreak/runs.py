@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -22,10 +23,9 @@ from daybreak.evaluate.report import write_report
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.recipes import recipe as find_recipe
 from daybreak.train import checkpoint
-from daybreak.train.deadline import Deadline, Limits
+from daybreak.train.deadline import Deadline, Limits, afterwards, evaluation_pictures, has_deadline
 from daybreak.train.distributed import processes
 from daybreak.train.loop import pick_device, train
-from daybreak.train.pauses import fitted_evaluation
 
 
 def run_demo(console: Console, minutes: float, out: Path | None) -> None:
@@ -105,12 +105,14 @@ def _train_and_report(console: Console, config: Config, run: Path, resume: bool)
             return  # told to stop
         config, evaluation = configs.at_stage(config, -1), None
         if config.data.source == "scenes":
-            deadline = Deadline(run, state.config, ranks.world, STARTED)
-            config, note = fitted_evaluation(config, state, deadline.seconds_left())
-            if note is not None:
-                console.print(f"note: {note}", markup=False, highlight=False)
             console.print("judging the pictures of prompts that were not drawn so far ...")
-            evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks.drawers)
+            until = None
+            if has_deadline(config.budget):
+                left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
+                until = time.monotonic() + left - afterwards(state.durations)
+            evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks.drawers, until)
+            if evaluation.pictures < (wanted := evaluation_pictures(config)):
+                console.print(f"note: there was time for {evaluation.pictures} of {wanted} prompts", highlight=False)
         if ranks.first:
             print_report(console, config, run, evaluation.scores if evaluation is not None else {})
 

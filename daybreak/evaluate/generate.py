@@ -17,21 +17,23 @@ from daybreak.model.transformer import Transformer
 @torch.no_grad()
 def generate(
     transformer: Transformer, text_encoder: TextEncoder, prompts: list[str], config: Config, seed: int,
-    resolution: int | None = None, first: int = 0,
+    resolution: int | None = None, first: int = 0, numbers: list[int] | None = None,
 ) -> Tensor:  # fmt: skip
     """One picture for each prompt: [len(prompts), 3, H, W] float32 in [-1, 1], on the CPU.
 
-    Picture i depends on (seed, first + i), its prompt and the sampling settings, not on how the prompts are batched.
+    Picture i depends on (seed, first + i), or (seed, numbers[i]) where these are given, its prompt and the sampling
+    settings, not on how the prompts are batched.
     """
     side = resolution or config.data.resolution
     device = next(transformer.parameters()).device
     s = config.sample
     times = sampling_times(s.steps, config.diffusion.shift)
+    named = numbers or list(range(first, first + len(prompts)))
     pictures = []
     for start in range(0, len(prompts), s.batch):
         captions = prompts[start : start + s.batch]
         noise = (
-            torch.stack([noise_of(side, side, seed, first + start + i) for i in range(len(captions))])
+            torch.stack([noise_of(side, side, seed, n) for n in named[start : start + s.batch]])
             * config.diffusion.noise_scale
         )
         text, empty = text_encoder(captions), text_encoder([""] * len(captions))
@@ -47,13 +49,15 @@ def generate(
 
 
 def generate_together(
-    ranks: Ranks, transformer: Transformer, text_encoder: TextEncoder, prompts: list[str], config: Config, seed: int
-) -> Tensor:
+    ranks: Ranks, transformer: Transformer, text_encoder: TextEncoder, prompts: list[str], config: Config, seed: int,
+    numbers: list[int] | None = None,
+) -> Tensor:  # fmt: skip
     """As `generate`, each process drawing a part of the pictures; all of them come back at every process."""
+    numbers = numbers or list(range(len(prompts)))
     each = -(-len(prompts) // ranks.world)
     start = ranks.rank * each
-    mine = prompts[start : start + each]
-    drawn = generate(transformer, text_encoder, mine, config, seed, first=start) if mine else torch.empty(0)
+    mine, named = prompts[start : start + each], numbers[start : start + each]
+    drawn = generate(transformer, text_encoder, mine, config, seed, numbers=named) if mine else torch.empty(0)
     return torch.cat([part for part in ranks.gather(drawn) if len(part)])
 
 

@@ -172,6 +172,11 @@ def end_seconds(durations: dict[str, float], evaluation_pictures: int, total_sec
     return MARGIN * (d.get("save", 0.0) + d.get("samples", 0.0) + evaluation) + EXIT_SECONDS
 
 
+def afterwards(durations: dict[str, float]) -> float:
+    """What comes after the last picture of the evaluation, seconds: judging, grids, report; as drawing took before."""
+    return durations.get("samples", 0.0) / 4 + EXIT_SECONDS
+
+
 def evaluation_pictures(config: Config) -> int:
     """How many pictures the evaluation at the end of a run draws."""
     e = config.evaluate

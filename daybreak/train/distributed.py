@@ -109,6 +109,12 @@ def processes(config: Config) -> Iterator[Processes]:
         distributed.destroy_process_group()
 
 
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error comes from another rank that is gone, or has not answered in time."""
+    words = ("gloo", "NCCL", "ncclRemoteError", "Connection closed", "Connection reset", "Timed out waiting")
+    return isinstance(error, distributed.DistError) or any(w in str(error) for w in words)
+
+
 def _check_divides(config: Config, world: int, shard: int) -> None:
     for i in range(max(1, len(config.stages))):
         batch = at_stage(config, i).train.batch

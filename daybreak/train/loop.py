@@ -18,7 +18,7 @@ from daybreak.train import checkpoint, meters
 from daybreak.train.checkpoint import SaveError
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, has_deadline
-from daybreak.train.distributed import Processes
+from daybreak.train.distributed import Processes, is_lost_connection
 from daybreak.train.ema import update_average
 from daybreak.train.guard import MAX_ROLLBACKS, Guard
 from daybreak.train.guard import TrainingError as TrainingError
@@ -85,6 +85,13 @@ def train(
     training = Training(config, run, source, state, watchers, files, ranks, began or time.time())
     try:
         training.run()
+    except RuntimeError as e:
+        if ranks.world > 1 and is_lost_connection(e):
+            raise TrainingError(
+                f"rank {ranks.rank} of {ranks.world} waits in vain for another after step {state.step} "
+                f"({' '.join(str(e).split())[:120]}); torchrun --max-restarts brings them back with --resume auto"
+            ) from None
+        raise
     finally:
         training.close()
     return state
@@ -168,6 +175,7 @@ class Training:
                 pauses.watchdog.alive(state.step)
                 if self.guard.exhausted:
                     self._roll_back()
+                    now = self._agree(self._look(), stop())
                     continue
                 if now.progress >= next_samples or now.progress >= 1:
                     pauses.draw(self.stage)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from daybreak.evaluate.measures import METRICS
 from daybreak.train import checkpoint_files as folders
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
-from daybreak.train.deadline import EXIT_SECONDS, MARGIN, Deadline, end_seconds, evaluation_pictures
+from daybreak.train.deadline import Deadline, end_seconds, evaluation_pictures
 from daybreak.train.distributed import Processes
 from daybreak.train.guard import TrainingError
 from daybreak.train.stage import Stage
@@ -22,6 +21,8 @@ from daybreak.train.state import TrainState
 from daybreak.train.watch import MetricsRecord, SampleRecord, Watcher
 from daybreak.train.watchdog import Watchdog
 
+SETTLED = 0.8
+"""From this share of the budget on, the moment at which training ends is fixed."""
 RETRY_SECONDS = 60.0
 """From a checkpoint that could not be written to the next attempt."""
 
@@ -53,12 +54,14 @@ class Pauses:
         self._clock.pause()
         self.watchdog.alive(self._state.step, name)
         began = time.monotonic()
-        yield
-        self._state.durations[name] = time.monotonic() - began
-        self._keep_room()
-        self.watchdog.alive(self._state.step)
-        if running:
-            self._clock.run()
+        try:
+            yield
+        finally:
+            self._state.durations[name] = time.monotonic() - began
+            self._keep_room()
+            self.watchdog.alive(self._state.step)
+            if running:
+                self._clock.run()
 
     def draw(self, stage: Stage) -> None:
         """Draws the probe's prompts with the averaged weights."""
@@ -161,20 +164,12 @@ class Pauses:
         self.save()
 
     def _keep_room(self) -> None:
-        """Ends training early enough for what comes after it."""
-        if self._deadline.end is not None:
+        """Ends training early enough for what comes after it.
+
+        Near the end this stays as it is, for the learning rate to come down in peace; the evaluation gives way.
+        """
+        settled = self._state.progress > SETTLED and self._clock.end is not None
+        if self._deadline.end is not None and not settled:
             total = self._deadline.total_seconds or 0.0
             room = end_seconds(self._state.durations, evaluation_pictures(self._config), total)
             self._clock.end = self._deadline.end - room
-
-
-def fitted_evaluation(config: Config, state: TrainState, seconds: float) -> tuple[Config, str | None]:
-    """`config` with as many prompts to judge as `seconds` allow, and what to say where that is fewer."""
-    e, each = config.evaluate, MARGIN * state.durations.get("picture", 0.0)
-    needed, room = evaluation_pictures(config) * each, max(0.0, seconds - EXIT_SECONDS)
-    if needed <= room:
-        return config, None
-    tasks, held_out = (max(1, int(n * room / needed)) for n in (e.prompts_per_task, e.held_out_prompts))
-    fewer = dataclasses.replace(e, prompts_per_task=tasks, held_out_prompts=held_out)
-    note = f"{room:.0f} s are left until the deadline: {tasks} prompts a task are judged, not {e.prompts_per_task}"
-    return dataclasses.replace(config, evaluate=fewer), note
