@@ -59,6 +59,11 @@ daybreak train scenes --train.minutes 20
 daybreak train folder --data my-pictures --out runs/mine --data.resolution 128
 
 daybreak train --resume runs/mine
+
+daybreak train scenes --deadline 10min
+
+torchrun --nproc-per-node 8 -m daybreak train speedrun --data shards --out runs/day --resume auto --budget 1500usd
+--price 2.0/gpu-hour
 """
 
 
@@ -96,12 +101,22 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings over the recipe's.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to continue, in place of a recipe.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|auto", help="Run folder to continue; auto: the one of --out, if there is any."),
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="All is done by then, evaluation included: 24h, 90min; from now on.")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="What the run may cost, such as 1500usd; needs --price.")] = None,
+    price: Annotated[str | None, typer.Option(help="Of a GPU for an hour, such as 2.0/gpu-hour.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs that are paid for; default: the processes.")] = None,
 ) -> None:
     """See TRAIN_HELP."""
     from daybreak.runs import run_train
+    from daybreak.train.deadline import Limits
 
-    run_train(console, context.args, data or [], out, config, resume)
+    run_train(console, context.args, data or [], out, config, resume, Limits(deadline, budget, price, gpus))
 
 
 @app.command()
@@ -226,11 +241,83 @@ def plan(
     text_tokens: Annotated[
         int | None, typer.Option(min=1, help="Length of a caption; default: the longest read.")
     ] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, max=4096, help="How many GPUs train.")] = None,
+    gpu: Annotated[str, typer.Option(help="a100, h100, h200, b200, mi300x, l40s, 4090, or cpu: this one.")] = "h200",
+    node: Annotated[int | None, typer.Option(min=1, help="GPUs of a node; default: 8, or all.")] = None,
+    price: Annotated[str | None, typer.Option(help="Of a GPU for an hour, such as 2.0/gpu-hour.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="The time there is, such as 24h.")] = None,
+    budget: Annotated[str | None, typer.Option(help="What the run may cost, such as 1500usd; needs --price.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A run on such GPUs, whose speed is gone by; default: an estimate.")
+    ] = None,
 ) -> None:
-    """Show what a recipe takes before it runs: parameters and FLOPs per picture by part, for each stage."""
-    from daybreak.runs import run_plan
+    """Show what a recipe takes before it runs: parameters, FLOPs, and on so many GPUs speed, memory, time and cost.
 
-    run_plan(console, context.args, text_tokens)
+    [bold]Examples[/bold]
+
+    daybreak plan speedrun --gpus 32 --gpu h200 --price 2.0 --deadline 24h
+
+    daybreak plan scenes --gpu cpu --calibration runs/mine
+    """
+    from daybreak.runs import run_plan
+    from daybreak.train.deadline import Limits
+
+    limits = Limits(deadline, budget, price, gpus)
+    run_plan(console, context.args, text_tokens, gpu, node, calibration, limits)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="RECIPE --out RUN [--section.field VALUE ...] [OPTIONS]",
+)
+def launch(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option(help="Run folder, where all nodes see it.")],
+    to: Annotated[Literal["local", "slurm", "sky", "kubernetes"], typer.Option(help="What starts the run.")] = "local",
+    nodes: Annotated[int, typer.Option(min=1)] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Of a node.")] = 8,
+    data: Annotated[list[str] | None, typer.Option(help="As for daybreak train.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="As for daybreak train.")] = None,
+    budget: Annotated[str | None, typer.Option(help="As for daybreak train.")] = None,
+    price: Annotated[str | None, typer.Option(help="As for daybreak train.")] = None,
+    image: Annotated[str | None, typer.Option(help="Container image that holds daybreak.")] = None,
+    accelerator: Annotated[str, typer.Option(help="SkyPilot's name of the GPU.")] = "H200",
+    file: Annotated[Path | None, typer.Option(help="Script to write; default: RUN's name and the kind.")] = None,
+    submit: Annotated[bool, typer.Option("--submit", help="Start it too.")] = False,
+) -> None:
+    """Write the job that trains on many GPUs: a torchrun script, a SLURM script, a SkyPilot task, a PyTorchJob.
+
+    A lost process or node is started again and goes on from the last checkpoint.
+
+    [bold]Examples[/bold]
+
+    daybreak launch speedrun --data shards --out runs/day --to slurm --nodes 4 --gpus 8 --deadline 24h --submit
+    """
+    from daybreak.launch.command import run_launch
+    from daybreak.train.deadline import Limits
+
+    limits = Limits(deadline, budget, price)
+    code = run_launch(console, context.args, data or [], out, to, nodes, gpus, limits, image, accelerator, file, submit)
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Say where a run stands: progress, losses, speed, time left, cost, checkpoints."""
+    from daybreak.history.status import show_status
+
+    show_status(console, run)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
+    out: Annotated[Path, typer.Option(help="The PNG with the losses to write.")] = Path("compare.png"),
+) -> None:
+    """Put runs beside each other: a table, the settings in which they differ, and a plot of their losses."""
+    from daybreak.history.compare import show_comparison
+
+    show_comparison(console, runs, out)
 
 
 @app.command(

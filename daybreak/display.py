@@ -79,6 +79,8 @@ class Display:
             facts += [(name, f"{value:.4f}") for name, value in record.terms.items()]
         if record.seconds_left is not None:
             facts.append(("left", duration(record.seconds_left)))
+        if record.cost is not None:
+            facts.append(("USD", f"{record.cost:,.2f} of {record.cost_forecast or 0:,.2f}"))
         if self._samples is not None and self._samples.followed is not None:
             facts.append(("prompts followed", f"{self._samples.followed:.0%}"))
         return facts

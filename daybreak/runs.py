@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.data.open import with_data
@@ -21,6 +23,8 @@ from daybreak.evaluate.report import write_report
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.recipes import recipe as find_recipe
 from daybreak.train import checkpoint
+from daybreak.train.deadline import Deadline, Limits, afterwards, evaluation_pictures, has_deadline
+from daybreak.train.distributed import processes
 from daybreak.train.loop import pick_device, train
 
 
@@ -42,40 +46,75 @@ def run_train(
     data: list[str],
     out: Path | None,
     config_file: Path | None,
-    resume: Path | None,
+    resume: str | None,
+    limits: Limits,
 ) -> None:
     """`daybreak train`: a recipe, or a run folder to continue, with settings over it.
 
-    `arguments` holds the recipe's name and the settings.
+    `arguments` holds the recipe's name and the settings. `resume` is a run folder or "auto": the run in `out`, or
+    without a recipe the newest one in runs/, if it holds a checkpoint.
     """
     recipe, settings = parse_arguments(arguments)
-    if (recipe is None) == (resume is None):
-        raise ConfigError("say what to train: daybreak train RECIPE, or daybreak train --resume RUN")
-    if resume is not None:
-        if out is not None:
+    if resume == "auto":
+        run = _run_to_continue(recipe, out)
+    else:
+        if (recipe is None) == (resume is None):
+            raise ConfigError("say what to train: daybreak train RECIPE, or daybreak train --resume RUN")
+        if resume is not None and out is not None:
             raise ConfigError("--out has no use beside --resume: a run is continued in its own folder")
-        config, run = load_run_config(resume, last_stage=False), resume
+        run = Path(resume) if resume is not None else None
+    if run is not None:
+        config = load_run_config(run, last_stage=False)
     else:
         assert recipe is not None
-        config, run = find_recipe(recipe), out or new_run_folder(recipe)
+        config = find_recipe(recipe)
     if config_file is not None:
         config = configs.load(config_file, base=config)
     if data:
         config = with_data(config, data)
+    config, note = limits.applied(config)
     for key, value in settings:
         config = configs.override(config, key, value)
-    _train_and_report(console, config, run, resume is not None)
+    if note is not None:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    _train_and_report(console, config, run or out or new_run_folder(recipe or ""), run is not None)
+
+
+def _run_to_continue(recipe: str | None, out: Path | None) -> Path | None:
+    """The run that --resume auto means; None where there is nothing to continue and a recipe to begin with."""
+    if recipe is None:
+        if out is not None:
+            return out
+        runs = [p for p in Path("runs").glob("*") if checkpoint.complete(p)]
+        if not runs:
+            raise ConfigError("--resume auto: no folder in runs/ holds a checkpoint, and no recipe says what to begin")
+        return max(runs, key=lambda p: checkpoint.complete(p)[-1].stat().st_mtime)
+    if out is None:
+        raise ConfigError("--resume auto with a recipe needs --out RUN: the folder to continue, or to begin")
+    return out if checkpoint.complete(out) else None
 
 
 def _train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
-    with Display(console) as display:
-        state = train(config, run, [display], resume)
-    config = configs.at_stage(config, -1)
-    evaluation = None
-    if config.data.source == "scenes":
-        console.print("judging the pictures of prompts that were not drawn so far ...")
-        evaluation = evaluate_scenes(state.average, state.average_text, config, run)
-    print_report(console, config, run, evaluation.scores if evaluation is not None else {})
+    configs.check(config)
+    with processes(config) as ranks:
+        if not ranks.first:
+            console = Console(quiet=True)
+        with Display(console) as display:
+            state = train(config, run, [display], resume, ranks, STARTED)
+        if state.progress < 1:
+            return  # told to stop
+        config, evaluation = configs.at_stage(config, -1), None
+        if config.data.source == "scenes":
+            console.print("judging the pictures of prompts that were not drawn so far ...")
+            until = None
+            if has_deadline(config.budget):
+                left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
+                until = time.monotonic() + left - afterwards(state.durations)
+            evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks.drawers, until)
+            if evaluation.pictures < (wanted := evaluation_pictures(config)):
+                console.print(f"note: there was time for {evaluation.pictures} of {wanted} prompts", highlight=False)
+        if ranks.first:
+            print_report(console, config, run, evaluation.scores if evaluation is not None else {})
 
 
 def run_sample(
@@ -121,19 +160,38 @@ def run_average(console: Console, run: Path, length: float, out: Path) -> None:
     console.print(f"averaged over a relative length of {length:g}: {folder}", highlight=False)
 
 
-def run_plan(console: Console, arguments: list[str], text_tokens: int | None) -> None:
-    """`daybreak plan`: a recipe's account, with settings over it."""
-    from daybreak.plan.show import show_plan
+def run_plan(
+    console: Console,
+    arguments: list[str],
+    text_tokens: int | None,
+    gpu: str,
+    node: int | None,
+    calibration: Path | None,
+    limits: Limits,
+) -> None:
+    """`daybreak plan`: a recipe's account, and with `limits.gpus` what it takes on so many, with settings over it."""
+    from daybreak.plan.forecast import machines
+    from daybreak.plan.show import show_forecast, show_plan
 
     name, settings = parse_arguments(arguments)
     if name is None:
         raise ConfigError("say what to plan: daybreak plan RECIPE")
-    config = find_recipe(name)
+    config, _ = limits.applied(find_recipe(name))
     for key, value in settings:
         config = configs.override(config, key, value)
     if config.data.source == "folder" and config.data.folder is None:
         config = configs.override(config, "data.folder", "your pictures")  # not read here
-    show_plan(console, configs.check(config), text_tokens)
+    configs.check(config)
+    show_plan(console, config, text_tokens)
+    if limits.gpus is None and gpu != "cpu":
+        return
+    on = machines(gpu, limits.gpus or 1, node, calibration)
+    b = config.budget
+    bounds = [] if b.hours is None else [b.hours]
+    if b.usd is not None and b.price is not None:
+        bounds.append(b.usd / (b.price * on.gpus))
+    console.print()
+    show_forecast(console, config, on, text_tokens, min(bounds) if bounds else None, b.price)
 
 
 def list_settings(console: Console, recipe: str) -> None:

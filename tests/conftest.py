@@ -1,5 +1,6 @@
 """Shared small things: real models, only tiny."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from daybreak.config import Config, override
 from daybreak.train.loop import train
 
 torch.set_num_threads(2)
+logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # two lines a tensor, which pytest keeps
 
 TINY = {
     "data.resolution": 32,

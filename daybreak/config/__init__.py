@@ -13,6 +13,7 @@ from daybreak.config.overrides import check_name as check_name
 from daybreak.config.overrides import field_names as field_names
 from daybreak.config.overrides import override as override
 from daybreak.config.settings import AlignmentConfig as AlignmentConfig
+from daybreak.config.settings import BudgetConfig as BudgetConfig
 from daybreak.config.settings import Config as Config
 from daybreak.config.settings import DataConfig as DataConfig
 from daybreak.config.settings import DiffusionConfig as DiffusionConfig

@@ -24,6 +24,8 @@ def check(config: Config) -> Config:
         ("model.patch", c.model.patch, 1),
         ("train.batch", c.train.batch, 1),
         ("train.seed", c.train.seed, 0),
+        ("train.keep", c.train.keep, 1),
+        ("train.watch_every", c.train.watch_every, 1),
         ("optim.warmup_steps", c.optim.warmup_steps, 0),
         ("sample.steps", c.sample.steps, 1),
         ("sample.batch", c.sample.batch, 1),
@@ -46,6 +48,7 @@ def check(config: Config) -> Config:
         ("optim.adam_lr", c.optim.adam_lr),
         ("optim.clip_norm", c.optim.clip_norm),
         ("train.save_minutes", c.train.save_minutes),
+        ("train.stall_minutes", c.train.stall_minutes),
     ]
     for name, number in above_zero:
         if not number > 0:
@@ -82,11 +85,7 @@ def check(config: Config) -> Config:
         )
     if c.text.width % c.text.heads:
         raise ConfigError(f"text.width {c.text.width} does not divide by text.heads {c.text.heads}")
-    if c.train.steps is None and c.train.minutes is None:
-        raise ConfigError("the run has no end: set train.steps or train.minutes")
-    for name, budget in (("train.steps", c.train.steps), ("train.minutes", c.train.minutes)):
-        if budget is not None and not budget > 0:
-            raise ConfigError(f"{name} is {budget:g}; it must be above 0")
+    _check_end(c)
     if c.data.source == "folder" and not c.data.folder:
         raise ConfigError("this recipe trains on your own pictures: say where they are with --data FOLDER")
     if c.data.source == "shards" and not c.data.shards:
@@ -107,6 +106,23 @@ def check(config: Config) -> Config:
             except ConfigError as e:
                 raise ConfigError(f"stage {i}: {e}") from None
     return config
+
+
+def _check_end(c: Config) -> None:
+    """Refuses a run that would never end, or whose budget cannot be told in hours."""
+    b = c.budget
+    if c.train.steps is None and c.train.minutes is None and b.hours is None and b.usd is None:
+        raise ConfigError("the run has no end: set train.steps, train.minutes, --deadline or --budget")
+    limits = [("train.steps", c.train.steps), ("train.minutes", c.train.minutes), ("budget.hours", b.hours),
+              ("budget.usd", b.usd), ("budget.price", b.price), ("budget.gpus", b.gpus),
+              ("train.microbatch", c.train.microbatch), ("train.shard", c.train.shard)]  # fmt: skip
+    for name, value in limits:
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name} is {value:g}; it must be above 0")
+    if b.usd is not None and b.price is None:
+        raise ConfigError("a budget in USD needs the price of a GPU-hour: --price 2.0")
+    if not c.train.explode > 1:
+        raise ConfigError(f"train.explode is {c.train.explode:g}; it must be above 1")
 
 
 def _check_parts(c: Config) -> None:

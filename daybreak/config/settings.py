@@ -210,8 +210,34 @@ class TrainConfig:
     """Compile the transformer and the frozen networks (torch.compile); pays on a GPU."""
     save_minutes: float = 5.0
     """Time between checkpoints, minutes."""
+    keep: int = 2
+    """Newest checkpoints that stay; the one with the best score stays besides."""
+    microbatch: int | None = None
+    """Most pictures in a forward and backward pass of one GPU; a step adds up several. None: all at once."""
+    shard: int | None = None
+    """GPUs that share one copy of the weights (FSDP); none: those of a node, each node holding a copy (HSDP)."""
+    explode: float = 10.0
+    """A step whose loss is so many times the largest of the last hundred steps is not applied."""
+    stall_minutes: float = 30.0
+    """The run ends, with every thread's stack in RUN/stalls, where no step ends for so long."""
+    watch_every: int = 50
+    """Steps between measurements of norms by group and of the loss by noise level."""
     sample_every: float = 0.125
     """Share of the budget between sample grids."""
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """The moment by which everything is done, evaluation included, on the wall clock, through crashes and restarts."""
+
+    hours: float | None = None
+    """From the start of the run to its end, hours (--deadline)."""
+    usd: float | None = None
+    """What the run may cost (--budget); with `price` and `gpus` it makes a deadline, the nearer one counts."""
+    price: float | None = None
+    """Of one GPU for an hour, USD (--price)."""
+    gpus: int | None = None
+    """GPUs that are paid for (--gpus); none: the processes of the run."""
 
 
 @dataclass(frozen=True)
@@ -305,6 +331,7 @@ class Config:
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     sample: SampleConfig = field(default_factory=SampleConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)

@@ -26,6 +26,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.captions)
 
+    def rows(self, rows: slice) -> Batch:
+        """Some of the pictures, with their captions."""
+        return Batch(self.images[rows], self.captions[rows], None if self.text is None else self.text[rows])
+
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.shape[1] != 3 or len(self.images) != len(self.captions):
             raise ValueError(

@@ -16,20 +16,23 @@ AHEAD = 4
 """Batches in preparation at a time, or two a thread where that is more."""
 
 
-def stream(source: Source, position: int, batch: int, workers: int) -> Stream:
+def stream(source: Source, position: int, batch: int, workers: int, stride: int | None = None) -> Stream:
     """Batches of `batch` samples from sample number `position` on, without end.
+
+    `stride`: samples from the start of one batch to that of the next, where other processes take those between.
 
     The order does not depend on `workers`, the number of threads that prepare batches; with 0 each batch is prepared
     when it is asked for. An error in a thread is raised by the `next` that would give its batch.
     """
-    return Stream(source, position, batch, workers)
+    return Stream(source, position, batch, workers, stride)
 
 
 class Stream(Iterator[Batch]):
     """Batches one after another. `waited_seconds`: time that the loop has spent waiting for them."""
 
-    def __init__(self, source: Source, position: int, batch: int, workers: int) -> None:
+    def __init__(self, source: Source, position: int, batch: int, workers: int, stride: int | None = None) -> None:
         self.waited_seconds = 0.0
+        self._stride = stride or batch
         self._source, self._position, self._batch = source, position, batch
         self._ahead = max(AHEAD, 2 * workers)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="data") if workers else None
@@ -49,7 +52,7 @@ class Stream(Iterator[Batch]):
 
     def _advance(self) -> int:
         position = self._position
-        self._position += self._batch
+        self._position += self._stride
         return position
 
     def _prepare(self, position: int) -> Batch:

@@ -10,27 +10,30 @@ from daybreak.diffusion.guidance import Routed, classifier_free, routed
 from daybreak.diffusion.sampler import SAMPLERS
 from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.ranks import Ranks
 from daybreak.model.transformer import Transformer
 
 
 @torch.no_grad()
 def generate(
     transformer: Transformer, text_encoder: TextEncoder, prompts: list[str], config: Config, seed: int,
-    resolution: int | None = None, first: int = 0,
+    resolution: int | None = None, first: int = 0, numbers: list[int] | None = None,
 ) -> Tensor:  # fmt: skip
     """One picture for each prompt: [len(prompts), 3, H, W] float32 in [-1, 1], on the CPU.
 
-    Picture i depends on (seed, first + i), its prompt and the sampling settings, not on how the prompts are batched.
+    Picture i depends on (seed, first + i), or (seed, numbers[i]) where these are given, its prompt and the sampling
+    settings, not on how the prompts are batched.
     """
     side = resolution or config.data.resolution
     device = next(transformer.parameters()).device
     s = config.sample
     times = sampling_times(s.steps, config.diffusion.shift)
+    named = numbers or list(range(first, first + len(prompts)))
     pictures = []
     for start in range(0, len(prompts), s.batch):
         captions = prompts[start : start + s.batch]
         noise = (
-            torch.stack([noise_of(side, side, seed, first + start + i) for i in range(len(captions))])
+            torch.stack([noise_of(side, side, seed, n) for n in named[start : start + s.batch]])
             * config.diffusion.noise_scale
         )
         text, empty = text_encoder(captions), text_encoder([""] * len(captions))
@@ -43,6 +46,19 @@ def generate(
             denoise = routed(transformer, text, weaker, routing, s.guidance, interval)
         pictures.append(SAMPLERS[s.sampler](denoise, noise.to(device), times).clamp(-1, 1).float().cpu())
     return torch.cat(pictures)
+
+
+def generate_together(
+    ranks: Ranks, transformer: Transformer, text_encoder: TextEncoder, prompts: list[str], config: Config, seed: int,
+    numbers: list[int] | None = None,
+) -> Tensor:  # fmt: skip
+    """As `generate`, each process drawing a part of the pictures; all of them come back at every process."""
+    numbers = numbers or list(range(len(prompts)))
+    each = -(-len(prompts) // ranks.world)
+    start = ranks.rank * each
+    mine, named = prompts[start : start + each], numbers[start : start + each]
+    drawn = generate(transformer, text_encoder, mine, config, seed, numbers=named) if mine else torch.empty(0)
+    return torch.cat([part for part in ranks.gather(drawn) if len(part)])
 
 
 def noise_of(height: int, width: int, seed: int, index: int = 0) -> Tensor:

@@ -11,8 +11,9 @@ from daybreak.data.batch import Source
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks
-from daybreak.evaluate.generate import generate
+from daybreak.evaluate.generate import generate_together
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.ranks import Ranks
 from daybreak.model.transformer import Transformer
 
 PROMPTS = 24
@@ -35,9 +36,17 @@ class Probe:
             rows = np.random.default_rng(config.evaluate.seed).permutation(len(known))[:PROMPTS]
             self.prompts = [known[r] for r in sorted(rows)]
 
-    def draw(self, transformer: Transformer, text_encoder: TextEncoder, path: Path) -> float | None:
-        """Writes the grid to `path`; returns the share of prompts followed, or None where nothing can judge."""
-        pictures = generate(transformer, text_encoder, self.prompts, self._config, self._config.evaluate.seed)
+    def draw(
+        self, transformer: Transformer, text_encoder: TextEncoder, path: Path, ranks: Ranks = Ranks()
+    ) -> float | None:
+        """Writes the grid to `path`; returns the share of prompts followed, or None where nothing can judge.
+
+        `ranks`: the processes that draw together; the first one writes.
+        """
+        pictures = generate_together(
+            ranks, transformer, text_encoder, self.prompts, self._config, self._config.evaluate.seed
+        )
         followed = judge_all(pictures, self._judged) if self._judged else None
-        save_grid(pictures, self.prompts, path, followed)
+        if ranks.first:
+            save_grid(pictures, self.prompts, path, followed)
         return float(np.mean(followed)) if followed is not None else None

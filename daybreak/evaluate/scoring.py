@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from daybreak.config import Config, ConfigError, EvaluateConfig
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import Prompt, held_out_prompts, judge_all, prompts_of_tasks, score
-from daybreak.evaluate.generate import generate
+from daybreak.evaluate.generate import generate_together
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.ranks import Ranks
 from daybreak.model.transformer import Transformer
 
 SHOWN_PER_TASK = 4
@@ -29,18 +31,57 @@ class Evaluation:
     pictures: int
 
 
-def evaluate_scenes(transformer: Transformer, text_encoder: TextEncoder, config: Config, run: Path) -> Evaluation:
-    """Draws and judges the evaluation prompts of a run; see `judge_scenes`.
+def evaluate_scenes(
+    transformer: Transformer, text_encoder: TextEncoder, config: Config, run: Path, ranks: Ranks = Ranks(),
+    until: float | None = None,
+) -> Evaluation:  # fmt: skip
+    """Draws and judges the evaluation prompts of a run; see `judge_scenes`. `ranks` draw together, the first writes.
 
+    until: a moment of time.monotonic() at which drawing ends, with fewer prompts if need be, as many of each task.
     Raises ConfigError for a run that was not trained on `scenes`, whose pictures nothing here can judge.
     """
     if config.data.source != "scenes":
         raise ConfigError(f"{run} was trained on {config.data.folder}; only runs on scenes can be judged so far")
-    evaluation = judge_scenes(
-        lambda prompts: generate(transformer, text_encoder, prompts, config, config.evaluate.seed), config.evaluate, run
-    )
-    (run / "score.json").write_text(json.dumps(evaluation.scores, indent=2) + "\n")
+
+    def draw(prompts: list[str], numbers: list[int] | None = None) -> Tensor:
+        return generate_together(ranks, transformer, text_encoder, prompts, config, config.evaluate.seed, numbers)
+
+    out = run if ranks.first else None
+    if until is None:
+        evaluation = judge_scenes(draw, config.evaluate, out)
+    else:
+        prompts = _prompts(config.evaluate)
+        chosen, pictures = _draw_until(until, prompts, draw, config.sample.batch, ranks)
+        evaluation = _judge([prompts[i] for i in chosen], pictures, out)
+    if ranks.first:
+        (run / "score.json").write_text(json.dumps(evaluation.scores, indent=2) + "\n")
     return evaluation
+
+
+def _draw_until(
+    until: float, prompts: list[Prompt], draw: Callable[[list[str], list[int]], Tensor], batch: int, ranks: Ranks
+) -> tuple[list[int], Tensor]:
+    """Numbers of the prompts that were drawn by then, ascending, and their pictures; one of each kind in any case."""
+    kinds: dict[tuple[str, bool], int] = {}
+    turn = []
+    for p in prompts:
+        turn.append(kinds.get(kind := (p.spec.task, p.spec.held_out), 0))
+        kinds[kind] = turn[-1] + 1
+    order = sorted(range(len(prompts)), key=lambda i: (turn[i], i))
+    start, size, parts = 0, len(kinds), []
+    while start < len(order):
+        began = time.monotonic()
+        numbers = order[start : start + size]
+        parts.append(draw([prompts[i].text for i in numbers], numbers))
+        start += len(numbers)
+        each = (time.monotonic() - began) / len(numbers)
+        # The first process says how many more there is time for, so that all stop together.
+        size = ranks.gather(min(batch, int((until - time.monotonic()) / each)))[0]
+        if size < 1:
+            break
+    pictures = torch.cat(parts)
+    ascending = sorted(range(start), key=order.__getitem__)
+    return [order[i] for i in ascending], pictures[torch.tensor(ascending)]
 
 
 def judge_scenes(draw: Callable[[list[str]], Tensor], settings: EvaluateConfig, out: Path | None) -> Evaluation:
@@ -48,9 +89,16 @@ def judge_scenes(draw: Callable[[list[str]], Tensor], settings: EvaluateConfig, 
 
     `draw` takes prompts to square pictures [B, 3, S, S] in [-1, 1], of at least 32 px.
     """
+    prompts = _prompts(settings)
+    return _judge(prompts, draw([p.text for p in prompts]), out)
+
+
+def _prompts(settings: EvaluateConfig) -> list[Prompt]:
     prompts = prompts_of_tasks(settings.prompts_per_task, settings.seed)
-    prompts += held_out_prompts(settings.held_out_prompts, settings.seed)
-    pictures = draw([p.text for p in prompts])
+    return prompts + held_out_prompts(settings.held_out_prompts, settings.seed)
+
+
+def _judge(prompts: list[Prompt], pictures: Tensor, out: Path | None) -> Evaluation:
     try:
         followed = judge_all(pictures, prompts)
     except ValueError as e:

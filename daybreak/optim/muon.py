@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.distributed import ProcessGroup
+from torch.distributed.tensor import DTensor
+
+from daybreak.optim.sharded import exchange, shard_group
+from daybreak.train.distributed import local
 
 Quintic = tuple[float, float, float]
 """a, b, c of the polynomial a x + b x^3 + c x^5 that a step applies to every singular value."""
@@ -99,40 +104,69 @@ class Muon(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError("Muon does not take a closure")
         for group in self.param_groups:
-            by_shape: dict[torch.Size, list[Tensor]] = {}
-            for p in group["params"]:
-                if p.grad is not None:
-                    by_shape.setdefault(p.shape, []).append(p)
-            for params in by_shape.values():
-                self._step_equal_shapes(params, group)
+            if params := [p for p in group["params"] if p.grad is not None]:
+                self._step_group(params, group)
 
-    def _step_equal_shapes(self, params: list[Tensor], group: dict) -> None:
+    def _step_group(self, params: list[Tensor], group: dict) -> None:
+        """Sharded parameters (DTensors): all but the orthogonalisation is done on each rank's own rows."""
         for p in params:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        grads = [p.grad for p in params if p.grad is not None]
-        buffers = [self.state[p]["momentum"] for p in params]
+        mine = [local(p) for p in params]
+        grads = [local(p.grad) for p in params if p.grad is not None]
+        buffers = [local(self.state[p]["momentum"]) for p in params]
         mu, lr = group["momentum"], group["lr"]
         torch._foreach_lerp_(buffers, grads, 1 - mu)  # m = mu m + (1 - mu) g
         look_ahead = torch._foreach_lerp(grads, buffers, mu)  # Nesterov: (1 - mu) g + mu m
-        updates = orthogonalize(torch.stack(look_ahead).to(self.dtype), self.polynomials).to(params[0].dtype)
-        rows, columns = params[0].shape
+        lowered = [m.to(self.dtype) for m in look_ahead]
+        ranks = shard_group(params[0])
+        if ranks is None:
+            updates = self._orthogonalize(lowered)
+        else:
+            updates = exchange(lowered, [p.shape for p in params], ranks, self._orthogonalize)
+        updates = [u.to(p.dtype) for u, p in zip(updates, mine, strict=True)]
         if self.row_beta is not None:
-            updates = self._equal_rows(updates, params)
-        scale = 0.2 * max(rows, columns) ** 0.5
+            updates = self._equal_rows(updates, params, ranks)
         if group["weight_decay"]:
-            torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
-        torch._foreach_add_(params, list(updates.unbind()), alpha=-lr * scale)
+            torch._foreach_mul_(mine, 1 - lr * group["weight_decay"])
+        torch._foreach_mul_(updates, [-lr * 0.2 * max(p.shape) ** 0.5 for p in params])
+        torch._foreach_add_(mine, updates)
 
-    def _equal_rows(self, updates: Tensor, params: list[Tensor]) -> Tensor:
-        """NorMuon's second step (algorithm 1, lines 7 to 10): [B, R, C] -> [B, R, C] of the same root mean square."""
+    def _orthogonalize(self, matrices: list[Tensor]) -> list[Tensor]:
+        """Each matrix [R, C] orthogonalised; those of equal shape together."""
+        by_shape: dict[torch.Size, list[int]] = {}
+        for i, m in enumerate(matrices):
+            by_shape.setdefault(m.shape, []).append(i)
+        results = list(matrices)
+        for places in by_shape.values():
+            batch = orthogonalize(torch.stack([matrices[i] for i in places]), self.polynomials)
+            for i, result in zip(places, batch.unbind(), strict=True):
+                results[i] = result
+        return results
+
+    def _equal_rows(self, updates: list[Tensor], params: list[Tensor], ranks: ProcessGroup | None) -> list[Tensor]:
+        """NorMuon's second step (algorithm 1, lines 7 to 10): [R, C] each -> the same with its root mean square."""
         assert self.row_beta is not None
-        squares = updates.square().mean(dim=2)  # [B, R]
-        for p, square in zip(params, squares, strict=True):
+        for p in params:
             if "row_square" not in self.state[p]:
-                self.state[p]["row_square"] = torch.zeros_like(square)
-        means = [self.state[p]["row_square"] for p in params]
-        torch._foreach_lerp_(means, list(squares.unbind()), 1 - self.row_beta)
-        scaled = updates / (torch.stack(means).sqrt()[..., None] + 1e-8)
-        size = updates.norm(dim=(1, 2), keepdim=True)
-        return scaled * (size / scaled.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12))
+                self.state[p]["row_square"] = rows_like(p)
+        means = [local(self.state[p]["row_square"]) for p in params]
+        torch._foreach_lerp_(means, [u.square().mean(dim=1) for u in updates], 1 - self.row_beta)
+        scaled = [u / (m.sqrt()[:, None] + 1e-8) for u, m in zip(updates, means, strict=True)]
+        squares = torch.stack([torch.stack([u.square().sum(), s.square().sum()])
+                               for u, s in zip(updates, scaled, strict=True)])  # fmt: skip
+        if ranks is not None:
+            distributed.all_reduce(squares, group=ranks)
+        sizes = squares.sqrt()  # [n, 2]: before and after
+        factors = sizes[:, 0] / sizes[:, 1].clamp(min=1e-12)
+        return [s * f for s, f in zip(scaled, factors.unbind(), strict=True)]
+
+
+def rows_like(parameter: Tensor) -> Tensor:
+    """Zeros, one for each row of a matrix [R, C], spread over the ranks as its rows are."""
+    zeros = local(parameter).new_zeros(local(parameter).shape[0])
+    if not isinstance(parameter, DTensor):
+        return zeros
+    return DTensor.from_local(
+        zeros, parameter.device_mesh, parameter.placements, run_check=False, shape=parameter.shape[:1], stride=(1,)
+    )

@@ -30,10 +30,11 @@ class Part:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """A stage: its settings, its parts."""
+    """A stage: its settings, its parts, the width of the text's tokens."""
 
     config: Config
     parts: list[Part]
+    text_width: int
 
     @property
     def training(self) -> int:
@@ -48,10 +49,11 @@ def account(config: Config, text_tokens: int | None = None) -> list[StagePlan]:
     transformer's forward once more with model.recompute. Raises ConfigError for a network of unknown size.
     """
     length = text_tokens or config.text.max_tokens
-    return [StagePlan(c, _parts(c, length)) for c in (at_stage(config, i) for i in range(max(1, len(config.stages))))]
+    stages = [at_stage(config, i) for i in range(max(1, len(config.stages)))]
+    return [StagePlan(c, *_parts(c, length)) for c in stages]
 
 
-def _parts(c: Config, length: int) -> list[Part]:
+def _parts(c: Config, length: int) -> tuple[list[Part], int]:
     text, text_width, text_flops = _text(c, length)
     grid = (c.data.resolution // c.model.patch,) * 2
     with torch.device("meta"):
@@ -91,7 +93,7 @@ def _parts(c: Config, length: int) -> list[Part]:
         flops = _vision_flops(network, side)
         shared = teacher_side == (p.dino_teacher, side)  # the true picture's features are there already
         parts.append(Part("DINO", parameters_of(network), False, flops, (2 if shared else 3) * flops))
-    return parts
+    return parts, text_width
 
 
 def _text(c: Config, length: int) -> tuple[nn.Module, int, int]:

@@ -1,70 +1,132 @@
-"""Checkpoints: a folder each, complete or absent.
+"""Checkpoints: a folder each, whole and verified or absent (checkpoint_files.py).
 
 RUN/checkpoints/step-00001200/
     transformer.safetensors   averaged weights of the transformer: what sampling loads
     text_encoder/ tokenizer/  averaged text encoder, as `from_pretrained` reads it; absent where it is a frozen one
-    trained.safetensors       the weights that training goes on with
-    average-*.safetensors     running power-function averages, where train.posthoc_ema asks for them
-    optimizer.pt              optimiser and generator state (tensors and numbers only)
-    state.json                step, position, seconds
+    training/                 what training goes on with, a file a rank (tensors.py)
+    state.json                step, position, seconds and the like; versions
+    config.yaml               the settings it was trained with
+    manifest.json             sizes and checksums of all files
+RUN/checkpoints/best.json     which one had the best score
 """
 
 from __future__ import annotations
 
+import copy
 import json
-import os
 import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed import ProcessGroup
 
+from daybreak import __version__
+from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder, open_text_encoder
 from daybreak.model.transformer import Transformer
 from daybreak.optim.muon import Muon
-from daybreak.train import phema
+from daybreak.train import checkpoint_files as files
+from daybreak.train import phema, tensors
+from daybreak.train.checkpoint_files import complete as complete
+from daybreak.train.distributed import Processes, local, part_of
 from daybreak.train.state import TrainState
 
-KEEP = 2
-"""Checkpoints that stay; older ones go once a newer one is complete."""
+NUMBERS = ("step", "position", "seconds", "progress", "losses", "skipped_steps", "rollbacks", "durations")
+"""Fields of the state that state.json holds."""
+DRAWING = ("transformer.safetensors", "text_encoder", "tokenizer")
+"""What sampling reads."""
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be written; the message says why, in a line. Earlier ones are untouched."""
+
+
+class Checkpoints:
+    """Writes a run's checkpoints. Where there is a GPU or several processes, training goes on meanwhile."""
+
+    def __init__(self, run: Path, processes: Processes) -> None:
+        self._run, self._processes = run, processes
+        # Its own group: the writing thread's messages must not mix with those of training.
+        self._group: ProcessGroup | None = distributed.new_group(backend="gloo") if processes.world > 1 else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[Path | None] | None = None
+        if processes.first:
+            files.clear_unfinished(run)
+
+    def save(self, state: TrainState, wait: bool) -> Path | None:
+        """Begins a checkpoint, after the one before is finished; `wait`: returns when it is. Called by every rank.
+
+        Returns its folder where it waited, at the first rank. Raises SaveError where this one, or the one before, could
+        not be written.
+        """
+        self.finish()
+        building = files.folder_of(self._run, state.step).with_suffix(files.INCOMPLETE)
+        error: OSError | None = None
+        try:
+            if self._processes.first:
+                shutil.rmtree(building, ignore_errors=True)
+                (building / tensors.FOLDER).mkdir(parents=True)
+        except OSError as e:
+            error = e
+        _, (failed,) = self._processes.agree([], [error is not None])
+        if failed:
+            raise SaveError(_why(building, error or OSError("the folder cannot be made")))
+        transformer, text = state.drawing_networks()
+        averages = {k: v.detach().to("cpu", copy=True) for k, v in transformer.state_dict().items()}
+        if not text.frozen:
+            text = TextEncoder(text.tokenizer, copy.deepcopy(text.network).cpu(), text.max_tokens)
+        numbers = {name: getattr(state, name) for name in NUMBERS}
+        numbers = json.loads(json.dumps(numbers)) | {"daybreak": __version__, "torch": torch.__version__}
+        writing = tensors.write(state, building / tensors.FOLDER, self._group)
+
+        def finish() -> Path | None:
+            try:
+                if self._processes.first:
+                    save_file(_contiguous(averages), building / "transformer.safetensors")
+                    if not text.frozen:
+                        text.save(building)
+                    (building / "state.json").write_text(json.dumps(numbers))
+                    configs.save(state.config, building / "config.yaml")
+                writing()
+                return files.publish(building, state.config.train.keep) if self._processes.first else None
+            except tensors.WRITE_ERRORS as e:
+                if self._processes.first:
+                    shutil.rmtree(building, ignore_errors=True)
+                raise SaveError(_why(building, e)) from None
+
+        self._pending = self._thread.submit(finish)
+        return self.finish() if wait or (state.device.type == "cpu" and self._processes.world == 1) else None
+
+    def finish(self) -> Path | None:
+        """Waits for the checkpoint that is being written. Raises SaveError where it could not be."""
+        pending, self._pending = self._pending, None
+        return pending.result() if pending is not None else None
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._thread.shutdown(wait=True)
 
 
 def save(state: TrainState, run: Path) -> Path:
-    """Writes a checkpoint under a temporary name, renames it, then removes old ones. Returns its folder."""
-    folder = run / "checkpoints" / f"step-{state.step:08d}"
-    building = folder.with_suffix(".incomplete")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    save_file(_contiguous(state.average.state_dict()), building / "transformer.safetensors")
-    if not state.average_text.frozen:
-        state.average_text.save(building)
-    save_file(_trained(state), building / "trained.safetensors")
-    if state.power_averages is not None:
-        for length, tensors in state.power_averages.tensors.items():
-            save_file(_contiguous(tensors), building / f"average-{length:g}.safetensors")
-    torch.save(
-        {"optimizers": [o.state_dict() for o in state.optimizers], "generator": state.generator.get_state()},
-        building / "optimizer.pt",
-    )
-    numbers = {"step": state.step, "position": state.position, "seconds": state.seconds}
-    (building / "state.json").write_text(json.dumps(numbers))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(building, folder)
-    for old in complete(run)[:-KEEP]:
-        shutil.rmtree(old)
+    """Writes a checkpoint of a process of its own and returns its folder; see `Checkpoints`."""
+    checkpoints = Checkpoints(run, Processes())
+    try:
+        folder = checkpoints.save(state, wait=True)
+    finally:
+        checkpoints.close()
+    assert folder is not None
     return folder
 
 
-def complete(run: Path) -> list[Path]:
-    """The run's complete checkpoints, oldest first."""
-    return sorted(p for p in (run / "checkpoints").glob("step-*") if p.suffix != ".incomplete")
-
-
 def newest(run: Path) -> Path:
-    """The newest complete checkpoint; ConfigError where there is none."""
+    """The newest checkpoint, damaged or not; ConfigError where there is none."""
     if not run.is_dir():
         raise ConfigError(f"{run}: no such run folder")
     found = complete(run)
@@ -73,39 +135,70 @@ def newest(run: Path) -> Path:
     return found[-1]
 
 
+def newest_good(run: Path, note: Callable[[str], None] = lambda _: None, skip: int = 0) -> Path:
+    """The newest checkpoint that is undamaged; `note` is told of each that is not. ConfigError where none is.
+
+    skip: so many undamaged ones are passed over, where there are more.
+    """
+    newest(run)
+    good: Path | None = None
+    for folder in reversed(complete(run)):
+        if reason := files.damage(folder):
+            note(f"{folder}: {reason}; going back to the checkpoint before it")
+            continue
+        good = folder
+        if (skip := skip - 1) < 0:
+            break
+    if good is not None:
+        return good
+    raise ConfigError(f"{run}: no checkpoint is undamaged; the newest, {newest(run).name}: {files.damage(newest(run))}")
+
+
 def load_averaged(run: Path, config: Config, device: torch.device) -> tuple[Transformer, TextEncoder]:
     """The averaged networks of a run's newest checkpoint, ready for sampling."""
-    transformer, text_encoder = _load_averages(newest(run), config)
+    folder = newest(run)
+    if (folder / files.MANIFEST).exists() and (reason := files.damage(folder, DRAWING)):
+        raise ConfigError(f"{folder}: {reason}")
+    transformer, text_encoder = _load_averages(folder, config)
     return transformer.to(device).eval(), text_encoder.to(device).eval()
 
 
-def resume(run: Path, config: Config, device: torch.device) -> TrainState:
-    """The state that `save` wrote, to the bit. ConfigError where it does not fit `config` or is damaged."""
-    folder = newest(run)
+def resume(
+    run: Path, config: Config, device: torch.device, processes: Processes = Processes(),
+    note: Callable[[str], None] = lambda _: None,
+) -> TrainState:  # fmt: skip
+    """The state of the newest undamaged checkpoint, to the bit, on any number of processes.
+
+    ConfigError where it does not fit `config` or none is undamaged.
+    """
+    folder = newest_good(run, note if processes.first else lambda _: None)
     transformer, text_encoder = _load_averages(folder, config)
-    state = TrainState.around(transformer, text_encoder, config, device)  # both copies hold the averages now
-    trained = _read(folder / "trained.safetensors")
-    for name, module in state.trained_modules().items():
-        part = {k.removeprefix(name + "."): v for k, v in trained.items() if k.startswith(name + ".")}
-        _load_weights(module, part, folder / "trained.safetensors")
-    if state.power_averages is not None:
-        for length, tensors in state.power_averages.tensors.items():
-            stored = _read(folder / f"average-{length:g}.safetensors")
-            for name, tensor in tensors.items():
-                tensor.copy_(stored[name])
+    state = TrainState.around(transformer, text_encoder, config, device, processes.mesh)
+    _load_training(state, folder, config)
+    return state
+
+
+def roll_back(state: TrainState, folder: Path) -> None:
+    """Brings `state` back to what it was at an undamaged checkpoint."""
+    transformer, text_encoder = _load_averages(folder, state.config)
+    for module, stored in ((state.average, transformer), (state.average_text, text_encoder)):
+        if not getattr(module, "frozen", False):
+            for mine, whole in zip(module.parameters(), stored.parameters(), strict=True):
+                local(mine.detach()).copy_(part_of(whole.detach(), mine))
+    _load_training(state, folder, state.config)
+
+
+def _load_training(state: TrainState, folder: Path, config: Config) -> None:
+    tensors.read(state, folder / tensors.FOLDER)
     try:
-        rest = torch.load(folder / "optimizer.pt", map_location=device, weights_only=True)
-        for optimizer, saved in zip(state.optimizers, rest["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        state.generator.set_state(rest["generator"].cpu())
         numbers = json.loads((folder / "state.json").read_text())
-        state.step, state.position, state.seconds = numbers["step"], numbers["position"], numbers["seconds"]
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as e:
-        raise ConfigError(f"{folder} is damaged: {' '.join(str(e).split())[:200]}") from None
+        for name in NUMBERS:
+            setattr(state, name, numbers[name])
+    except (OSError, ValueError, KeyError) as e:
+        raise ConfigError(f"{folder / 'state.json'} is damaged: {e}") from None
     for optimizer in state.optimizers:
         for group in optimizer.param_groups:  # the config's rate, should it have been changed for the continuation
             group["base_lr"] = config.optim.muon_lr if isinstance(optimizer, Muon) else config.optim.adam_lr
-    return state
 
 
 def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
@@ -117,7 +210,7 @@ def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty: choose another --out")
     transformer, text_encoder = load_average_of(run, config, length)
-    folder = out / "checkpoints" / newest(run).name
+    folder = out / "checkpoints" / newest_good(run).name
     folder.mkdir(parents=True)
     save_file(_contiguous(transformer.state_dict()), folder / "transformer.safetensors")
     if not text_encoder.frozen:
@@ -127,13 +220,13 @@ def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
 
 def load_average_of(run: Path, config: Config, length: float) -> tuple[Transformer, TextEncoder]:
     """The networks averaged over the relative `length`. Raises ConfigError where the run stored no snapshots."""
-    transformer, text_encoder = _load_averages(newest(run), config)
-    tensors = phema.reconstruct(run, length)
+    transformer, text_encoder = _load_averages(newest_good(run), config)
+    averaged = phema.reconstruct(run, length)
     modules: dict[str, nn.Module] = {"transformer": transformer}
     if not text_encoder.frozen:
         modules["text_encoder"] = text_encoder
     for name, module in modules.items():
-        part = {k.removeprefix(name + "."): v for k, v in tensors.items() if k.startswith(name + ".")}
+        part = {k.removeprefix(name + "."): v for k, v in averaged.items() if k.startswith(name + ".")}
         _load_weights(module, part, run / phema.FOLDER)
     return transformer, text_encoder
 
@@ -155,17 +248,10 @@ def _load_text_encoder(folder: Path, config: Config) -> TextEncoder:
         raise ConfigError(f"{folder}: its text encoder is damaged or missing: {reason}") from None
 
 
-def _trained(state: TrainState) -> dict[str, Tensor]:
-    tensors = {
-        f"{part}.{k}": v for part, module in state.trained_modules().items() for k, v in module.state_dict().items()
-    }
-    return _contiguous(tensors)
-
-
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _contiguous(named: dict[str, Tensor]) -> dict[str, Tensor]:
     """What safetensors can store: contiguous, and each memory once (T5 ties its two embedding tables)."""
     kept: dict[int, str] = {}
-    return {k: v.contiguous() for k, v in tensors.items() if kept.setdefault(v.data_ptr(), k) == k}
+    return {k: v.contiguous() for k, v in named.items() if kept.setdefault(v.data_ptr(), k) == k}
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -175,17 +261,30 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ConfigError(f"{path} is damaged or missing: {e}") from None
 
 
-def _load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Loads `tensors`, all of which must be there; tied ones are stored under one of their names."""
+def _load_weights(module: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
+    """Loads tensors, all of which must be there; tied ones are stored under one of their names."""
     own = module.state_dict()
     tied: dict[int, list[str]] = {}
     for name, value in own.items():
         tied.setdefault(value.data_ptr(), []).append(name)
-    missing = [names[0] for names in tied.values() if not any(n in tensors for n in names)]
-    wrong = [k for k, v in tensors.items() if k not in own or own[k].shape != v.shape]
+    missing = [names[0] for names in tied.values() if not any(n in stored for n in names)]
+    wrong = [k for k, v in stored.items() if k not in own or own[k].shape != v.shape]
     if missing or wrong:
         raise ConfigError(
             f"{path} does not fit the config: missing {missing[:2] or 'none'}, unknown or of another shape "
             f"{wrong[:2] or 'none'}"
         )
-    module.load_state_dict(tensors, strict=False)
+    module.load_state_dict(stored, strict=False)
+
+
+def _why(building: Path, error: BaseException) -> str:
+    """Why a checkpoint could not be written, in a line."""
+    causes = getattr(error, "failures", None)  # of a CheckpointException, by rank
+    first: Any = next(iter(causes.values())) if causes else error
+    reason = first[0] if isinstance(first, tuple) else first
+    text = getattr(reason, "strerror", None) or " ".join(str(reason).split())[:200]
+    try:
+        free = f" ({shutil.disk_usage(building.parents[1]).free / 1e9:.3g} GB free there)"
+    except OSError:
+        free = ""
+    return f"{building.with_suffix('')} could not be written: {text}{free}"

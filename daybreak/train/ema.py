@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from daybreak.train.distributed import local
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -23,4 +25,4 @@ def update_average(average: nn.Module, module: nn.Module, decay: float, step: in
     The smaller d of the first steps keeps the random initial weights from lingering in the average of a short run.
     """
     d = min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(module.parameters()), 1 - d)
+    torch._foreach_lerp_([local(p) for p in average.parameters()], [local(p) for p in module.parameters()], 1 - d)

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import signal
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.data.batch import Skipped, Source
-from daybreak.data.open import open_source
-from daybreak.data.stream import stream
-from daybreak.evaluate.during_training import due, measure, measurement_request
-from daybreak.evaluate.probe import Probe
+from daybreak.data.batch import Source
+from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.optim.schedule import learning_rate_factor
-from daybreak.train import checkpoint
+from daybreak.train import checkpoint, meters
+from daybreak.train.checkpoint import SaveError
 from daybreak.train.clock import Clock
+from daybreak.train.deadline import Deadline, has_deadline
+from daybreak.train.distributed import Processes, is_lost_connection
 from daybreak.train.ema import update_average
-from daybreak.train.precision import autocast, lower_precision
+from daybreak.train.guard import MAX_ROLLBACKS, Guard
+from daybreak.train.guard import TrainingError as TrainingError
+from daybreak.train.pauses import Pauses
+from daybreak.train.precision import lower_precision
+from daybreak.train.stage import ORDER_SEED, Stage, open_stage_source
 from daybreak.train.state import TrainState
-from daybreak.train.step import StepRandomness, clip_and_step, training_loss
-from daybreak.train.watch import LogFiles, MetricsRecord, SampleRecord, StepRecord, Watcher
+from daybreak.train.step import NoiseLevels, StepRandomness, backward, clip_and_step
+from daybreak.train.stop import stop_requested
+from daybreak.train.stop import stop_requested as _stop_requested  # noqa: F401 - the name by which others know it
+from daybreak.train.watch import LogFiles, StepRecord, Watcher
+from daybreak.train.watch import SkippedFile as SkippedFile
 
-MAX_BAD_STEPS = 10
-"""So many steps in a row without a finite gradient end the run."""
-
-
-class TrainingError(RuntimeError):
-    """The run cannot go on; the message says why and what to try."""
+OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages"}  # fmt: skip
+"""What a run puts into its folder until its first checkpoint."""
 
 
 def pick_device() -> torch.device:
@@ -43,40 +42,68 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = False) -> TrainState:
+def train(
+    config: Config, run: Path, watchers: list[Watcher], resume: bool = False, ranks: Processes = Processes(),
+    began: float | None = None,
+) -> TrainState:  # fmt: skip
     """Trains `config` in the folder `run` and returns the final state, whose averaged networks are the result.
 
-    A new run needs an absent or empty folder; `resume` goes on from its newest checkpoint. SIGINT and SIGTERM end the
-    run after the step under way, with a checkpoint. Raises ConfigError for a wrong config, folder or checkpoint, and
-    TrainingError where the loss stays infinite.
+    A new run needs an absent or empty folder; `resume` goes on from its newest undamaged checkpoint. `ranks`: the
+    processes that train together. `began`: when the run's command was given (seconds since 1970), from which a
+    deadline counts; none: now. SIGINT and SIGTERM end the run after the step under way, with a checkpoint. Raises
+    ConfigError for a wrong config, folder or checkpoint, and TrainingError where it cannot go on.
     """
     configs.check(config)
     if config.evaluate.metrics:
         measurement_request(config)  # refuses before anything is made
     device = pick_device()
-    if not resume and run.exists() and (not run.is_dir() or any(run.iterdir())):
+    watchers = watchers if ranks.first else []
+    if ranks.first and not resume and run.exists() and not _is_free(run):
         raise ConfigError(f"{run} is not empty: choose another --out, or continue it with --resume")
+
+    def note(text: str) -> None:
+        for w in watchers:
+            w.on_note(text)
+
     if resume:
-        checkpoint.newest(run)  # refuses before the data are read
-    source = open_source(configs.at_stage(config, 0))
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise ConfigError(f"the run folder {run} cannot be made: {e.strerror}") from None
-    configs.save(config, run / "config.yaml")
-    skipped = SkippedFile(run, watchers)
-    skipped.update(source)
-    state = checkpoint.resume(run, config, device) if resume else TrainState.create(config, source, device)
+        state = checkpoint.resume(run, config, device, ranks, note)
+        source = open_stage_source(config, 0, state.rollbacks)
+    else:
+        source = open_stage_source(config, 0, 0)
+        state = TrainState.create(config, source, device, ranks.mesh)
+    ranks.wait()  # all have looked at the folder before one writes into it
+    if ranks.first:
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise ConfigError(f"the run folder {run} cannot be made: {e.strerror}") from None
+        configs.save(config, run / "config.yaml")
+    ranks.wait()
     _prepare(state, config)
-    files = LogFiles(run, resumed_from=state.step if resume else None)
-    everyone = [files, *watchers]
-    for w in watchers:
-        w.on_note(f"{source.describe()}; {state.parameter_count() / 1e6:.1f} M parameters on {_name(device)}")
+    files = LogFiles(run, state.step if resume else None, note) if ranks.first else None
+    note(f"{source.describe()}; {state.parameter_count() / 1e6:.1f} M parameters on {_name(device, ranks)}")
+    training = Training(config, run, source, state, watchers, files, ranks, began or time.time())
     try:
-        _run_steps(config, run, source, state, everyone, skipped)
+        training.run()
+    except RuntimeError as e:
+        if ranks.world > 1 and is_lost_connection(e):
+            raise TrainingError(
+                f"rank {ranks.rank} of {ranks.world} waits in vain for another after step {state.step} "
+                f"({' '.join(str(e).split())[:120]}); torchrun --max-restarts brings them back with --resume auto"
+            ) from None
+        raise
     finally:
-        files.close()
+        training.close()
     return state
+
+
+def _is_free(run: Path) -> bool:
+    """Whether a new run may take the folder: it is empty, or a run ended in it before its first checkpoint."""
+    if not run.is_dir():
+        return False
+    names = {p.name for p in run.iterdir()}
+    begun = "config.yaml" in names and names <= OWN and not checkpoint.complete(run)
+    return not names or begun
 
 
 def _prepare(state: TrainState, config: Config) -> None:
@@ -84,192 +111,246 @@ def _prepare(state: TrainState, config: Config) -> None:
     if lower_precision(config, state.device):
         state.objective.to_frozen_dtype(torch.bfloat16)
     if config.train.compile:
-        for network in (state.transformer, state.objective.teacher, state.objective.dino, state.objective.lpips):
+        whole = None if state.sharded else state.transformer  # a sharded one's blocks are compiled already
+        for network in (whole, state.objective.teacher, state.objective.dino, state.objective.lpips):
             if network is not None:
                 network.compile()
 
 
-class _Stage:
-    """A stage of the run: the settings that hold in it, its stream of batches, its probe."""
+@dataclass(frozen=True)
+class Moment:
+    """Where the run stands after a step, the same at every rank."""
 
-    def __init__(self, config: Config, index: int, position: int, source: Source | None = None) -> None:
-        self.index = index
-        self.config = configs.at_stage(config, index)
-        self.source = source or open_source(self.config)
-        self.probe = Probe(self.config, self.source)
-        self.batches = stream(self.source, position, self.config.train.batch, self.config.data.workers)
+    progress: float
+    seconds: float
+    stop: bool
+    save: bool
 
 
-def _run_steps(
-    config: Config, run: Path, source: Source, state: TrainState, watchers: list[Watcher], skipped: SkippedFile
-) -> None:
-    clock = Clock(config.train, state.seconds)
-    parameters = state.parameters()
-    index = configs.stage_at(config, clock.progress(state.step))
-    stage = _Stage(config, index, state.position, source if index == 0 else None)
-    c = stage.config
-    started, waited_before = clock.seconds, 0.0  # of this process; and waits in the stages before
-    next_samples = (int(clock.progress(state.step) / c.train.sample_every) + 1) * c.train.sample_every
-    snapshots = config.train.posthoc_snapshots
-    next_snapshot = (int(clock.progress(state.step) * snapshots + 1e-9) + 1) / snapshots
-    last_save, speed, bad = time.monotonic(), 0.0, 0
+class Training:
+    """The loop: steps, and between them what is due (pauses.py)."""
 
-    def save() -> None:
-        state.seconds = clock.seconds
-        checkpoint.save(state, run)
+    def __init__(
+        self, config: Config, run: Path, source: Source, state: TrainState, watchers: list[Watcher],
+        files: LogFiles | None, ranks: Processes, began: float,
+    ) -> None:  # fmt: skip
+        self.config, self.run_folder, self.state, self.ranks, self.files = config, run, state, ranks, files
+        self.watchers: list[Watcher] = [files, *watchers] if files is not None else watchers
+        self.deadline = Deadline(run, config, ranks.world, began)
+        self.clock = Clock(config.train, state.seconds, state.progress)
+        self.guard = Guard(config, run, state)
+        self.pauses = Pauses(config, run, state, self.clock, self.deadline, ranks, self.watchers, self._note)
+        self.skipped = SkippedFile(run, watchers) if ranks.first else None
+        if self.skipped is not None:
+            self.skipped.update(source)
+        index = configs.stage_at(config, self.clock.progress(state.step))
+        self.stage = Stage(config, index, state.position, state.rollbacks, ranks, source if index == 0 else None)
+        self._waited_before, self._seconds_before, self._speed = 0.0, state.seconds, 0.0
+        self._matmul_rate = meters.matmul_rate(config, state.device)
+        if ranks.first and self.deadline.kept:
+            self.deadline.save()
+        if self.deadline.went_back:
+            self._note(f"the clock went back by {self.deadline.went_back:.0f} s: the deadline goes back with it")
 
-    with _stop_requested() as stop:
-        clock.run()
-        while (progress := clock.progress(state.step)) < 1 and not stop():
-            if (index := configs.stage_at(config, progress)) != stage.index:
-                clock.pause()
-                stage.batches.close()
-                waited_before += stage.batches.waited_seconds
-                stage = _Stage(config, index, state.position)
-                c, speed = stage.config, 0.0
-                for w in watchers:
-                    w.on_note(
-                        f"stage {index + 1} of {len(config.stages)}: {c.data.resolution} px, batch {c.train.batch}"
-                    )
-                clock.run()
-            began = time.monotonic()
-            factor = learning_rate_factor(state.step, progress, c.optim.warmup_steps, c.optim.decay_share)
-            batch = next(stage.batches)
-            random = StepRandomness.draw(batch.images.shape, c, state.generator)
-            with autocast(c, state.device):
-                loss, terms = training_loss(
-                    state.transformer, state.text_encoder, batch, random, c, state.objective, progress
-                )
-            loss.backward()
-            norm = clip_and_step(parameters, state.optimizers, c.optim.clip_norm, factor)
-            if torch.isfinite(norm):
-                bad = 0
-                _update_averages(state, c)
-            else:
-                bad = _count_bad_step(bad, state.step, loss, watchers)
-            state.step += 1
-            state.position += len(batch)
-            now = len(batch) / (time.monotonic() - began)
-            speed = now if speed == 0 else 0.95 * speed + 0.05 * now
-            record = StepRecord(
-                step=state.step,
-                images=state.position,
-                seconds=clock.seconds,
-                progress=clock.progress(state.step),
-                loss=loss.item(),
-                terms={k: v.item() for k, v in terms.items()},
-                gradient_norm=norm.item(),
-                lr_factor=factor,
-                images_per_second=speed,
-                waiting=(waited_before + stage.batches.waited_seconds) / max(1e-9, clock.seconds - started),
-                seconds_left=clock.seconds_left(state.step),
+    def run(self) -> None:
+        """Takes steps until the budget is used or the run is told to stop, then saves."""
+        c, state, pauses, run = self.config, self.state, self.pauses, self.run_folder
+        every, snapshots = c.train.sample_every, c.train.posthoc_snapshots
+        with stop_requested() as stop:
+            if has_deadline(c.budget):
+                pauses.rehearse(self.stage)
+            self.clock.run()
+            now = self._agree(self._look(), stop())
+            next_samples = (int(now.progress / every) + 1) * every
+            next_snapshot = (int(now.progress * snapshots + 1e-9) + 1) / snapshots
+            while now.progress < 1 and not now.stop:
+                if (index := configs.stage_at(c, now.progress)) != self.stage.index:
+                    self._enter_stage(index)
+                before = state.position
+                record = self._step(now.progress)
+                here = self._look()
+                if record is not None:
+                    self._tell(record, here)
+                now = self._agree(here, stop())
+                pauses.watchdog.alive(state.step)
+                if self.guard.exhausted:
+                    self._roll_back()
+                    now = self._agree(self._look(), stop())
+                    continue
+                if now.progress >= next_samples or now.progress >= 1:
+                    pauses.draw(self.stage)
+                    next_samples += every
+                if due(self.stage.config, before, state.position):
+                    pauses.measure(self.stage)
+                if state.power_averages is not None and now.progress >= next_snapshot:
+                    state.power_averages.snapshot(run, state.step // c.train.ema_every, self.ranks.first)
+                    next_snapshot += 1 / snapshots
+                if now.save and not self.guard.in_a_row:
+                    pauses.save()
+            self.clock.pause()
+            self.stage.batches.close()
+            if now.progress >= 1 and has_deadline(c.budget) and c.evaluate.metrics:
+                pauses.measure(self.stage)
+            state.seconds, state.progress = now.seconds, now.progress
+            pauses.save_at_last(patient=not now.stop)
+        if now.progress < 1:
+            self._note(
+                f"stopped at step {state.step} and saved; continue with: daybreak train --resume {self.run_folder}"
             )
-            for w in watchers:
-                w.on_step(record)
-            skipped.update(stage.source)
-            if record.progress >= next_samples or record.progress >= 1:
-                clock.pause()
-                _draw_samples(stage.probe, state, run, clock.seconds, watchers)
-                next_samples += c.train.sample_every
-                clock.run()
-            if due(c, state.position - len(batch), state.position):
-                clock.pause()
-                values = measure(state.average, state.average_text, c, run, state.position, state.device)
-                for w in watchers:
-                    w.on_metrics(MetricsRecord(state.step, state.position, clock.seconds, values))
-                clock.run()
-            if state.power_averages is not None and record.progress >= next_snapshot:
-                state.power_averages.snapshot(run, state.step // c.train.ema_every)
-                next_snapshot += 1 / c.train.posthoc_snapshots
-            if time.monotonic() - last_save > 60 * c.train.save_minutes:
-                clock.pause()
-                save()
-                last_save = time.monotonic()
-                clock.run()
-        clock.pause()
-        stage.batches.close()
-    save()
-    if clock.progress(state.step) < 1:
-        for w in watchers:
-            w.on_note(f"stopped at step {state.step} and saved; continue with: daybreak train --resume {run}")
 
+    def close(self) -> None:
+        """Ends what runs beside the loop."""
+        self.stage.batches.close()
+        self.pauses.close()
+        if self.files is not None:
+            self.files.close()
 
-def _update_averages(state: TrainState, config: Config) -> None:
-    """Draws the averaged networks towards the trained ones, every so many steps."""
-    every = config.train.ema_every
-    if (state.step + 1) % every:
-        return
-    update_average(state.average, state.transformer, config.train.ema, state.step // every)
-    if not state.text_encoder.frozen:
-        update_average(state.average_text, state.text_encoder, config.train.ema, state.step // every)
-    if state.power_averages is not None:
-        state.power_averages.update(state.trained_networks(), state.step // every)
+    def _look(self) -> Moment:
+        """Where this rank sees the run; the first rank's view counts."""
+        half_a_step = 0.5 * self.stage.config.train.batch / self._speed if self._speed else 0.0
+        ending = self.clock.end is not None and time.monotonic() + half_a_step > self.clock.end
+        progress = 1.0 if ending else self.clock.progress(self.state.step)
+        return Moment(progress, self.clock.seconds, False, self.pauses.save_due)
 
+    def _agree(self, here: Moment, stop: bool) -> Moment:
+        """One exchange a step: the first rank's view for all, and whether any rank was told to stop."""
+        (progress, seconds, save), (stop,) = self.ranks.agree([here.progress, here.seconds, float(here.save)], [stop])
+        self.state.seconds, self.state.progress = seconds, progress
+        return Moment(progress, seconds, stop, bool(save))
 
-def _count_bad_step(bad: int, step: int, loss: torch.Tensor, watchers: list[Watcher]) -> int:
-    """Tells of a step whose gradient is not finite, which was not applied; raises TrainingError after too many."""
-    for w in watchers:
-        w.on_note(f"step {step}: loss {loss.item():g}, gradient not finite; the step was not applied")
-    if bad + 1 >= MAX_BAD_STEPS:
-        raise TrainingError(
-            f"{MAX_BAD_STEPS} steps in a row without a finite gradient, at step {step}: try a lower optim.muon_lr and "
-            "optim.adam_lr, or train.precision=float32"
+    def _step(self, progress: float) -> StepRecord | None:
+        """One step; None where it was refused."""
+        c, state, ranks = self.stage.config, self.state, self.ranks
+        began = time.monotonic()
+        factor = learning_rate_factor(state.step, progress, c.optim.warmup_steps, c.optim.decay_share)
+        batch = next(self.stage.batches)
+        # Drawn for all ranks at once, so that nothing depends on how many there are.
+        random = StepRandomness.draw(torch.Size((c.train.batch, *batch.images.shape[1:])), c, state.generator)
+        if ranks.world > 1:
+            random = random.rows(ranks.share(c.train.batch))
+        watched = (state.step + 1) % c.train.watch_every == 0
+        levels = NoiseLevels(state.device) if watched else None
+        norms = meters.Norms(state, ranks) if watched else None
+        mean, terms = backward(
+            state.transformer, state.text_encoder, batch, random, c, state.objective, progress, levels
         )
-    return bad + 1
+        loss, *values = ranks.mean(torch.stack([mean, *terms.values()])).tolist()
+        if norms is not None:
+            norms.see_gradients()
+        norm = clip_and_step(
+            state.parameters(), state.optimizers, c.optim.clip_norm, factor, lambda n: self.guard.accepts(loss, n)
+        ).item()
+        named = dict(zip(terms, values, strict=True))
+        applied = self.guard.accepts(loss, norm)
+        if applied:
+            self.guard.passed(loss)
+            self._update_averages()
+        else:
+            reason = self.guard.refused(loss, named, norm, factor, self.stage.source, c.train.batch, ranks.first)
+            self._note(reason)
+            if self.files is not None:
+                self.files.on_bad_step(state.step + 1, reason)
+        state.step += 1
+        state.position += c.train.batch
+        speed = c.train.batch / (time.monotonic() - began)
+        self._speed = speed if self._speed == 0 else 0.95 * self._speed + 0.05 * speed
+        if not applied:
+            return None
+        measured = norms.values() if norms is not None else {}
+        if levels is not None:
+            measured |= meters.by_noise_level(levels, ranks) | self._efficiency(batch.captions)
+        return StepRecord(
+            step=state.step, images=state.position, seconds=0.0, progress=progress, loss=loss, terms=named,
+            gradient_norm=norm, lr_factor=factor, images_per_second=self._speed, waiting=0.0, seconds_left=None,
+            measured=measured,
+        )  # fmt: skip
 
-
-def _draw_samples(probe: Probe, state: TrainState, run: Path, seconds: float, watchers: list[Watcher]) -> None:
-    path = run / "samples" / f"step-{state.step:08d}.png"
-    followed = probe.draw(state.average, state.average_text, path)
-    record = SampleRecord(state.step, state.position, seconds, str(path), followed)
-    for w in watchers:
-        w.on_samples(record)
-
-
-class SkippedFile:
-    """Keeps RUN/skipped.jsonl at what the source has skipped so far, and tells the watchers when it grows."""
-
-    def __init__(self, run: Path, watchers: list[Watcher]) -> None:
-        self.path, self.watchers = run / "skipped.jsonl", watchers
-        self._source: Source | None = None
-        self._written = 0
-
-    def update(self, source: Source) -> None:
-        """Writes what is new; a source of another stage lists its own from the start."""
-        if source is not self._source:
-            self._source, self._written = source, 0
-        items: list[Skipped] = getattr(source, "skipped", [])
-        if (count := len(items)) == self._written:
+    def _update_averages(self) -> None:
+        """Draws the averaged networks towards the trained ones, every so many steps."""
+        state, t = self.state, self.config.train
+        if (state.step + 1) % t.ema_every:
             return
-        with self.path.open("a" if self._written else "w", encoding="utf-8") as file:
-            for item in items[self._written : count]:
-                file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
-        self._written = count
+        update = state.step // t.ema_every
+        update_average(state.average, state.transformer, t.ema, update)
+        if not state.text_encoder.frozen:
+            update_average(state.average_text, state.text_encoder, t.ema, update)
+        if state.power_averages is not None:
+            state.power_averages.update(state.trained_networks(), update)
+
+    def _enter_stage(self, index: int) -> None:
+        """Changes over to another stage of the config."""
+        with self.pauses.working("the next stage"):
+            self.stage.batches.close()
+            self._waited_before += self.stage.batches.waited_seconds
+            self.stage = Stage(self.config, index, self.state.position, self.state.rollbacks, self.ranks)
+            self._speed = 0.0
+            self.state.losses.clear()  # another resolution has other losses
+        c = self.stage.config
+        self._note(f"stage {index + 1} of {len(self.config.stages)}: {c.data.resolution} px, batch {c.train.batch}")
+        if has_deadline(c.budget):
+            self.pauses.draw(self.stage)  # takes another time here
+
+    def _roll_back(self) -> None:
+        """Returns to the last good checkpoint, with the data in another order; TrainingError where that is no use."""
+        state, run = self.state, self.run_folder
+        try:
+            self.pauses.checkpoints.finish()
+            folder = checkpoint.newest_good(run, self._note, skip=self.guard.returns)
+        except (ConfigError, SaveError):
+            raise TrainingError(self.guard.diagnosis()) from None
+        if self.guard.returns >= MAX_ROLLBACKS:
+            raise TrainingError(self.guard.diagnosis())
+        with self.pauses.working("the return to a checkpoint"):
+            rollbacks, skipped, was = state.rollbacks + 1, state.skipped_steps, state.step
+            checkpoint.roll_back(state, folder)
+            state.rollbacks, state.skipped_steps = rollbacks, skipped
+            state.generator.manual_seed(self.config.train.seed + ORDER_SEED * rollbacks + state.step)
+            self.guard.returned()
+            self.stage.batches.close()
+            index = configs.stage_at(self.config, self.clock.progress(state.step))
+            self.stage = Stage(self.config, index, state.position, rollbacks, self.ranks)
+            if self.files is not None:
+                self.files.rewind(state.step)
+        self._note(f"from step {was} back to {folder.name}; the data come in another order from here")
+
+    def _tell(self, record: StepRecord, now: Moment) -> None:
+        """Tells the watchers of a step."""
+        if not self.ranks.first:
+            return
+        trained = max(1e-9, now.seconds - self._seconds_before)
+        cost = self.deadline.cost()
+        record = dataclasses.replace(
+            record, seconds=now.seconds, progress=now.progress, seconds_left=self.clock.seconds_left(record.step),
+            waiting=(self._waited_before + self.stage.batches.waited_seconds) / trained, cost=cost,
+            cost_forecast=self.deadline.forecast(now.progress) if cost is not None else None,
+        )  # fmt: skip
         for w in self.watchers:
-            w.on_note(f"{count} items cannot be used and are skipped; listed in {self.path}")
+            w.on_step(record)
+        if self.skipped is not None:
+            self.skipped.update(self.stage.source)
+
+    def _efficiency(self, captions: list[str]) -> dict[str, float]:
+        """How much of what the device can multiply the transformer's training used (MFU), and the memory it took."""
+        text = self.state.text_encoder
+        tokens = text.tokens(captions)[0].shape[1]
+        flops = meters.transformer_flops(self.stage.config, text.width, tokens)
+        found = {
+            "mfu": flops * self._speed / (self._matmul_rate * self.ranks.world),
+            "matmul_tflops": self._matmul_rate / 1e12,
+            "text_tokens": float(tokens),
+            "processes": float(self.ranks.world),
+        }
+        memory = meters.memory_bytes(self.state.device)
+        return found if memory is None else found | {"memory_gib": memory / 2**30}
+
+    def _note(self, text: str) -> None:
+        if self.ranks.first:
+            for w in self.watchers:
+                w.on_note(text)
 
 
-@contextmanager
-def _stop_requested() -> Iterator[Callable[[], bool]]:
-    """Catches SIGINT and SIGTERM; yields a function that says whether one came. A second one kills as usual."""
-    came = False
-    previous: dict[int, Any] = {}
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        signal.signal(number, previous[number])
-
-    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-        previous[number] = signal.signal(number, on_signal)
-    try:
-        yield lambda: came
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def _name(device: torch.device) -> str:
+def _name(device: torch.device, ranks: Processes) -> str:
+    many = f"{ranks.world} x " if ranks.world > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU cores"
+        return many + torch.cuda.get_device_name(device)
+    return f"{many}{torch.get_num_threads()} CPU cores"

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
+from daybreak.train.distributed import full, local
 
 FOLDER = "averages"
 
@@ -43,14 +44,16 @@ class PowerAverages:
         now = named_tensors(networks)
         for length, average in self.tensors.items():
             weight = 1 - decay_at(update, gamma_of(length))
-            torch._foreach_lerp_([average[k] for k in now], list(now.values()), weight)
+            torch._foreach_lerp_([local(average[k]) for k in now], [local(v) for v in now.values()], weight)
 
-    def snapshot(self, run: Path, update: int) -> None:
-        """Stores each average as it stands, in float16, under RUN/averages."""
+    def snapshot(self, run: Path, update: int, write: bool = True) -> None:
+        """Stores each average as it stands, in float16, under RUN/averages. Called by every rank; one `write`s."""
         (run / FOLDER).mkdir(exist_ok=True)
         for length, average in self.tensors.items():
             path = run / FOLDER / f"length-{length:g}-update-{update:08d}.safetensors"
-            save_file({k: v.half().contiguous() for k, v in average.items()}, path)
+            whole = {k: full(v.half()).contiguous() for k, v in average.items()}
+            if write:
+                save_file(whole, path)
 
 
 def named_tensors(networks: dict[str, nn.Module]) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +19,8 @@ from daybreak.losses import distillation
 from daybreak.losses.objective import Objective
 from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
+from daybreak.train.distributed import computing, full, local, synchronise
+from daybreak.train.precision import autocast
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class StepRandomness:
         path_drop = torch.rand(shape[0], generator=generator) < r.path_drop if r.path_drop else None
         return cls(noise, t, drop, visible, path_drop)
 
+    def rows(self, rows: slice) -> StepRandomness:
+        """What was drawn for some of the pictures."""
+        visible, path_drop = (None if v is None else v[rows] for v in (self.visible, self.path_drop))
+        return StepRandomness(self.noise[rows], self.t[rows], self.drop[rows], visible, path_drop)
+
     def to(self, device: torch.device) -> StepRandomness:
         """The same on `device`; `drop` stays, since captions are dropped on the CPU."""
         moved = [
@@ -60,11 +69,12 @@ class StepRandomness:
 
 def training_loss(
     transformer: Transformer, text_encoder: TextEncoder, batch: Batch, random: StepRandomness, config: Config,
-    objective: Objective | None = None, progress: float = 0.0,
+    objective: Objective | None = None, progress: float = 0.0, levels: NoiseLevels | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
     """The loss of one batch (a scalar), and its unweighted terms by name (detached scalars).
 
-    `objective` holds the networks of the terms beside the velocity's; `progress` in [0, 1] is how far the run is.
+    `objective` holds the networks of the terms beside the velocity's; `progress` in [0, 1] is how far the run is;
+    `levels` takes note of the loss by noise level.
     """
     device = next(transformer.parameters()).device
     x0, random = batch.images.to(device, non_blocking=True), random.to(device)
@@ -77,6 +87,8 @@ def training_loss(
     layer = config.alignment.layer if "alignment" in weights else None
     prediction = transformer(x_t, random.t, text, random.visible, layer, random.path_drop)
     terms = losses.compute(prediction, x0, x_t, random.t, objective, config, set(weights))
+    if levels is not None:
+        levels.add(prediction.x0.detach(), x0, x_t, random.t, config.diffusion.floor)
     loss = sum((weights[name] * term for name, term in terms.items()), start=torch.zeros((), device=device))
     return loss, {name: term.detach() for name, term in terms.items()}
 
@@ -91,15 +103,65 @@ def _encode(text_encoder: TextEncoder, batch: Batch, drop: Tensor, device: torch
     return TextTokens(text.embeddings.to(device, non_blocking=True), text.mask.to(device), text.padded)
 
 
+class NoiseLevels:
+    """The velocity's loss in four equal ranges of noise levels, summed over pictures: sums and counts [4] each."""
+
+    COUNT = 4
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums, self.counts = torch.zeros(self.COUNT, device=device), torch.zeros(self.COUNT, device=device)
+
+    def add(self, predicted_x0: Tensor, x0: Tensor, x_t: Tensor, t: Tensor, floor: float) -> None:
+        """Takes note of a batch: pictures [B, 3, H, W], t [B] in [0, 1]."""
+        with torch.no_grad():
+            each = losses.velocity_loss(predicted_x0, x0, x_t, t, floor)
+            level = (t * self.COUNT).long().clamp(max=self.COUNT - 1)
+            self.sums.index_add_(0, level, each)
+            self.counts.index_add_(0, level, torch.ones_like(each))
+
+
+def backward(
+    transformer: Transformer, text_encoder: TextEncoder, batch: Batch, random: StepRandomness, config: Config,
+    objective: Objective, progress: float, levels: NoiseLevels | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+    """Adds up the gradient of the batch's loss, at most `train.microbatch` pictures at a time.
+
+    Returns the loss and its unweighted terms by name, detached.
+    """
+    n = len(batch)
+    size = min(n, config.train.microbatch or n)
+    modules = [transformer, computing(text_encoder), *objective.trained().values()]
+    totals: dict[str, Tensor] = {}
+    for start in range(0, n, size):
+        rows = slice(start, min(n, start + size))
+        whole = size == n
+        part = batch if whole else batch.rows(rows)
+        synchronise(modules, now=rows.stop == n)
+        device = next(transformer.parameters()).device
+        with autocast(config, device):
+            loss, terms = training_loss(
+                transformer, text_encoder, part, random if whole else random.rows(rows), config, objective, progress,
+                levels,
+            )  # fmt: skip
+        share = len(part) / n
+        (loss if whole else share * loss).backward()
+        for name, value in {"": loss.detach(), **terms}.items():
+            totals[name] = totals.get(name, 0) + share * value.float()
+    return totals.pop(""), totals
+
+
 def clip_and_step(
-    parameters: list[nn.Parameter], optimizers: list[torch.optim.Optimizer], clip_norm: float, lr_factor: float
-) -> Tensor:
+    parameters: list[nn.Parameter], optimizers: list[torch.optim.Optimizer], clip_norm: float, lr_factor: float,
+    accept: Callable[[float], bool] = math.isfinite,
+) -> Tensor:  # fmt: skip
     """Clips the gradients to `clip_norm`, applies one update at `lr_factor` times the base rates, clears them.
 
-    Returns the gradients' norm before clipping. Where it is not finite, nothing is applied.
+    Returns the gradients' norm before clipping. Where `accept` refuses it, nothing is applied.
     """
-    norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
-    if torch.isfinite(norm):
+    norm = gradient_norm(parameters)
+    if accept(norm.item()):
+        grads = [local(p.grad) for p in parameters if p.grad is not None]
+        torch._foreach_mul_(grads, (clip_norm / (norm + 1e-6)).clamp(max=1.0))
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * lr_factor
@@ -107,3 +169,8 @@ def clip_and_step(
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     return norm
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The norm of all gradients together: a scalar, the same at every rank."""
+    return full(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))

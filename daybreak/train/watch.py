@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from PIL import Image
+
+from daybreak.data.batch import Skipped, Source
 
 
 @dataclass(frozen=True)
 class StepRecord:
     """One step. loss and terms are means over the batch; seconds is the training time so far; progress in [0, 1].
 
-    waiting: the share of the training time since the start or resume that went into waiting for data.
+    waiting: the share of the training time since the start or resume that went into waiting for data. measured: what
+    is not measured at every step, by its name in TensorBoard (meters.py). cost and cost_forecast (at the end of the
+    run): USD, where the config knows a price.
     """
 
     step: int
@@ -28,6 +34,9 @@ class StepRecord:
     images_per_second: float
     waiting: float
     seconds_left: float | None
+    measured: dict[str, float] = field(default_factory=dict)
+    cost: float | None = None
+    cost_forecast: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,23 +77,35 @@ class Watcher(Protocol):
 
 
 class LogFiles:
-    """Writes `log.jsonl` and `tensorboard/` into the run folder; a resumed run goes on in both."""
+    """Writes `log.jsonl` and `tensorboard/` into the run folder; a resumed run goes on in both.
 
-    def __init__(self, run: Path, resumed_from: int | None) -> None:
+    Where the disk is full, lines wait in memory until there is space; `on_trouble` is told once.
+    """
+
+    def __init__(self, run: Path, resumed_from: int | None, on_trouble: Callable[[str], None] = lambda _: None) -> None:
         # Imported here: it takes a second that `daybreak --help` need not wait for.
         from torch.utils.tensorboard import SummaryWriter
 
-        path = run / "log.jsonl"
-        if resumed_from is not None and path.exists():
-            # Steps that were taken after the checkpoint are about to be taken again.
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= resumed_from]
-            path.write_text("".join(line + "\n" for line in kept))
-        self._file = path.open("a" if resumed_from is not None else "w", buffering=1)
-        self._board = SummaryWriter(run / "tensorboard", purge_step=resumed_from)
+        self._path, self._on_trouble = run / "log.jsonl", on_trouble
+        self._waiting: list[str] = []
+        self._troubled = False
+        if resumed_from is None:
+            self._path.unlink(missing_ok=True)
+        self.rewind(resumed_from)
+        self._board: SummaryWriter | None = SummaryWriter(run / "tensorboard", purge_step=resumed_from)
+
+    def rewind(self, step: int | None) -> None:
+        """Drops what was logged after `step`, which is about to be done again, and half a line of a killed run."""
+        if step is None or not self._path.exists():
+            return
+        kept = [line for line in self._path.read_text(errors="replace").splitlines() if _step_of(line) <= step]
+        building = self._path.with_suffix(".incomplete")
+        building.write_text("".join(line + "\n" for line in kept))
+        os.replace(building, self._path)
 
     def on_step(self, record: StepRecord) -> None:
         """One line, and one point per curve."""
-        self._file.write(json.dumps({"event": "step", **asdict(record)}) + "\n")
+        self._line({"event": "step", **asdict(record)})
         scalars = {
             "loss/total": record.loss,
             **{f"loss/{k}": v for k, v in record.terms.items()},
@@ -92,30 +113,103 @@ class LogFiles:
             "lr_factor": record.lr_factor,
             "images_per_second": record.images_per_second,
             "waiting_for_data": record.waiting,
+            **record.measured,
         }
+        if record.cost is not None:
+            scalars["cost_usd"] = record.cost
         for name, value in scalars.items():
-            self._board.add_scalar(name, value, record.step)
+            self._draw("add_scalar", name, value, record.step)
+
+    def on_bad_step(self, step: int, reason: str) -> None:
+        """One line for a step that was not applied."""
+        self._line({"event": "bad_step", "step": step, "reason": reason})
 
     def on_samples(self, record: SampleRecord) -> None:
         """One line, the picture, and the share of prompts followed."""
         import numpy as np
 
-        self._file.write(json.dumps({"event": "samples", **asdict(record)}) + "\n")
+        self._line({"event": "samples", **asdict(record)})
         with Image.open(record.path) as image:
-            self._board.add_image("samples", np.asarray(image), record.step, dataformats="HWC")
+            self._draw("add_image", "samples", np.asarray(image), record.step, dataformats="HWC")
         if record.followed is not None:
-            self._board.add_scalar("prompts_followed", record.followed, record.step)
+            self._draw("add_scalar", "prompts_followed", record.followed, record.step)
 
     def on_metrics(self, record: MetricsRecord) -> None:
         """One line, and one point per metric."""
-        self._file.write(json.dumps({"event": "metrics", **asdict(record)}) + "\n")
+        self._line({"event": "metrics", **asdict(record)})
         for name, value in record.values.items():
-            self._board.add_scalar(f"metrics/{name}", value, record.step)
+            self._draw("add_scalar", f"metrics/{name}", value, record.step)
 
     def on_note(self, text: str) -> None:
         """Notes are for whoever watches."""
 
     def close(self) -> None:
-        """Flushes and closes both."""
-        self._file.close()
-        self._board.close()
+        """Writes what still waits."""
+        self._flush()
+        if self._board is not None:
+            self._draw("close")
+
+    def _line(self, content: dict[str, Any]) -> None:
+        self._waiting.append(json.dumps(content) + "\n")
+        self._flush()
+
+    def _flush(self) -> None:
+        """Appends the waiting lines, or what fits of them: a line is there whole or not."""
+        try:
+            with self._path.open("a") as file:
+                before = file.tell()
+                try:
+                    file.write("".join(self._waiting))
+                    file.flush()
+                except OSError:
+                    os.truncate(self._path, before)
+                    raise
+            self._waiting.clear()
+            self._troubled = False
+        except OSError as e:
+            self._trouble(f"{self._path} cannot be written: {e.strerror}; its lines wait in memory")
+
+    def _draw(self, method: str, *args: Any, **kwargs: Any) -> None:
+        if self._board is None:
+            return
+        try:
+            getattr(self._board, method)(*args, **kwargs)
+        except OSError as e:
+            self._board = None
+            self._trouble(f"TensorBoard's file cannot be written: {e.strerror}; its curves end here, log.jsonl goes on")
+
+    def _trouble(self, text: str) -> None:
+        if not self._troubled:
+            self._on_trouble(text)
+        self._troubled = True
+
+
+class SkippedFile:
+    """Keeps RUN/skipped.jsonl at what the source has skipped so far, and tells the watchers when it grows."""
+
+    def __init__(self, run: Path, watchers: list[Watcher]) -> None:
+        self.path, self.watchers = run / "skipped.jsonl", watchers
+        self._source: Source | None = None
+        self._written = 0
+
+    def update(self, source: Source) -> None:
+        """Writes what is new; a source of another stage lists its own from the start."""
+        if source is not self._source:
+            self._source, self._written = source, 0
+        items: list[Skipped] = getattr(source, "skipped", [])
+        if (count := len(items)) == self._written:
+            return
+        with self.path.open("a" if self._written else "w", encoding="utf-8") as file:
+            for item in items[self._written : count]:
+                file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+        self._written = count
+        for w in self.watchers:
+            w.on_note(f"{count} items cannot be used and are skipped; listed in {self.path}")
+
+
+def _step_of(line: str) -> float:
+    """The step that a line of the log belongs to; infinite where it is no whole line."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -114,11 +114,12 @@ def test_what_a_run_leaves(tmp_path):
     names = {p.name for p in folder.iterdir()}
     assert names == {
         "transformer.safetensors",
-        "trained.safetensors",
         "text_encoder",
         "tokenizer",
-        "optimizer.pt",
+        "training",
         "state.json",
+        "config.yaml",
+        "manifest.json",
     }
 
 
@@ -146,11 +147,11 @@ def test_a_run_folder_in_use_is_not_overwritten(tmp_path):
     "name",
     [
         "transformer.safetensors",
-        "trained.safetensors",
+        "training/shard-00001-model-00001-of-00001.safetensors",
         "text_encoder/model.safetensors",
         "tokenizer/tokenizer.json",
-        "optimizer.pt",
         "state.json",
+        "manifest.json",
     ],
 )
 def test_a_damaged_checkpoint_is_named(tmp_path, finished, name):

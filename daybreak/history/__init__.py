@@ -1,0 +1,1 @@
+"""Runs looked at from outside, while they train or after: status.py (one), compare.py (several)."""

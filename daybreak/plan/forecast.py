@@ -1,0 +1,121 @@
+"""How fast a recipe trains on so many GPUs, how long its ranks talk to each other, and what it costs."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from daybreak.config import Config, ConfigError, stage_at
+from daybreak.history.read import read
+from daybreak.model.transformer import Transformer
+from daybreak.optim.groups import split_parameters
+from daybreak.plan.account import StagePlan, account
+from daybreak.plan.hardware import EFFICIENCY, GPUS, MATMUL_SHARE, NODE, Gpu, find_gpu
+from daybreak.plan.memory import Memory, memory_of
+from daybreak.train.meters import matmul_rate
+
+HIDDEN = 0.8
+"""Share of the communication that goes on beside the computation (FSDP gathers a block ahead)."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """gpus in nodes of at most `node`; flops: what matrix products reach on one, FLOP/s; efficiency: what training
+    reaches of that, and where that figure comes from."""
+
+    gpu: Gpu | None
+    gpus: int
+    node: int
+    flops: float
+    efficiency: float
+    source: str
+
+    @property
+    def shards(self) -> int:
+        """GPUs that share one copy of the weights."""
+        return min(self.node, self.gpus)
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """One stage. Seconds a step: computing, talking; images_per_second of all GPUs; memory of one."""
+
+    plan: StagePlan
+    compute: float
+    talk: float
+    memory: Memory | None
+
+    @property
+    def step(self) -> float:
+        """Seconds of a whole step."""
+        return max(self.compute, HIDDEN * self.talk) + (1 - HIDDEN) * self.talk
+
+    @property
+    def images_per_second(self) -> float:
+        """Of all GPUs together."""
+        return self.plan.config.train.batch / self.step
+
+
+def machines(gpu: str, gpus: int, node: int | None, calibration: Path | None) -> Machines:
+    """The machines that --gpu, --gpus and --node name, as fast as the run `calibration` was, or as estimated.
+
+    "cpu": this computer. Raises ConfigError for an unknown GPU, or a run that measured nothing.
+    """
+    efficiency, source = EFFICIENCY, "an estimate: nothing has been measured"
+    if calibration is not None:
+        efficiency, source = measured_efficiency(calibration), f"measured by {calibration}"
+    node = node or min(NODE, gpus)
+    if gpu.lower() == "cpu":
+        rate = statistics.median(matmul_rate(Config(), torch.device("cpu")) for _ in range(5))
+        return Machines(None, gpus, node, rate, efficiency, source)
+    return Machines(find_gpu(gpu), gpus, node, MATMUL_SHARE * GPUS[gpu.lower()].flops, efficiency, source)
+
+
+def measured_efficiency(run: Path) -> float:
+    """What a run reached of the matrix products' rate that it measured at its start; all parts of a step count."""
+    history = read(run)
+    rows = [s for s in history.steps if "matmul_tflops" in s["measured"]]
+    if not rows:
+        raise ConfigError(f"--calibration {run}: it measured nothing; it needs at least train.watch_every steps")
+    plans = account(history.config, round(rows[-1]["measured"]["text_tokens"]))
+    reached = []
+    for s in rows[len(rows) // 4 :]:  # the first are slower: caches, compilation
+        m = s["measured"]
+        flops = plans[stage_at(history.config, s["progress"])].training
+        reached.append(flops * s["images_per_second"] / (1e12 * m["matmul_tflops"] * m["processes"]))
+    return statistics.median(reached)
+
+
+def forecast(config: Config, on: Machines, text_tokens: int | None) -> list[StageForecast]:
+    """Each stage's."""
+    length = text_tokens or config.text.max_tokens
+    return [_stage(plan, on, length) for plan in account(config, text_tokens)]
+
+
+def _stage(plan: StagePlan, on: Machines, text_tokens: int) -> StageForecast:
+    c = plan.config
+    with torch.device("meta"):
+        transformer = Transformer(c.model, plan.text_width, c.routing)
+    muon, _ = split_parameters({"transformer": transformer})
+    shapes = [p.shape for p in muon.values()] if c.optim.matrices != "adamw" else []
+    newton = sum(5 * 2 * (2 * min(s) ** 2 * max(s) + min(s) ** 3) for s in shapes)
+    rate = on.flops * on.efficiency
+    compute = plan.training * c.train.batch / on.gpus / rate + newton / on.shards / rate
+    trained = sum(p.parameters for p in plan.parts if p.trained)
+    return StageForecast(plan, compute, _talk(on, trained, sum(r * k for r, k in shapes)),
+                         memory_of(plan, plan.text_width, text_tokens, on.shards) if on.gpu else None)  # fmt: skip
+
+
+def _talk(on: Machines, trained: int, matrices: int) -> float:
+    """Seconds of communication a step: weights gathered twice in bfloat16, gradients scattered in float32, Muon's
+    matrices exchanged there and back; then, between nodes, the sharded gradients summed (a ring sends them twice)."""
+    if on.gpu is None or on.gpus == 1:
+        return 0.0
+    n = on.shards
+    within = (2 * 2 + 4) * trained * (n - 1) / n + 2 * 2 * matrices * (n - 1) / n**2
+    copies = on.gpus // n
+    between = 2 * 4 * trained / n * (copies - 1) / copies
+    return within / on.gpu.within + between / on.gpu.between

@@ -1,0 +1,189 @@
+"""The moment by which a run is over, and what it costs until then.
+
+The moment stands in RUN/deadline.json as a point of the wall clock, so that time lost in crashes counts. Within a
+process time is measured by the monotonic clock, which no adjustment of the wall clock moves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from daybreak.config import BudgetConfig, Config, ConfigError
+
+FILE = "deadline.json"
+UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+MARGIN = 1.1
+"""What the end is expected to take is multiplied by this."""
+EVALUATION_SHARE = 0.2
+"""The most of the run's time that is kept for its evaluation, which is made smaller where it would take longer."""
+DECAY_SHARE = 0.2
+"""Of a recipe without decay, under a deadline."""
+EXIT_SECONDS = 1.0
+"""For the report, and for Python to end."""
+
+
+def parse_hours(text: str) -> float:
+    """ "24h", "90min", "1h30m", "45s" or "2d" in hours; ConfigError for anything else."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.lower())
+    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*", "", text.lower()) or any(u not in UNITS for _, u in parts):
+        raise ConfigError(f"--deadline {text}: it must be a time such as 24h, 90min or 1h30m")
+    return sum(float(n) * UNITS[u] for n, u in parts) / 3600
+
+
+def parse_amount(text: str, flag: str) -> float:
+    """ "1500usd", "$1500", "1500" or "2.0/gpu-hour" in USD; ConfigError for anything else."""
+    match = re.fullmatch(r"\$?(\d+(?:\.\d+)?)\s*(?:usd|\$)?(?:/\s*gpu-?(?:hour|h))?", text.strip().lower())
+    if match is None:
+        example = "2.0/gpu-hour" if flag == "--price" else "1500usd"
+        raise ConfigError(f"{flag} {text}: it must be an amount in USD such as {example}")
+    return float(match[1])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """--deadline, --budget, --price and --gpus as typed."""
+
+    deadline: str | None = None
+    budget: str | None = None
+    price: str | None = None
+    gpus: int | None = None
+
+    def applied(self, config: Config) -> tuple[Config, str | None]:
+        """`config` with these limits, and a note where they change more than the end of the run.
+
+        A deadline takes the place of the recipe's own steps or minutes; settings that follow can bring them back.
+        """
+        b = config.budget
+        b = BudgetConfig(
+            hours=parse_hours(self.deadline) if self.deadline is not None else b.hours,
+            usd=parse_amount(self.budget, "--budget") if self.budget is not None else b.usd,
+            price=parse_amount(self.price, "--price") if self.price is not None else b.price,
+            gpus=self.gpus if self.gpus is not None else b.gpus,
+        )
+        config, note = dataclasses.replace(config, budget=b), None
+        if self.deadline is not None or self.budget is not None:
+            config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=None, minutes=None))
+            if config.optim.decay_share == 0:
+                config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, decay_share=DECAY_SHARE))
+                note = (f"optim.decay_share is {DECAY_SHARE:g}, so that the run ends with a decayed model; "
+                        "--optim.decay_share 0 keeps the recipe's constant rate")  # fmt: skip
+        return config, note
+
+
+class Deadline:
+    """When a run ends and what it has cost. `end`: on this process's monotonic clock; None: no such moment.
+
+    Opened anew by every process of a run; the first one that is told another budget than the file holds sets a new
+    moment, counted from then on.
+    """
+
+    def __init__(self, run: Path, config: Config, world: int, began: float) -> None:
+        b = config.budget
+        self._path, self._budget, self._price = run / FILE, b, b.price
+        self._gpus = b.gpus or world
+        now, mono = time.time(), time.monotonic()
+        stored = self._read()
+        if stored.get("budget") != asdict(b):
+            end = began + 3600 * b.hours if b.hours is not None else None
+            spent = stored.get("spent_usd", 0.0)
+            stored = {"started": began, "end": end, "spent_usd": spent, "counted": began, "seen": now, "gpus": 0}
+        self._started: float = stored["started"]
+        # A wall clock that went back would give the run time it does not have; it stood still since it was last seen.
+        self.went_back = max(0.0, stored["seen"] - now)
+        shift = self.went_back
+        self._offset = now + shift - mono  # monotonic + offset is the run's wall time
+        gpus_before = stored["gpus"] or self._gpus
+        self._spent = stored["spent_usd"] + self._cost(now + shift - stored["counted"], gpus_before)
+        self._counted = now + shift
+        ends = [stored["end"]] if stored["end"] is not None else []
+        self._hours_end: float | None = stored["end"]
+        if b.usd is not None and self._price is not None:
+            ends.append(self._counted + 3600 * (b.usd - self._spent) / (self._price * self._gpus))
+        self.end: float | None = min(ends) - self._offset if ends else None
+
+    @property
+    def total_seconds(self) -> float | None:
+        """From the start of the run to its deadline."""
+        return None if self.end is None else self.end + self._offset - self._started
+
+    def seconds_left(self) -> float:
+        """Until the deadline; infinite where there is none."""
+        return float("inf") if self.end is None else self.end - time.monotonic()
+
+    def cost(self) -> float | None:
+        """USD so far, downtime included; None without a price."""
+        if self._price is None:
+            return None
+        return self._spent + self._cost(time.monotonic() + self._offset - self._counted, self._gpus)
+
+    def forecast(self, progress: float) -> float | None:
+        """USD at the end of the run, when the share `progress` of its budget is used; None without a price."""
+        cost = self.cost()
+        if cost is None or self._price is None:
+            return None
+        if self.end is not None:
+            return cost + self._cost(max(0.0, self.seconds_left()), self._gpus)
+        return cost / progress if progress > 0 else None
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is anything to keep: a moment or a price."""
+        return self.end is not None or self._price is not None
+
+    def save(self) -> None:
+        """Keeps the moment and the cost in the run folder."""
+        now = time.monotonic() + self._offset
+        content = {
+            "budget": asdict(self._budget),
+            "started": self._started,
+            "end": self._hours_end,
+            "spent_usd": self.cost() or 0.0,
+            "counted": now,
+            "seen": now,
+            "gpus": self._gpus,
+        }
+        building = self._path.with_suffix(".incomplete")
+        building.write_text(json.dumps(content, indent=1))
+        os.replace(building, self._path)
+
+    def _read(self) -> dict:
+        try:
+            return dict(json.loads(self._path.read_text()))
+        except (OSError, ValueError):
+            return {}
+
+    def _cost(self, seconds: float, gpus: int) -> float:
+        return (self._price or 0.0) * gpus * seconds / 3600
+
+
+def end_seconds(durations: dict[str, float], evaluation_pictures: int, total_seconds: float) -> float:
+    """What is kept for the end of a run of `total_seconds`: last samples, last checkpoint, evaluation, as measured.
+
+    durations: seconds of "save", "samples" and "picture" (one drawn and judged), as the run has learnt them.
+    """
+    d = durations
+    evaluation = min(evaluation_pictures * d.get("picture", 0.0), EVALUATION_SHARE * total_seconds)
+    return MARGIN * (d.get("save", 0.0) + d.get("samples", 0.0) + evaluation) + EXIT_SECONDS
+
+
+def afterwards(durations: dict[str, float]) -> float:
+    """What comes after the last picture of the evaluation, seconds: judging, grids, report; as drawing took before."""
+    return durations.get("samples", 0.0) / 4 + EXIT_SECONDS
+
+
+def evaluation_pictures(config: Config) -> int:
+    """How many pictures the evaluation at the end of a run draws."""
+    e = config.evaluate
+    scenes = 6 * e.prompts_per_task + e.held_out_prompts if config.data.source == "scenes" else 0
+    return scenes + (e.metrics_count if e.metrics else 0)
+
+
+def has_deadline(budget: BudgetConfig) -> bool:
+    """Whether a moment of the wall clock ends the run."""
+    return budget.hours is not None or budget.usd is not None

@@ -1,0 +1,187 @@
+"""The processes of a run and how its networks are spread over them. The model does not know.
+
+Started by torchrun, every process (rank) trains on its share of each batch. Weights, gradients, optimiser state and
+averages are sharded by FSDP2 over `train.shard` ranks, the ranks of a node unless set, and copied where there are more
+(HSDP). The order is: activations recomputed (`model.recompute`), compile, shard.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from daybreak.config import Config, ConfigError, at_stage
+from daybreak.encoders.text import TextEncoder, TextTokens
+from daybreak.evaluate.ranks import Ranks
+from daybreak.model.transformer import Prediction, Transformer
+from daybreak.train.precision import lower_precision
+
+# FSDP looks for tensors in what networks take and give, and must be told where these keep theirs.
+for _kind in (TextTokens, Prediction):
+    torch.export.register_dataclass(_kind)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's number and how many there are. mesh: how weights are spread; None for a process of its own."""
+
+    rank: int = 0
+    world: int = 1
+    mesh: DeviceMesh | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this one writes files and talks."""
+        return self.rank == 0
+
+    def agree(self, of_first: list[float], of_any: list[bool]) -> tuple[list[float], list[bool]]:
+        """The first rank's numbers, and for each flag whether any rank has it, at every rank."""
+        if self.world == 1:
+            return of_first, of_any
+        mine = of_first if self.first else [0.0] * len(of_first)
+        both = torch.tensor([*mine, *map(float, of_any)], dtype=torch.float64)
+        distributed.all_reduce(both)
+        values = both.tolist()
+        return values[: len(of_first)], [v > 0 for v in values[len(of_first) :]]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of every rank's `values` [n], at every rank."""
+        if self.world > 1:
+            distributed.all_reduce(values, op=distributed.ReduceOp.SUM)
+            values = values / self.world
+        return values
+
+    def sum_over_shards(self, values: Tensor) -> Tensor:
+        """The sum of `values` [n] over the ranks that share one copy of the weights."""
+        if self.mesh is not None:
+            distributed.all_reduce(values, group=self.mesh.get_group("shard"))
+        return values
+
+    def share(self, batch: int) -> slice:
+        """This rank's rows of a batch for all."""
+        each = batch // self.world
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    @property
+    def drawers(self) -> Ranks:
+        """The same processes, as those that draw and measure together."""
+        return Ranks(self.rank, self.world)
+
+    def wait(self) -> None:
+        """Returns once every rank is here."""
+        if self.world > 1:
+            distributed.barrier()
+
+
+@contextmanager
+def processes(config: Config) -> Iterator[Processes]:
+    """The processes that torchrun started, joined; or this one alone.
+
+    A rank that waits for another longer than `train.stall_minutes` fails. Raises ConfigError where the batch or the
+    shards do not divide.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Processes()
+        return
+    shard = config.train.shard or min(world, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
+    _check_divides(config, world, shard)
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    limit = timedelta(minutes=config.train.stall_minutes)
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit)
+    try:
+        device = "cuda" if cuda else "cpu"
+        shape, names = ((world,), ("shard",)) if shard == world else ((world // shard, shard), ("replicate", "shard"))
+        mesh = init_device_mesh(device, shape, mesh_dim_names=names)
+        yield Processes(distributed.get_rank(), world, mesh)
+    finally:
+        distributed.destroy_process_group()
+
+
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Whether an error comes from another rank that is gone, or has not answered in time."""
+    words = ("gloo", "NCCL", "ncclRemoteError", "Connection closed", "Connection reset", "Timed out waiting")
+    return isinstance(error, distributed.DistError) or any(w in str(error) for w in words)
+
+
+def _check_divides(config: Config, world: int, shard: int) -> None:
+    for i in range(max(1, len(config.stages))):
+        batch = at_stage(config, i).train.batch
+        if batch % world:
+            near = max(1, round(batch / world)) * world
+            raise ConfigError(f"train.batch {batch} does not divide over {world} processes; {near} would")
+    if world % shard:
+        raise ConfigError(f"train.shard {shard} does not divide {world} processes")
+
+
+def spread(networks: list[nn.Module], config: Config, mesh: DeviceMesh | None, device: torch.device) -> None:
+    """Shards every network over `mesh`, its blocks first, which are compiled before where the config says so.
+
+    Each rank must hold the same weights. Afterwards the parameters are DTensors. Without a mesh nothing happens.
+    """
+    if mesh is None:
+        return
+    bfloat16 = lower_precision(config, device)
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    for network in networks:
+        for block in _blocks(network):
+            if config.train.compile and any(p.requires_grad for p in block.parameters()):
+                block.compile()
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(network, mesh=mesh, mp_policy=policy)
+
+
+def _blocks(network: nn.Module) -> list[nn.Module]:
+    """The transformer's blocks; other networks are small, and sharded as one."""
+    return [*network.text_blocks, *network.blocks] if isinstance(network, Transformer) else []
+
+
+def computing(module: nn.Module) -> nn.Module:
+    """The part of a trained network that takes and gives tensors."""
+    return module.network if isinstance(module, TextEncoder) else module
+
+
+def synchronise(modules: list[nn.Module], now: bool) -> None:
+    """Whether the next backward pass adds up the ranks' gradients: only a step's last one does."""
+    for module in modules:
+        if isinstance(module, FSDPModule):
+            module.set_requires_gradient_sync(now)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor, as a view; any other tensor itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A sharded tensor put together, at every rank; any other tensor itself."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(whole: Tensor, like: Tensor) -> Tensor:
+    """What `like` would hold of the tensor `whole`, which every rank has: this rank's rows, or all of it."""
+    if not isinstance(like, DTensor):
+        return whole
+    group = like.device_mesh["shard"] if like.device_mesh.ndim > 1 else like.device_mesh
+    start, count = rows_of(whole.shape[0], group.get_local_rank(), group.size())
+    return whole[start : start + count]
+
+
+def rows_of(rows: int, rank: int, world: int) -> tuple[int, int]:
+    """(first, count) of the rows that FSDP gives rank `rank` of `world`."""
+    each = -(-rows // world)
+    start = min(rows, rank * each)
+    return start, min(each, rows - start)

@@ -1,0 +1,102 @@
+"""What a run measures of itself beside the loss: norms by group, loss by noise level, MFU, memory."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from daybreak.config import Config
+from daybreak.model.flops import forward_flops
+from daybreak.train.distributed import Processes, local
+from daybreak.train.precision import lower_precision
+from daybreak.train.state import TrainState
+from daybreak.train.step import NoiseLevels
+
+SECONDS = 0.05
+"""How long the matmul rate is measured."""
+
+
+def groups(state: TrainState) -> dict[str, list[nn.Parameter]]:
+    """Trained parameters by what they belong to: the transformer's blocks, its rest, each other module."""
+    found: dict[str, list[nn.Parameter]] = {}
+    for part, module in state.trained_modules().items():
+        for name, parameter in module.named_parameters():
+            inside = part == "transformer" and name.startswith(("blocks.", "text_blocks."))
+            group = "transformer_blocks" if inside else "transformer_rest" if part == "transformer" else part
+            found.setdefault(group, []).append(parameter)
+    return found
+
+
+class Norms:
+    """Gradient and update norms by group, over one step: made before it, asked after the gradients and after it."""
+
+    def __init__(self, state: TrainState, processes: Processes) -> None:
+        self._groups, self._processes = groups(state), processes
+        self._before = {k: [local(p.detach()).clone() for p in ps] for k, ps in self._groups.items()}
+        self._gradients: Tensor | None = None
+
+    def see_gradients(self) -> None:
+        """To be called between the backward pass and the update."""
+        self._gradients = self._norms([[local(p.grad) for p in ps if p.grad is not None]
+                                       for ps in self._groups.values()])  # fmt: skip
+
+    def values(self) -> dict[str, float]:
+        """gradient_norm/GROUP (before clipping), and update/GROUP: the norm of the change over that of the weights."""
+        now = [[local(p.detach()) for p in ps] for ps in self._groups.values()]
+        changes = [torch._foreach_sub(n, b) for n, b in zip(now, self._before.values(), strict=True)]
+        relative = self._norms([list(c) for c in changes]) / self._norms(list(self._before.values())).clamp(min=1e-12)
+        found = {f"update/{k}": v for k, v in zip(self._groups, relative.tolist(), strict=True)}
+        if self._gradients is not None:
+            found |= {f"gradient_norm/{k}": v for k, v in zip(self._groups, self._gradients.tolist(), strict=True)}
+        return found
+
+    def _norms(self, tensors: list[list[Tensor]]) -> Tensor:
+        """One norm for each list, over all ranks."""
+        squares = torch.stack(
+            [torch.stack(torch._foreach_norm(ts)).float().square().sum() if ts else torch.zeros(()) for ts in tensors]
+        )
+        return self._processes.sum_over_shards(squares).sqrt()
+
+
+def by_noise_level(levels: NoiseLevels, processes: Processes) -> dict[str, float]:
+    """loss_at_noise/0.00-0.25 and so on: the mean over all ranks' pictures; ranges without any are absent."""
+    both = processes.mean(torch.cat([levels.sums, levels.counts])).cpu()
+    sums, counts = both.split(NoiseLevels.COUNT)
+    width = 1 / NoiseLevels.COUNT
+    return {
+        f"loss_at_noise/{i * width:.2f}-{(i + 1) * width:.2f}": (s / c).item()
+        for i, (s, c) in enumerate(zip(sums, counts, strict=True))
+        if c > 0
+    }
+
+
+def matmul_rate(config: Config, device: torch.device) -> float:
+    """Multiply-adds that the device really does on large matrices in the run's precision, FLOP/s (two each)."""
+    n = 8192 if device.type == "cuda" else 512
+    dtype = torch.bfloat16 if lower_precision(config, device) else torch.float32
+    a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
+
+    def product() -> None:
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    product()
+    began, count = time.monotonic(), 0
+    while time.monotonic() - began < SECONDS:
+        product()
+        count += 1
+    return 2 * n**3 * count / (time.monotonic() - began)
+
+
+def transformer_flops(config: Config, text_width: int, text_tokens: int) -> int:
+    """Training FLOPs of the transformer for one picture: backward counts twice; recomputation is not useful work."""
+    side = config.data.resolution // config.model.patch
+    return 3 * sum(forward_flops(config.model, config.routing, text_width, (side, side), text_tokens).values())
+
+
+def memory_bytes(device: torch.device) -> int | None:
+    """The most memory that this process has held on its GPU, bytes; None without one."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

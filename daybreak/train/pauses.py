@@ -1,0 +1,175 @@
+"""What a run does between its steps, while its clock stands: drawing, measuring, saving, and room for its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from daybreak.config import Config
+from daybreak.evaluate.during_training import measure
+from daybreak.evaluate.measures import METRICS
+from daybreak.train import checkpoint_files as folders
+from daybreak.train.checkpoint import Checkpoints, SaveError
+from daybreak.train.clock import Clock
+from daybreak.train.deadline import Deadline, end_seconds, evaluation_pictures
+from daybreak.train.distributed import Processes
+from daybreak.train.guard import TrainingError
+from daybreak.train.stage import Stage
+from daybreak.train.state import TrainState
+from daybreak.train.watch import MetricsRecord, SampleRecord, Watcher
+from daybreak.train.watchdog import Watchdog
+
+SETTLED = 0.8
+"""From this share of the budget on, the moment at which training ends is fixed."""
+RETRY_SECONDS = 60.0
+"""From a checkpoint that could not be written to the next attempt."""
+
+
+class Pauses:
+    """Each pause stops the clock, tells the watchdog, and learns how long its work takes."""
+
+    def __init__(
+        self, config: Config, run: Path, state: TrainState, clock: Clock, deadline: Deadline, ranks: Processes,
+        watchers: list[Watcher], note: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._config, self._run, self._state, self._ranks = config, run, state, ranks
+        self._clock, self._deadline, self._watchers, self._note = clock, deadline, watchers, note
+        self.checkpoints = Checkpoints(run, ranks)
+        self.watchdog = Watchdog(run, config.train.stall_minutes, ranks.rank)
+        self._next_save = time.monotonic() + 60 * config.train.save_minutes
+        self._measured_at = -1
+        self._keep_room()
+
+    @property
+    def save_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return time.monotonic() > self._next_save
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[None]:
+        """Something that is no step."""
+        running = self._clock.running
+        self._clock.pause()
+        self.watchdog.alive(self._state.step, name)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._state.durations[name] = time.monotonic() - began
+            self._keep_room()
+            self.watchdog.alive(self._state.step)
+            if running:
+                self._clock.run()
+
+    def draw(self, stage: Stage) -> None:
+        """Draws the probe's prompts with the averaged weights."""
+        state = self._state
+        path = self._run / "samples" / f"step-{state.step:08d}.png"
+        with self.working("samples"):
+            began = time.monotonic()
+            networks = state.drawing_networks()
+            try:
+                followed = stage.probe.draw(*networks, path, self._ranks.drawers)
+            except OSError as e:
+                self._note(f"{path} cannot be written: {e.strerror}")
+                return
+            state.durations["picture"] = (time.monotonic() - began) / len(stage.probe.prompts)
+        if self._ranks.first:
+            record = SampleRecord(state.step, state.position, state.seconds, str(path), followed)
+            for w in self._watchers:
+                w.on_samples(record)
+        if followed is not None and state.step and not self._config.evaluate.metrics:
+            self._score("prompts followed", followed, "higher")
+
+    def measure(self, stage: Stage) -> None:
+        """Measures the recipe's metrics, unless that was just done."""
+        state = self._state
+        if self._measured_at == state.position:
+            return
+        self._measured_at = state.position
+        with self.working("metrics"):
+            networks = state.drawing_networks()
+            values = measure(*networks, stage.config, self._run, state.position, state.device)
+        if self._ranks.first:
+            for w in self._watchers:
+                w.on_metrics(MetricsRecord(state.step, state.position, state.seconds, values))
+        name, value = next(iter(values.items()))
+        if value is not None:
+            self._score(name, value, METRICS[name].better)
+
+    def save(self) -> None:
+        """Begins a checkpoint. Where it cannot be written, says so and tries again in a minute."""
+        try:
+            with self.working("save"):
+                self._write(wait=False)
+            self._next_save = time.monotonic() + 60 * self._config.train.save_minutes
+        except SaveError as e:
+            self._note(f"{e}; earlier checkpoints are untouched, training goes on, next attempt in a minute")
+            self._next_save = time.monotonic() + RETRY_SECONDS
+
+    def save_at_last(self, patient: bool) -> None:
+        """The run's last checkpoint. Where it cannot be written, waits for space if `patient`, then TrainingError."""
+        until = time.monotonic() + min(60 * self._config.train.stall_minutes, self._deadline.seconds_left())
+        told = False
+        while True:
+            error: SaveError | None = None
+            try:
+                with self.working("save"):
+                    self._write(wait=True)
+            except SaveError as e:
+                error = e
+            _, (failed,) = self._ranks.agree([], [error is not None])
+            if not failed:
+                return
+            over = float(not patient or time.monotonic() > until)
+            (over,), _ = self._ranks.agree([over], [])
+            if over:
+                raise TrainingError(
+                    f"{error or 'another rank could not write the checkpoint'}; nothing before it is lost: make room, "
+                    f"then daybreak train --resume {self._run}"
+                )
+            if not told:
+                self._note(f"{error}; the run waits for room, at most {(until - time.monotonic()) / 60:.0f} minutes")
+                told = True
+            time.sleep(2)
+
+    def rehearse(self, stage: Stage) -> None:
+        """Does once what the end of the run will do, so that its length is known: draws, and saves."""
+        self.draw(stage)
+        self.save()
+
+    def close(self) -> None:
+        """Ends what runs beside the loop."""
+        self.watchdog.close()
+        self.checkpoints.close()
+
+    def _write(self, wait: bool) -> None:
+        self.checkpoints.save(self._state, wait)
+        if self._ranks.first and self._deadline.kept:
+            self._deadline.save()
+
+    def _score(self, metric: str, value: float, better: str) -> None:
+        """Keeps the checkpoint of this step where its score is the best so far; following no prompt is no score."""
+        known = folders.best(self._run)
+        sign = 1 if better == "higher" else -1
+        comparable = known.get("metric") == metric
+        improved = sign * value > sign * known["value"] if comparable else value != 0
+        (improved_,), _ = self._ranks.agree([float(improved)], [])
+        if not improved_:
+            return
+        if self._ranks.first:
+            folders.mark_best(self._run, self._state.step, metric, value)
+        self.save()
+
+    def _keep_room(self) -> None:
+        """Ends training early enough for what comes after it.
+
+        Near the end this stays as it is, for the learning rate to come down in peace; the evaluation gives way.
+        """
+        settled = self._state.progress > SETTLED and self._clock.end is not None
+        if self._deadline.end is not None and not settled:
+            total = self._deadline.total_seconds or 0.0
+            room = end_seconds(self._state.durations, evaluation_pictures(self._config), total)
+            self._clock.end = self._deadline.end - room

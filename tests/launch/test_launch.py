@@ -1,0 +1,77 @@
+"""What launch writes is what each kind of cluster reads, and what torchrun and daybreak train accept."""
+
+import shlex
+import subprocess
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from daybreak.cli import app
+from daybreak.config import ConfigError
+from daybreak.launch.write import Job, kubernetes, local, sky, slurm
+
+WORDS = ["speedrun", "--data", "shards", "--out", "runs/day", "--resume", "auto", "--evaluate.grid_prompts=a red cat,b"]
+JOB = Job("day", WORDS, nodes=4, gpus=8, minutes=1450, image="registry/daybreak:1")
+
+
+@pytest.mark.parametrize("write", [local, slurm])
+def test_scripts_are_bash(write, tmp_path):
+    path = tmp_path / "job"
+    path.write_text(write(JOB))
+    assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
+    last = shlex.split(path.read_text().splitlines()[-1])
+    assert last[last.index("torchrun") :][-len(WORDS) :] == WORDS
+
+
+def test_the_slurm_script_has_one_launcher_a_node_and_saves_before_its_limit():
+    text = slurm(JOB)
+    for line in ("#SBATCH --nodes=4", "#SBATCH --ntasks-per-node=1", "#SBATCH --gpus-per-node=8", "#SBATCH --time=1450",
+                 "#SBATCH --signal=TERM@120", "#SBATCH --requeue"):  # fmt: skip
+        assert line in text.splitlines()
+    assert '--rdzv-endpoint="$head:29400"' in text
+
+
+def test_sky_and_kubernetes_are_yaml_with_the_nodes_and_gpus():
+    task = yaml.safe_load(sky(JOB))
+    assert task["num_nodes"] == 4 and task["resources"]["accelerators"] == "H200:8"
+    job = yaml.safe_load(kubernetes(JOB))
+    worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
+    container = worker["template"]["spec"]["containers"][0]
+    assert job["kind"] == "PyTorchJob" and worker["replicas"] == 4
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 8
+    assert container["args"][-len(WORDS) :] == WORDS
+    assert job["spec"]["runPolicy"]["activeDeadlineSeconds"] == 60 * 1450
+
+
+def test_the_command_writes_a_job_that_trains(tmp_path, monkeypatch):
+    """The local one is run for real, on two processes."""
+    from ranks import SETTINGS, environment
+
+    monkeypatch.chdir(tmp_path)
+    flags = [f"--{k}={v}" for k, v in {**SETTINGS, "train.steps": 2}.items()]
+    result = CliRunner().invoke(app, ["launch", "scenes", "--out", "runs/Two", "--gpus", "2", *flags])
+    assert result.exit_code == 0, result.output
+    assert "start it with: bash two-local.sh" in result.output
+    script = (tmp_path / "two-local.sh").read_text()
+    import sys
+
+    script = script.replace("exec torchrun", f"exec {sys.executable} -m torch.distributed.run")
+    done = subprocess.run(["bash", "-c", script], env=environment(), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "runs" / "Two" / "score.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["scenes", "--gpus", "7"], "train.batch 48 does not divide over 7 GPUs; 49 would"),
+        (["scenes", "--to", "kubernetes"], "--image"),
+        (["scnes"], "did you mean scenes"),
+        ([], "say what to train"),
+    ],
+)
+def test_mistakes(words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["launch", *words, "--out", "run"])
+    assert isinstance(result.exception, ConfigError) and message in str(result.exception)

@@ -1,0 +1,112 @@
+"""A deadline: what it is set from, what moves it, and a run that keeps it."""
+
+import json
+import subprocess
+import time
+
+import pytest
+from conftest import tiny_config
+from ranks import command, environment
+
+from daybreak.config import ConfigError, check
+from daybreak.recipes import recipe
+from daybreak.train.clock import Clock
+from daybreak.train.deadline import Deadline, Limits, end_seconds, parse_amount, parse_hours
+
+
+@pytest.mark.parametrize(("text", "hours"), [("24h", 24), ("90min", 1.5), ("1h30m", 1.5), ("45s", 0.0125), ("2d", 48)])
+def test_times(text, hours):
+    assert parse_hours(text) == pytest.approx(hours)
+
+
+@pytest.mark.parametrize("text", ["24", "h", "1x", "", "-3h", "1h or so"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(ConfigError, match="--deadline"):
+        parse_hours(text)
+
+
+def test_amounts():
+    assert [parse_amount(t, "--budget") for t in ("1500usd", "$1500", "1500", "2.0/gpu-hour")] == [1500, 1500, 1500, 2]
+    with pytest.raises(ConfigError, match="1500usd"):
+        parse_amount("a lot", "--budget")
+
+
+def test_a_deadline_takes_the_place_of_steps_and_brings_a_decay():
+    config, note = Limits("24h", "1500usd", "2.0/gpu-hour", 32).applied(recipe("speedrun"))
+    assert config.train.steps is None and config.optim.decay_share > 0 and "decay" in note
+    with pytest.raises(ConfigError, match="--price"):
+        check(Limits(None, "1500usd").applied(recipe("scenes"))[0])
+
+
+def test_money_makes_a_moment_and_another_number_of_gpus_moves_it(tmp_path, monkeypatch):
+    config, _ = Limits(None, "640usd", "2.0").applied(tiny_config())
+    now = [1_000_000.0, 500.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[1])
+    first = Deadline(tmp_path, config, 32, now[0])
+    assert first.seconds_left() == pytest.approx(10 * 3600)
+    now[0], now[1] = now[0] + 5 * 3600, now[1] + 5 * 3600
+    assert first.cost() == pytest.approx(320)
+    first.save()
+    now[0] += 3600  # down for an hour, which costs too
+    again = Deadline(tmp_path, config, 16, now[0])
+    assert again.cost() == pytest.approx(384)
+    assert again.seconds_left() == pytest.approx((640 - 384) / (2 * 16) * 3600)
+
+
+def test_the_moment_stays_through_restarts_and_a_clock_that_jumps(tmp_path, monkeypatch):
+    config, _ = Limits("10h").applied(tiny_config())
+    now = [1_000_000.0, 500.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[1])
+    run = Deadline(tmp_path, config, 1, now[0])
+    now[0] += 40_000  # the wall clock is set, by which a running process does not go
+    now[1] += 3600
+    assert run.seconds_left() == pytest.approx(9 * 3600)
+    run.save()
+    now[0] = 1_000_000.0 + 2 * 3600
+    again = Deadline(tmp_path, config, 1, now[0])
+    assert again.seconds_left() == pytest.approx(8 * 3600) and again.went_back == 0
+    again.save()
+    now[0] -= 1800  # set back while the run was down: it stood still, at least
+    later = Deadline(tmp_path, config, 1, now[0])
+    assert later.went_back == pytest.approx(1800)
+    assert later.seconds_left() == pytest.approx(8 * 3600)
+
+
+def test_progress_flows_on_through_pauses_and_reaches_its_end_in_time(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock = Clock(tiny_config(train__steps=10**9).train, share=0.25, end=100.0)
+    clock.run()
+    now[0] = 50.0
+    assert clock.progress(0) == pytest.approx(0.25 + 0.75 / 2)
+    clock.pause()
+    now[0] = 80.0
+    assert clock.progress(0) == pytest.approx(0.625)  # nothing jumps
+    clock.run()
+    now[0] = 90.0
+    assert clock.progress(0) == pytest.approx(0.8125)  # the rest goes faster
+    now[0] = 100.0
+    assert clock.progress(0) == 1
+
+
+def test_room_is_kept_for_the_end():
+    durations = {"save": 2.0, "samples": 3.0, "picture": 0.5}
+    assert end_seconds(durations, 10, 1000) == pytest.approx(1.1 * 10 + 1)
+    assert end_seconds(durations, 10_000, 1000) == pytest.approx(1.1 * 205 + 1)  # the evaluation shrinks
+
+
+def test_a_run_ends_decayed_and_evaluated_before_its_deadline(tmp_path):
+    """A short one, on a machine that may be busy; benchmarks/deadline.py measures how near."""
+    run, seconds = tmp_path / "run", 45
+    words = command(run, 1, "--deadline", f"{seconds}s", "--price", "2.0")
+    began = time.time()
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=200)
+    took = time.time() - began
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 0.8 * seconds < took < 1.05 * seconds
+    steps = [e for e in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if e["event"] == "step"]
+    assert steps[-1]["lr_factor"] < 0.1
+    assert steps[-1]["cost_forecast"] == pytest.approx(2 * seconds / 3600, rel=0.1)
+    assert (run / "score.json").exists() and (run / "report.html").exists()
