@@ -2,13 +2,14 @@
 
     git clone https://github.com/Photoroom/PRX ../PRX
     pip install muon-fsdp2 omegaconf einops ftfy
-    python benchmarks/against_peer.py --peer ../PRX                                             # at a size for a CPU
-    python benchmarks/against_peer.py --peer ../PRX --size published --resolution 512 --batch 32 --compile  # on a GPU
+    python benchmarks/against_peer.py --peer ../PRX                                    # at a size for a CPU
+    python benchmarks/against_peer.py --peer ../PRX --size published --batch 32 --compile              # on a GPU
+    python benchmarks/against_peer.py --peer ../PRX --size published --batch 16 --resolution 1024 --compile
 
-Both get the same pictures and captions, equal weights at the start, the same frozen networks (random weights), batch and
-precision, and have every part on: TREAD, REPA, LPIPS, DINO, Muon, EMA. First the script shows that the two models
-predict the same. peer_prx.py says what of the peer is its own, which is all that computes. What differs: the peer pads
-captions to 256 tokens, as published, and ours to the longest; the peer's Muon takes the modulation's matrices too.
+Both get the same pictures and captions, equal weights at the start, the same frozen networks (random weights), batch
+and precision, and have every part on: TREAD, REPA, LPIPS, DINO, Muon, EMA. First the script shows that the two models
+predict the same. peer_prx.py says what of the peer is its own, which is all that computes. What differs: the peer
+pads captions to 256 tokens, as published, and ours to the longest; the peer's Muon takes the modulation's matrices too.
 """
 
 from __future__ import annotations
@@ -94,10 +95,10 @@ def main() -> None:
     tokens = round(float(state.text_encoder.tokens([c for b in work for c in b.captions])[1].sum(1).float().mean()))
     flops = account_for(config, tokens)
     lines = [
-        f"{config.data.resolution} px, batch {config.train.batch}, parts {options.parts}, captions of {tokens} tokens on "
-        f"average (the peer pads to {config.text.max_tokens}), {options.rounds} rounds in turns"
-        f"{', both compiled' if options.compile else ''}. With equal weights the two models' predictions differ by at most "
-        f"{apart:.1e}.",
+        f"{config.data.resolution} px, batch {config.train.batch}, parts {options.parts}, captions of {tokens} tokens "
+        f"on average (the peer pads to {config.text.max_tokens}), {options.rounds} rounds in turns"
+        f"{', both compiled' if options.compile else ''}. With equal weights the two models' predictions differ by at "
+        f"most {apart:.1e}.",
         "",
         "| | s a step (least..most) | images/s | TFLOP/s by our account |",
         "|---|---|---|---|",

@@ -3,8 +3,8 @@
 Its model, its pipeline, its algorithms (TREAD, REPA, LPIPS, P-DINO, EMA), its losses and its optimiser are the
 checkout's own files. Composer, which only calls them in turn, is replaced by that turn; torchvision's `normalize`,
 torch.hub's DINO networks and the `lpips` package by equals on the networks that our side uses too, so that both train
-against the same ones. In a float32 run the bfloat16 that its code insists on is read as float32: a CPU that only emulates
-bfloat16 would make it far slower than it is.
+against the same ones. In a float32 run the bfloat16 that its code insists on is read as float32: a CPU that only
+emulates bfloat16 would make it far slower than it is.
 """
 
 from __future__ import annotations

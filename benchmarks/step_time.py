@@ -5,12 +5,12 @@
     python benchmarks/step_time.py --resolution 256,512 --batch 2,4 --parts all,none,routing
     python benchmarks/step_time.py --size published --batch 32,64 --resolution 512,1024 --compile    # on a GPU
 
-Sizes are those of workload.py; frozen networks have random weights. `FLOP` are those of matrix products and
+Sizes are those of workload.py; frozen networks have random weights. `GFLOP` are those of matrix products and
 convolutions as torch counts them. `at matmul rate` is how long these would take at the rate of one large product
-measured in the same run and precision; `at memory rate` is how long it would take to bring every operation's inputs and
-outputs through memory at the measured rate, if nothing were fused and no cache helped. A part that takes as long as the
-first is at the machine's limit; one that takes as long as both together wastes nothing but fusion. MFU is the model's own
-account (`daybreak plan`, with captions at their real length) over the matmul rate.
+measured in the same run and precision; `at memory rate` is how long it would take to bring every operation's inputs
+and outputs through memory at the measured rate, if nothing were fused and no cache helped. A part that takes as long as
+the first is at the machine's limit; one that takes as long as both together wastes nothing but fusion. MFU is the
+model's own account (`daybreak plan`, with captions at their real length) over the matmul rate.
 """
 
 from __future__ import annotations
@@ -147,9 +147,8 @@ def measure(config: Config, options: argparse.Namespace, device: torch.device, r
             f"| {1e3 * flops / rates[0]:.1f} | {1e3 * traffic / rates[1]:.1f} |"
         )
     flops, traffic = (sum(c[i] for c in counted.values()) for i in range(2))
-    lines.append(
-        f"| all | {1e3 * total:.1f} | | {flops / 1e9:.1f} | {1e3 * flops / rates[0]:.1f} | {1e3 * traffic / rates[1]:.1f} |"
-    )
+    bounds = f"{1e3 * flops / rates[0]:.1f} | {1e3 * traffic / rates[1]:.1f}"
+    lines.append(f"| all | {1e3 * total:.1f} | | {flops / 1e9:.1f} | {bounds} |")
     captions = [c for batch in batches(config, 4, (options.words[0], options.words[1])) for c in batch.captions]
     words = round(float(state.text_encoder.tokens(captions)[1].sum(1).float().mean()))
     wanted = account_for(config, words)
@@ -168,7 +167,7 @@ def account_for(config: Config, words: int) -> int:
 
 
 SUMMARY = [
-    "| size | px | batch | parts | tokens a caption | ms a step | images/s | GFLOP an image | TFLOP/s | MFU | peak GiB |",
+    "| size | px | batch | parts | tokens | ms a step | images/s | GFLOP an image | TFLOP/s | MFU | peak GiB |",
     "|---|---|---|---|---|---|---|---|---|---|---|",
 ]
 

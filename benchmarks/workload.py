@@ -71,7 +71,7 @@ PUBLISHED["small-t5gemma"] = _small_t5gemma
 
 
 def small() -> Config:
-    """Every part of the speedrun, about 40 times smaller each, so that their shares of a step stay like those published.
+    """Every part of the speedrun, about 40 times smaller each, so that their shares of a step stay about the same.
 
     27 M parameters, 256 image tokens at 256 px. Only VGG16 has no smaller form; it sees a quarter of the side.
     """
@@ -132,7 +132,7 @@ def only(config: Config, parts: str) -> Config:
 WORDS = (
     "a photo of small red large wooden bright quiet old glass river house table bird mountain light behind in front "
     "beside the with soft evening morning shadow two three people walking market street flowers painted detailed"
-).split()
+).split()  # noqa: SIM905
 
 
 def captions(n: int, words: tuple[int, int], seed: int = 0) -> list[str]:
