@@ -105,10 +105,21 @@ def count(work: Callable[[], Any]) -> tuple[Any, int, int]:
     return result, flops.get_total_flops(), traffic.bytes
 
 
+def reset_peak(device: torch.device) -> None:
+    """Memory is measured from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: forgets the most that the process held so far
+
+
 def peak_gib(device: torch.device) -> float:
-    """Most memory held so far, GiB: of the GPU's allocator, or of the whole process."""
+    """Most memory held since `reset_peak`, GiB: of the GPU's allocator, or of the whole process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(s.split()[1]) for s in status.read_text().splitlines() if s.startswith("VmHWM")) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

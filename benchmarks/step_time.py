@@ -23,7 +23,7 @@ from itertools import cycle, product
 from typing import Any
 
 import torch
-from machine import count, matmul_rate, memory_rate, now, peak_gib, record
+from machine import count, matmul_rate, memory_rate, now, peak_gib, record, reset_peak
 from torch import Tensor
 from workload import SIZES, batches, only, open_state
 
@@ -103,7 +103,7 @@ def measure(config: Config, options: argparse.Namespace, device: torch.device, r
     """Two tables: the parts, and a summary row (the last line)."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
+    reset_peak(device)
     state = open_state(config, device)
     waiting = cycle(batches(config, 4, (options.words[0], options.words[1])))
     every = config.train.ema_every

@@ -129,16 +129,15 @@ def only(config: Config, parts: str) -> Config:
     )
 
 
-WORDS = (
-    "a photo of small red large wooden bright quiet old glass river house table bird mountain light behind in front "
-    "beside the with soft evening morning shadow two three people walking market street flowers painted detailed"
-).split()  # noqa: SIM905
+WORDS = """a photo of small red large wooden bright quiet old glass river house table bird mountain light behind in
+front beside the with soft evening morning shadow two three people walking market street flowers painted detailed"""
 
 
 def captions(n: int, words: tuple[int, int], seed: int = 0) -> list[str]:
     """n captions with a number of words drawn evenly from `words` = (least, most)."""
     rng = random.Random(seed)
-    return [" ".join(rng.choices(WORDS, k=rng.randint(*words))) for _ in range(n)]
+    words_of = WORDS.split()
+    return [" ".join(rng.choices(words_of, k=rng.randint(*words))) for _ in range(n)]
 
 
 def batches(config: Config, n: int, words: tuple[int, int]) -> list[Batch]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,17 +26,31 @@ log = logging.getLogger("daybreak")
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
+class TextMemory:
+    """Text as the transformer's blocks take it: the embedded `words` [B, L, C], and each block's keys and values."""
+
+    def __init__(self) -> None:
+        self.words: Tensor | None = None
+        self.keys_values: dict[int, tuple[Tensor, Tensor]] = {}
+
+
 @dataclass(frozen=True)
 class TextTokens:
     """Encoded captions: embeddings [B, L, C]; mask [B, L] bool, True where a token counts.
 
     padded: whether the mask hides anything. It is known where captions are tokenized, and asking the mask itself would
     make a GPU wait.
+    memory: what the transformer made of these tokens, for when it reads them again (`remembered`); None: nothing.
     """
 
     embeddings: Tensor
     mask: Tensor
     padded: bool = True
+    memory: TextMemory | None = None
+
+    def remembered(self) -> TextTokens:
+        """The same tokens, of which the transformer keeps what it makes: for sampling, with weights that stay."""
+        return replace(self, memory=TextMemory())
 
     @staticmethod
     def cat(parts: list[TextTokens]) -> TextTokens:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from daybreak.model.rope import rotate
+from daybreak.model.rope import norm_rotate
 
 NORM_EPS = 1e-6
 
@@ -39,7 +39,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if q.device.type == "cpu":
         logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if mask is not None:
-            logits = logits + mask
+            logits += mask  # no gradient needs the product itself
         return logits.softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
@@ -114,14 +114,31 @@ class Attention(nn.Module):
         self.norm_k = nn.RMSNorm(head_dim, eps=NORM_EPS)
         self.norm_text_k = nn.RMSNorm(head_dim, eps=NORM_EPS)
 
-    def forward(self, x: Tensor, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, N, C], text [B, L, C], cos and sin [N, D] or [B, 1, N, D], mask [B, 1, 1, L + N] or None -> as x."""
+    def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the text: [B, L, C] -> two of [B, H, L, D]."""
+        b, length, _ = text.shape
+        k, v = self.text_kv(text).view(b, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.norm_text_k(k), v
+
+    def forward(
+        self, x: Tensor, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
+        memory: dict[int, tuple[Tensor, Tensor]] | None = None, index: int = 0,
+    ) -> Tensor:  # fmt: skip
+        """x [B, N, C], text [B, L, C], cos and sin [N, D] or [B, 1, N, D], mask [B, 1, 1, L + N] or None -> as x.
+
+        memory: where the text's keys and values are kept under `index`, and taken from when they are there.
+        """
         b, n, c = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 x [B, H, N, D]
-        text_k, text_v = self.text_kv(text).view(b, text.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q = rotate(self.norm_q(q), cos, sin)
-        k = rotate(self.norm_k(k), cos, sin)
-        k = torch.cat([self.norm_text_k(text_k), k], dim=2)  # [B, H, L + N, D]
+        if memory is None:
+            text_k, text_v = self.read(text)
+        else:
+            if index not in memory:
+                memory[index] = self.read(text)
+            text_k, text_v = memory[index]
+        q = norm_rotate(q, self.norm_q.weight, NORM_EPS, cos, sin)
+        k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin)
+        k = torch.cat([text_k, k], dim=2)  # [B, H, L + N, D]
         v = torch.cat([text_v, v], dim=2)
         return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(b, n, c))
 
@@ -181,12 +198,16 @@ class Block(nn.Module):
         self.norm_a = nn.RMSNorm(width, eps=NORM_EPS) if modulation == "none" else None
         self.norm_m = nn.RMSNorm(width, eps=NORM_EPS) if modulation == "none" else None
 
-    def forward(self, x: Tensor, text: Tensor, time: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, text: Tensor, time: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
+        memory: dict[int, tuple[Tensor, Tensor]] | None = None, index: int = 0,
+    ) -> Tensor:  # fmt: skip
         """x [B, N, C], text [B, L, C], time as `Modulation` takes it, the rest as in `Attention` -> [B, N, C]."""
         if self.modulation is None:
             assert self.norm_a is not None and self.norm_m is not None
-            x = x + self.attention(self.norm_a(x), text, cos, sin, mask)
+            x = x + self.attention(self.norm_a(x), text, cos, sin, mask, memory, index)
             return x + self.mlp(self.norm_m(x))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(time)
-        x = torch.addcmul(x, gate_a, self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask))
+        attended = self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask, memory, index)
+        x = torch.addcmul(x, gate_a, attended)
         return torch.addcmul(x, gate_m, self.mlp(modulate(x, shift_m, scale_m)))
