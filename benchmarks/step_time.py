@@ -49,7 +49,8 @@ def whole_step(state: TrainState, config: Config, batch: Batch) -> None:
     with autocast(config, state.device):
         loss, _ = training_loss(state.transformer, state.text_encoder, batch, random, config, state.objective)
     loss.backward()
-    clip_and_step(state.parameters(), state.optimizers, config.optim.clip_norm, 1.0)
+    norm = clip_and_step(state.parameters(), state.optimizers, config.optim.clip_norm, 1.0)
+    assert torch.isfinite(norm), "the gradient is not finite, so no update was made"
     average(state, config)
     state.step += 1
 

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from daybreak.model.rope import norm_rotate
 
 NORM_EPS = 1e-6
+FUSED_FROM_QUERIES = 100
+"""With so many queries the fused attention kernel is the faster one on a CPU in training, too."""
 
 
 def sinusoid(x: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -33,10 +35,10 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D].
 
-    `mask` [B, 1, 1, M] is added to the logits: 0 where a key counts, -inf where it does not. On the CPU the
-    two products are written out: the fused kernel was no faster at the sizes that are trained there (docs/journal.md).
+    `mask` [B, 1, 1, M] is added to the logits: 0 where a key counts, -inf where it does not. For few queries on a CPU
+    the two products are written out: their backward pass is faster than the fused kernel's (docs/journal.md).
     """
-    if q.device.type == "cpu":
+    if q.device.type == "cpu" and q.shape[2] < FUSED_FROM_QUERIES and torch.is_grad_enabled():
         logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if mask is not None:
             logits += mask  # no gradient needs the product itself
@@ -47,9 +49,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 def gated_gelu(gate_up: Tensor) -> Tensor:
     """gelu(gate) * up, GELU in its tanh form: [..., 2 H], gate first -> [..., H]."""
     if gate_up.device.type == "cpu" and gate_up.dtype == torch.float32 and not torch.compiler.is_compiling():
+        if not torch.is_grad_enabled():
+            gate, up = gate_up.chunk(2, dim=-1)
+            return _sigmoid_of_gelu(gate).mul_(gate).mul_(up)
         return _CpuGatedGelu.apply(gate_up)
     gate, up = gate_up.chunk(2, dim=-1)
     return F.gelu(gate, approximate="tanh") * up
+
+
+GELU_K, GELU_C = 2 * (2 / math.pi) ** 0.5, 0.044715
+
+
+def _sigmoid_of_gelu(x: Tensor) -> Tensor:
+    """sigmoid(k (x + c x^3)), by which the tanh form of GELU multiplies x; a new tensor."""
+    return (x * x).mul_(GELU_K * GELU_C).add_(GELU_K).mul_(x).sigmoid_()
 
 
 class _CpuGatedGelu(torch.autograd.Function):
@@ -58,13 +71,10 @@ class _CpuGatedGelu(torch.autograd.Function):
     torch's CPU kernel of the tanh form takes an eighth of a training step of the small model; this takes half of that.
     """
 
-    K, C = 2 * (2 / math.pi) ** 0.5, 0.044715
-
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)
-        k, c = _CpuGatedGelu.K, _CpuGatedGelu.C
-        sigmoid = (gate * gate).mul_(k * c).add_(k).mul_(gate).sigmoid_()
+        sigmoid = _sigmoid_of_gelu(gate)
         gelu = gate * sigmoid
         ctx.save_for_backward(gate_up, sigmoid, gelu)
         return gelu * up
@@ -74,7 +84,7 @@ class _CpuGatedGelu(torch.autograd.Function):
         (grad,) = grads
         gate_up, sigmoid, gelu = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)
-        k, c = _CpuGatedGelu.K, _CpuGatedGelu.C
+        k, c = GELU_K, GELU_C
         result = torch.empty_like(gate_up)
         grad_gate, grad_up = result.chunk(2, dim=-1)
         # d gelu / dx = s + gelu (1 - s) k (1 + 3 c x^2)
