@@ -27,6 +27,20 @@ CPU_ATTENTION = {
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
+def _commit() -> str:
+    """The commit that is measured, marked where the code differs from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py", "../daybreak")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + (", with changes" if changed else "")
+
+
+COMMIT = _commit()  # at the start: the code may change while it is measured
+
+
 def now(device: torch.device) -> float:
     """Seconds, after the device is done: the process's CPU time on one CPU thread, which other work does not change."""
     if device.type == "cuda":
@@ -135,10 +149,7 @@ def describe(device: torch.device) -> str:
     else:
         capability = torch.backends.cpu.get_cpu_capability()
         where = f"{_processor()}, {torch.get_num_threads()} threads, {capability}; CPU time if one thread"
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return f"{where}; Python {platform.python_version()}, torch {torch.__version__}; commit {commit or 'unknown'}"
+    return f"{where}; Python {platform.python_version()}, torch {torch.__version__}; commit {COMMIT}"
 
 
 def _processor() -> str:
