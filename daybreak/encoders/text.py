@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
@@ -22,6 +23,9 @@ from daybreak.config import TextConfig
 transformers_logging.disable_progress_bar()  # a bar for each checkpoint would break the live display
 
 log = logging.getLogger("daybreak")
+
+GPU_LENGTHS = 64
+"""On a GPU captions are padded to a multiple of so many tokens: few lengths, so few shapes to compile kernels for."""
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
@@ -149,12 +153,16 @@ class TextEncoder(nn.Module):
     def tokens(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids [B, L] and mask [B, L] (bool), padded to the longest caption; longer than the limit is cut.
 
+        On a GPU L is a multiple of `GPU_LENGTHS`, or the limit.
+
         The first caption that is cut is logged, with what was not read.
         """
         encoded = self.tokenizer(
             captions, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
-        mask = encoded["attention_mask"].bool()
+        ids, mask = encoded["input_ids"], encoded["attention_mask"].bool()
+        if self.network.device.type == "cuda":
+            ids, mask = self._to_few_lengths(ids, mask)
         if not self._warned:
             for row in (mask.sum(1) >= self.max_tokens).nonzero().flatten().tolist():
                 if (cut := self.cut_off(captions[row])) is not None:
@@ -164,7 +172,13 @@ class TextEncoder(nn.Module):
                         self.max_tokens, cut,
                     )  # fmt: skip
                     break
-        return encoded["input_ids"], mask
+        return ids, mask
+
+    def _to_few_lengths(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """ids and mask [B, L], padded to the next of the lengths that a GPU sees."""
+        length = min(self.max_tokens, -(-ids.shape[1] // GPU_LENGTHS) * GPU_LENGTHS)
+        more = max(0, length - ids.shape[1])
+        return F.pad(ids, (0, more), value=self.tokenizer.pad_token_id), F.pad(mask, (0, more), value=False)
 
     def cut_off(self, caption: str) -> str | None:
         """The end of a caption that is longer than the limit and will not be read; None where all of it is."""

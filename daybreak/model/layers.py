@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from daybreak.encoders.text import TextMemory
 from daybreak.model.rope import norm_rotate
 
 NORM_EPS = 1e-6
@@ -132,7 +133,7 @@ class Attention(nn.Module):
 
     def forward(
         self, x: Tensor, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
-        memory: dict[int, tuple[Tensor, Tensor]] | None = None, index: int = 0,
+        memory: TextMemory | None = None, index: int = 0,
     ) -> Tensor:  # fmt: skip
         """x [B, N, C], text [B, L, C], cos and sin [N, D] or [B, 1, N, D], mask [B, 1, 1, L + N] or None -> as x.
 
@@ -143,9 +144,9 @@ class Attention(nn.Module):
         if memory is None:
             text_k, text_v = self.read(text)
         else:
-            if index not in memory:
-                memory[index] = self.read(text)
-            text_k, text_v = memory[index]
+            if index not in memory.keys_values:
+                memory.keys_values[index] = self.read(text)
+            text_k, text_v = memory.keys_values[index]
         q = norm_rotate(q, self.norm_q.weight, NORM_EPS, cos, sin)
         k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin)
         k = torch.cat([text_k, k], dim=2)  # [B, H, L + N, D]
@@ -210,7 +211,7 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, text: Tensor, time: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
-        memory: dict[int, tuple[Tensor, Tensor]] | None = None, index: int = 0,
+        memory: TextMemory | None = None, index: int = 0,
     ) -> Tensor:  # fmt: skip
         """x [B, N, C], text [B, L, C], time as `Modulation` takes it, the rest as in `Attention` -> [B, N, C]."""
         if self.modulation is None:

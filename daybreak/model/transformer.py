@@ -139,7 +139,6 @@ class Transformer(nn.Module):
         place = rotation(axial_angles(rows, columns, head_dim, theta, x.device))  # cos, sin: [N, D]
         text_place = rotation(line_angles(text.mask.shape[1], head_dim, theta, x.device))
         words = self._words(text, text_place)  # [B, L, C]
-        memory = text.memory.keys_values if text.memory is not None else None
         time = self.embed_time(t, x_t)  # [B, C], or None
         modulation = self.shared_modulation(time) if self.shared_modulation is not None else time
         mask = key_mask(text, rows * columns)  # [B, 1, 1, L + N]
@@ -148,7 +147,7 @@ class Transformer(nn.Module):
             block = self.blocks[index]
             if self.joint:
                 return self._run(block, x, words, place, text_place, mask)
-            return self._run(block, x, words, modulation, *place, mask, memory, index), words
+            return self._run(block, x, words, modulation, *place, mask, text.memory, index), words
 
         features, features_visible, before = None, None, None
         for index in range(len(self.blocks)):
