@@ -20,6 +20,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 def conditional(model: Transformer, text: TextTokens) -> Denoiser:
     """The model's own prediction for these captions."""
+    text = text.remembered()
     return lambda x_t, t: model(x_t, t, text).x0
 
 
@@ -48,6 +49,9 @@ def routed(
     tokens at once. Outside the interval the dense prediction stands alone.
     """
     low, high = interval
+    same = weaker is text
+    text = text.remembered()
+    weaker = text if same else weaker.remembered()
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         dense = model(x_t, t, text).x0
@@ -69,7 +73,7 @@ def classifier_free(
     """
     if scale == 1:
         return conditional(model, text)
-    both = TextTokens.cat([text, empty])
+    both, text = TextTokens.cat([text, empty]).remembered(), text.remembered()
     low, high = interval
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:

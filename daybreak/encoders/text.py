@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
@@ -23,7 +24,18 @@ transformers_logging.disable_progress_bar()  # a bar for each checkpoint would b
 
 log = logging.getLogger("daybreak")
 
+GPU_LENGTHS = 64
+"""On a GPU captions are padded to a multiple of so many tokens: few lengths, so few shapes to compile kernels for."""
+
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+class TextMemory:
+    """Text as the transformer's blocks take it: the embedded `words` [B, L, C], and each block's keys and values."""
+
+    def __init__(self) -> None:
+        self.words: Tensor | None = None
+        self.keys_values: dict[int, tuple[Tensor, Tensor]] = {}
 
 
 @dataclass(frozen=True)
@@ -32,11 +44,17 @@ class TextTokens:
 
     padded: whether the mask hides anything. It is known where captions are tokenized, and asking the mask itself would
     make a GPU wait.
+    memory: what the transformer made of these tokens, for when it reads them again (`remembered`); None: nothing.
     """
 
     embeddings: Tensor
     mask: Tensor
     padded: bool = True
+    memory: TextMemory | None = None
+
+    def remembered(self) -> TextTokens:
+        """The same tokens, of which the transformer keeps what it makes: for sampling, with weights that stay."""
+        return replace(self, memory=TextMemory())
 
     @staticmethod
     def of(rows: list[Tensor]) -> TextTokens:
@@ -146,12 +164,16 @@ class TextEncoder(nn.Module):
     def tokens(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids [B, L] and mask [B, L] (bool), padded to the longest caption; longer than the limit is cut.
 
+        On a GPU L is a multiple of `GPU_LENGTHS`, or the limit.
+
         The first caption that is cut is logged, with what was not read.
         """
         encoded = self.tokenizer(
             captions, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
-        mask = encoded["attention_mask"].bool()
+        ids, mask = encoded["input_ids"], encoded["attention_mask"].bool()
+        if self.network.device.type == "cuda":
+            ids, mask = self._to_few_lengths(ids, mask)
         if not self._warned:
             for row in (mask.sum(1) >= self.max_tokens).nonzero().flatten().tolist():
                 if (cut := self.cut_off(captions[row])) is not None:
@@ -161,7 +183,13 @@ class TextEncoder(nn.Module):
                         self.max_tokens, cut,
                     )  # fmt: skip
                     break
-        return encoded["input_ids"], mask
+        return ids, mask
+
+    def _to_few_lengths(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """ids and mask [B, L], padded to the next of the lengths that a GPU sees."""
+        length = min(self.max_tokens, -(-ids.shape[1] // GPU_LENGTHS) * GPU_LENGTHS)
+        more = max(0, length - ids.shape[1])
+        return F.pad(ids, (0, more), value=self.tokenizer.pad_token_id), F.pad(mask, (0, more), value=False)
 
     def cut_off(self, caption: str) -> str | None:
         """The end of a caption that is longer than the limit and will not be read; None where all of it is."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.model.layers import NORM_EPS, GatedMLP, attend
-from daybreak.model.rope import rotate
+from daybreak.model.rope import norm_rotate
 
 
 class Stream(nn.Module):
@@ -50,7 +50,7 @@ class TextBlock(nn.Module):
     def forward(self, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         """text [B, L, C], cos and sin [L, D], mask [B, 1, 1, L] added to the logits or None -> [B, L, C]."""
         q, k, v = self.text.heads_of(text)
-        q, k = rotate(self.norm_q(q), cos, sin), rotate(self.norm_k(k), cos, sin)
+        q, k = (norm_rotate(x, norm.weight, NORM_EPS, cos, sin) for x, norm in ((q, self.norm_q), (k, self.norm_k)))
         return self.text.finish(text, attend(q, k, v, mask))
 
 
@@ -72,7 +72,8 @@ class JointBlock(nn.Module):
         parts = []
         for stream, tokens, (cos, sin) in ((self.text, text, text_place), (self.image, x, image_place)):
             q, k, v = stream.heads_of(tokens)
-            parts.append((rotate(self.norm_q(q), cos, sin), rotate(self.norm_k(k), cos, sin), v))
+            q, k = (norm_rotate(y, norm.weight, NORM_EPS, cos, sin) for y, norm in ((q, self.norm_q), (k, self.norm_k)))
+            parts.append((q, k, v))
         q, k, v = (torch.cat(pair, dim=2) for pair in zip(*parts, strict=True))  # [B, H, L + N, D]
         gathered = attend(q, k, v, mask)
         length = text.shape[1]

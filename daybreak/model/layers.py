@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from daybreak.model.rope import rotate
+from daybreak.encoders.text import TextMemory
+from daybreak.model.rope import norm_rotate
 
 NORM_EPS = 1e-6
+FUSED_FROM_QUERIES = 100
+"""With so many queries the fused attention kernel is the faster one on a CPU in training, too."""
 
 
 def sinusoid(x: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -33,13 +36,13 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D].
 
-    `mask` [B, 1, 1, M] is added to the logits: 0 where a key counts, -inf where it does not. On the CPU the
-    two products are written out: the fused kernel was no faster at the sizes that are trained there (docs/journal.md).
+    `mask` [B, 1, 1, M] is added to the logits: 0 where a key counts, -inf where it does not. For few queries on a CPU
+    the two products are written out: their backward pass is faster than the fused kernel's (docs/journal.md).
     """
-    if q.device.type == "cpu":
+    if q.device.type == "cpu" and q.shape[2] < FUSED_FROM_QUERIES and torch.is_grad_enabled():
         logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if mask is not None:
-            logits = logits + mask
+            logits += mask  # no gradient needs the product itself
         return logits.softmax(dim=-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
@@ -47,9 +50,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 def gated_gelu(gate_up: Tensor) -> Tensor:
     """gelu(gate) * up, GELU in its tanh form: [..., 2 H], gate first -> [..., H]."""
     if gate_up.device.type == "cpu" and gate_up.dtype == torch.float32 and not torch.compiler.is_compiling():
+        if not torch.is_grad_enabled():
+            gate, up = gate_up.chunk(2, dim=-1)
+            return _sigmoid_of_gelu(gate).mul_(gate).mul_(up)
         return _CpuGatedGelu.apply(gate_up)
     gate, up = gate_up.chunk(2, dim=-1)
     return F.gelu(gate, approximate="tanh") * up
+
+
+GELU_K, GELU_C = 2 * (2 / math.pi) ** 0.5, 0.044715
+
+
+def _sigmoid_of_gelu(x: Tensor) -> Tensor:
+    """sigmoid(k (x + c x^3)), by which the tanh form of GELU multiplies x; a new tensor."""
+    return (x * x).mul_(GELU_K * GELU_C).add_(GELU_K).mul_(x).sigmoid_()
 
 
 class _CpuGatedGelu(torch.autograd.Function):
@@ -58,13 +72,10 @@ class _CpuGatedGelu(torch.autograd.Function):
     torch's CPU kernel of the tanh form takes an eighth of a training step of the small model; this takes half of that.
     """
 
-    K, C = 2 * (2 / math.pi) ** 0.5, 0.044715
-
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
         gate, up = gate_up.chunk(2, dim=-1)
-        k, c = _CpuGatedGelu.K, _CpuGatedGelu.C
-        sigmoid = (gate * gate).mul_(k * c).add_(k).mul_(gate).sigmoid_()
+        sigmoid = _sigmoid_of_gelu(gate)
         gelu = gate * sigmoid
         ctx.save_for_backward(gate_up, sigmoid, gelu)
         return gelu * up
@@ -74,7 +85,7 @@ class _CpuGatedGelu(torch.autograd.Function):
         (grad,) = grads
         gate_up, sigmoid, gelu = ctx.saved_tensors
         gate, up = gate_up.chunk(2, dim=-1)
-        k, c = _CpuGatedGelu.K, _CpuGatedGelu.C
+        k, c = GELU_K, GELU_C
         result = torch.empty_like(gate_up)
         grad_gate, grad_up = result.chunk(2, dim=-1)
         # d gelu / dx = s + gelu (1 - s) k (1 + 3 c x^2)
@@ -114,14 +125,31 @@ class Attention(nn.Module):
         self.norm_k = nn.RMSNorm(head_dim, eps=NORM_EPS)
         self.norm_text_k = nn.RMSNorm(head_dim, eps=NORM_EPS)
 
-    def forward(self, x: Tensor, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, N, C], text [B, L, C], cos and sin [N, D] or [B, 1, N, D], mask [B, 1, 1, L + N] or None -> as x."""
+    def read(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the text: [B, L, C] -> two of [B, H, L, D]."""
+        b, length, _ = text.shape
+        k, v = self.text_kv(text).view(b, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return self.norm_text_k(k), v
+
+    def forward(
+        self, x: Tensor, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
+        memory: TextMemory | None = None, index: int = 0,
+    ) -> Tensor:  # fmt: skip
+        """x [B, N, C], text [B, L, C], cos and sin [N, D] or [B, 1, N, D], mask [B, 1, 1, L + N] or None -> as x.
+
+        memory: where the text's keys and values are kept under `index`, and taken from when they are there.
+        """
         b, n, c = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 x [B, H, N, D]
-        text_k, text_v = self.text_kv(text).view(b, text.shape[1], 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q = rotate(self.norm_q(q), cos, sin)
-        k = rotate(self.norm_k(k), cos, sin)
-        k = torch.cat([self.norm_text_k(text_k), k], dim=2)  # [B, H, L + N, D]
+        if memory is None:
+            text_k, text_v = self.read(text)
+        else:
+            if index not in memory.keys_values:
+                memory.keys_values[index] = self.read(text)
+            text_k, text_v = memory.keys_values[index]
+        q = norm_rotate(q, self.norm_q.weight, NORM_EPS, cos, sin)
+        k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin)
+        k = torch.cat([text_k, k], dim=2)  # [B, H, L + N, D]
         v = torch.cat([text_v, v], dim=2)
         return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(b, n, c))
 
@@ -181,12 +209,16 @@ class Block(nn.Module):
         self.norm_a = nn.RMSNorm(width, eps=NORM_EPS) if modulation == "none" else None
         self.norm_m = nn.RMSNorm(width, eps=NORM_EPS) if modulation == "none" else None
 
-    def forward(self, x: Tensor, text: Tensor, time: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, text: Tensor, time: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
+        memory: TextMemory | None = None, index: int = 0,
+    ) -> Tensor:  # fmt: skip
         """x [B, N, C], text [B, L, C], time as `Modulation` takes it, the rest as in `Attention` -> [B, N, C]."""
         if self.modulation is None:
             assert self.norm_a is not None and self.norm_m is not None
-            x = x + self.attention(self.norm_a(x), text, cos, sin, mask)
+            x = x + self.attention(self.norm_a(x), text, cos, sin, mask, memory, index)
             return x + self.mlp(self.norm_m(x))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(time)
-        x = torch.addcmul(x, gate_a, self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask))
+        attended = self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask, memory, index)
+        x = torch.addcmul(x, gate_a, attended)
         return torch.addcmul(x, gate_m, self.mlp(modulate(x, shift_m, scale_m)))

@@ -7,7 +7,10 @@ rotate without strided memory access, which is what makes this layout the faster
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -47,3 +50,45 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     half = x.shape[-1] // 2
     swapped = torch.cat([x[..., half:], x[..., :half]], dim=-1)
     return torch.addcmul(x * cos, swapped, sin)
+
+
+def norm_rotate(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor:
+    """`rotate` of the RMS norm over channels: x [B, H, N, D], weight [D] -> as x; cos and sin as in `rotate`."""
+    if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+        return _CpuNormRotate.apply(x, weight, eps, cos, sin)
+    return rotate(F.rms_norm(x, weight.shape, weight, eps), cos, sin)
+
+
+class _CpuNormRotate(torch.autograd.Function):
+    """The same in fewer passes over memory, which is what it costs on a CPU: 7 operations in place of 10, and no copy.
+
+    With n = x / rms(x), halves 1 and 2 of the channels, and the norm's weight in the tables:
+    y1 = n1 (w1 cos1) + n2 (w2 sin1), y2 = n2 (w2 cos2) + n1 (w1 sin2).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor:
+        half = x.shape[-1] // 2
+        scale = (torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_() / x.shape[-1]).add_(eps).rsqrt_()
+        n = torch.empty(x.shape)
+        torch.mul(x, scale, out=n)
+        y = n * (weight * cos)
+        turned = weight.roll(half) * sin
+        y[..., :half].addcmul_(n[..., half:], turned[..., :half])
+        y[..., half:].addcmul_(n[..., :half], turned[..., half:])
+        ctx.save_for_backward(n, scale, weight, cos, sin)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (grad,) = grads
+        n, scale, weight, cos, sin = ctx.saved_tensors
+        half = n.shape[-1] // 2
+        back = grad * cos  # the gradient, turned back
+        back[..., :half].addcmul_(grad[..., half:], sin[..., half:])
+        back[..., half:].addcmul_(grad[..., :half], sin[..., :half])
+        along = back * n
+        grad_weight = along.sum(dim=(0, 1, 2))
+        mean = (along @ weight)[..., None].div_(n.shape[-1])  # of (dL/dn) n over the channels
+        grad_x = back.mul_(weight).sub_(n.mul(mean)).mul_(scale)
+        return grad_x, grad_weight, None, None, None

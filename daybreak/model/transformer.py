@@ -138,18 +138,19 @@ class Transformer(nn.Module):
         head_dim, theta = self.config.width // self.config.heads, self.config.rope_theta
         place = rotation(axial_angles(rows, columns, head_dim, theta, x.device))  # cos, sin: [N, D]
         text_place = rotation(line_angles(text.mask.shape[1], head_dim, theta, x.device))
-        words = self.embed_text(text, text_place)  # [B, L, C]
+        words = self._words(text, text_place)  # [B, L, C]
         time = self.embed_time(t, x_t)  # [B, C], or None
         modulation = self.shared_modulation(time) if self.shared_modulation is not None else time
         mask = key_mask(text, rows * columns)  # [B, 1, 1, L + N]
 
-        def run(block: nn.Module, x: Tensor, words: Tensor, place: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        def run(index: int, x: Tensor, words: Tensor, place: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+            block = self.blocks[index]
             if self.joint:
                 return self._run(block, x, words, place, text_place, mask)
-            return self._run(block, x, words, modulation, *place, mask), words
+            return self._run(block, x, words, modulation, *place, mask, text.memory, index), words
 
         features, features_visible, before = None, None, None
-        for index, block in enumerate(self.blocks):
+        for index in range(len(self.blocks)):
             if index == self.routing.start and (visible is not None or self.fusion is not None):
                 before = x
                 if visible is not None:
@@ -158,7 +159,7 @@ class Transformer(nn.Module):
                     cos, sin = (take(p.expand(len(x), -1, -1), visible)[:, None] for p in place)
                     place = cos, sin  # [B, 1, K, D] each
                     mask = None if dense_mask is None else dense_mask[..., : words.shape[1] + x.shape[1]]
-            x, words = run(block, x, words, place, mask)
+            x, words = run(index, x, words, place, mask)
             if index + 1 == feature_layer:
                 features, features_visible = x, visible if before is not None else None
             if index + 1 == self.returns and before is not None:
@@ -174,6 +175,14 @@ class Transformer(nn.Module):
         if self.config.predicts == "velocity":
             output = flow.to_x0(x_t, output, t, VELOCITY_FLOOR)
         return Prediction(output, features, features_visible)
+
+    def _words(self, text: TextTokens, place: tuple[Tensor, Tensor]) -> Tensor:
+        """`embed_text`, or what is remembered of it."""
+        if text.memory is None:
+            return self.embed_text(text, place)
+        if text.memory.words is None:
+            text.memory.words = self.embed_text(text, place)
+        return text.memory.words
 
     def embed_text(self, text: TextTokens, place: tuple[Tensor, Tensor]) -> Tensor:
         """[B, L, text_width] -> [B, L, C], through the text's own blocks where there are any."""

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from daybreak.model.layers import attend, gated_gelu, sinusoid
-from daybreak.model.rope import axial_angles, rotate, rotation
+from daybreak.model.layers import FUSED_FROM_QUERIES, attend, gated_gelu, sinusoid
+from daybreak.model.rope import axial_angles, norm_rotate, rotate, rotation
 from daybreak.model.transformer import patchify, unpatchify
 
 G = torch.Generator().manual_seed(0)
@@ -23,15 +23,37 @@ def test_gated_gelu_and_its_gradient_equal_torch_s():
     assert torch.allclose(ours, theirs, atol=1e-5)
     assert torch.allclose(a.grad, b.grad, atol=2e-5)
 
+    with torch.no_grad():
+        assert torch.allclose(gated_gelu(a), theirs, atol=1e-5)
+
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_equals_torch_s(masked):
-    q, k, v = (torch.randn(2, 3, n, 8, generator=G) for n in (5, 9, 9))
+@pytest.mark.parametrize("queries", [5, FUSED_FROM_QUERIES])
+@pytest.mark.parametrize("grad", [False, True])
+def test_attention_equals_its_formula(masked, queries, grad):
+    q, k, v = (torch.randn(2, 3, n, 8, generator=G) for n in (queries, 9, 9))
     mask = torch.zeros(2, 1, 1, 9)
     if masked:
         mask[0, ..., 6:] = float("-inf")
-    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    assert torch.allclose(attend(q, k, v, mask if masked else None), expected, atol=1e-5)
+    expected = torch.softmax(torch.einsum("bhnd,bhmd->bhnm", q, k) / 8**0.5 + mask, dim=-1) @ v
+    with torch.set_grad_enabled(grad):
+        assert torch.allclose(attend(q, k, v, mask if masked else None), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("own_tokens", [False, True])
+def test_norm_with_rotation_and_its_gradient_equal_the_two(own_tokens):
+    x = torch.randn(2, 6, 3, 4, 16, generator=G).permute(2, 0, 3, 1, 4)[1]  # as queries lie in memory
+    weight, grad = torch.rand(16, generator=G) + 0.5, torch.randn(2, 4, 6, 16, generator=G)
+    cos, sin = rotation(axial_angles(2, 3, 16, 10_000.0, torch.device("cpu")))
+    if own_tokens:  # routed: each picture has its own tokens
+        cos, sin = (torch.stack([t, t.flip(0)])[:, None] for t in (cos, sin))
+    results = []
+    for form in (norm_rotate, lambda x, w, eps, c, s: rotate(F.rms_norm(x, w.shape, w, eps), c, s)):
+        a, w = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        y = form(a, w, 1e-6, cos, sin)
+        results.append((y, *torch.autograd.grad(y, (a, w), grad)))
+    for ours, plain in zip(*results, strict=True):
+        assert torch.allclose(ours, plain, atol=1e-5)
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_alone():
