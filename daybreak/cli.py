@@ -119,6 +119,145 @@ def train(
     run_train(console, context.args, data or [], out, config, resume, Limits(deadline, budget, price, gpus))
 
 
+FINETUNE_HELP = """Fine-tune Stable Diffusion, a relative of it, or a run of our own on your pictures.
+
+[bold]BASE[/bold]: a hub id, a diffusers folder (Stable Diffusion 1, 2, XL, 3, FLUX.1, PRX), a single .safetensors file,
+or a run folder of daybreak train. [bold]--data[/bold]: 500 to 10,000 captioned pictures, as daybreak train takes them.
+
+[bold]--method[/bold] full, lora, dora or textual-inversion (with --token). DreamBooth is --instance-prompt and
+--class-prompt with any of them.
+
+Prints what it takes of memory and what is wrong with the pictures, trains, and leaves a diffusers folder (full), LoRA
+files for diffusers, ComfyUI and A1111, or an embedding. daybreak sample, evaluate, export, serve and compare-blind take
+the run folder.
+
+[bold]Examples[/bold]
+
+daybreak finetune stable-diffusion-v1-5/stable-diffusion-v1-5 --data my-pictures --deadline 24h --out runs/mine
+
+daybreak finetune my/model --data my-pictures --method lora --rank 32 --prompt "a cat in my style"
+
+daybreak finetune my/model --data dog --instance-prompt "a photo of sks dog" --class-prompt "a photo of a dog"
+
+daybreak finetune --resume runs/mine
+"""
+
+
+@app.command(help=FINETUNE_HELP)
+def finetune(
+    base: Annotated[str | None, typer.Argument(help="What to start from.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder of captioned pictures, or prepared shards.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Run folder to continue, in place of a base.")] = None,
+    method: Annotated[Literal["full", "lora", "dora", "textual-inversion"], typer.Option()] = "full",
+    rank: Annotated[int, typer.Option(help="Of LoRA and DoRA.")] = 16,
+    alpha: Annotated[float | None, typer.Option(help="LoRA's scale is alpha / rank; default: 1.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Layers that LoRA adapts, such as to_k.")] = None,
+    token: Annotated[str | None, typer.Option(help="Textual inversion: the new word, such as <mine>.")] = None,
+    init_word: Annotated[str | None, typer.Option(help="Textual inversion: the word it starts from.")] = None,
+    vectors: Annotated[int, typer.Option(help="Textual inversion: embeddings of the new word.")] = 1,
+    train_text_encoder: Annotated[bool, typer.Option("--train-text-encoder", help="Train it along.")] = False,
+    text_lr: Annotated[float | None, typer.Option(help="Of the text encoder; default: --lr.")] = None,
+    instance_prompt: Annotated[str | None, typer.Option(help="DreamBooth: the caption of every picture.")] = None,
+    class_prompt: Annotated[str | None, typer.Option(help="DreamBooth: the class to be preserved.")] = None,
+    class_data: Annotated[str | None, typer.Option(help="DreamBooth: its pictures; default: drawn.")] = None,
+    class_count: Annotated[int, typer.Option(help="DreamBooth: pictures that are drawn.")] = 200,
+    prior_weight: Annotated[float, typer.Option(min=0, help="DreamBooth: weight of the class.")] = 1.0,
+    resolution: Annotated[int | None, typer.Option(help="Side of the pictures, px; default: the base's.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the pictures.")] = False,
+    held_out: Annotated[float, typer.Option(help="Share of the pictures kept to measure with.")] = 0.1,
+    lr: Annotated[float | None, typer.Option(help="Default: 5e-6 full, 1e-4 LoRA, 5e-3 textual inversion.")] = None,
+    warmup: Annotated[int, typer.Option(help="Steps over which the learning rate rises.")] = 20,
+    decay: Annotated[float, typer.Option(help="Last share of the run over which it falls to zero.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(min=0)] = 0.01,
+    adam_8bit: Annotated[bool, typer.Option("--adam-8bit", help="Adam's moments in 8 bits.")] = False,
+    clip_norm: Annotated[float, typer.Option(help="Gradients are scaled down to this norm.")] = 1.0,
+    batch: Annotated[int, typer.Option(help="Pictures a step.")] = 16,
+    micro_batch: Annotated[int | None, typer.Option(help="Pictures at once; default: what fits into memory.")] = None,
+    epochs: Annotated[float, typer.Option(help="Times that each picture is seen.")] = 10.0,
+    steps: Annotated[int | None, typer.Option(help="In place of --epochs.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Most minutes of training.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="When all is over, report included: 24h, 90m.")] = None,
+    drop_captions: Annotated[float, typer.Option(help="Share dropped, for guidance.")] = 0.1,
+    min_snr: Annotated[float | None, typer.Option(help="Gamma of min-SNR weighting; 5 is usual.")] = None,
+    offset_noise: Annotated[float, typer.Option(min=0, help="0.05 is usual; learns dark and bright pictures.")] = 0.0,
+    zero_snr: Annotated[bool, typer.Option("--zero-snr", help="End in pure noise; for v-prediction.")] = False,
+    ema: Annotated[float, typer.Option(help="Decay of the averaged weights; 0: none.")] = 0.999,
+    precision: Annotated[Literal["auto", "float32", "bfloat16", "float16"], typer.Option()] = "auto",
+    recompute: Annotated[
+        bool | None, typer.Option("--recompute/--no-recompute", help="Activations again; default: where memory asks.")
+    ] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="Drawn during training; several times.")] = None,
+    general_prompts: Annotated[Path | None, typer.Option(help="What must not be forgotten: a prompt a line.")] = None,
+    sample_every: Annotated[int, typer.Option(help="Steps between samples.")] = 100,
+    sampler: Annotated[Literal["ddim", "dpm", "euler", "unipc"], typer.Option()] = "dpm",
+    sample_steps: Annotated[int, typer.Option()] = 25,
+    guidance: Annotated[float, typer.Option(min=0)] = 7.5,
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    base_config: Annotated[str | None, typer.Option(help="Of a single-file base: folder with its settings.")] = None,
+    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,
+) -> None:
+    """See FINETUNE_HELP."""
+    from daybreak.finetune.command import run_finetune, settings_to_resume
+    from daybreak.finetune.settings import FinetuneSettings, parse_duration, read_lines
+
+    if resume is not None or base is None or data is None:
+        run_finetune(console, settings_to_resume(resume, base, data, out), resume, resume=True)
+        return
+    settings = FinetuneSettings(
+        base=base,
+        data=data,
+        base_config=base_config,
+        allow_pickle=allow_pickle,
+        method=method,
+        rank=rank,
+        alpha=alpha,
+        targets=tuple(target or ()),
+        token=token,
+        init_word=init_word,
+        vectors=vectors,
+        train_text_encoder=train_text_encoder,
+        text_lr=text_lr,
+        instance_prompt=instance_prompt,
+        class_prompt=class_prompt,
+        class_data=class_data,
+        class_count=class_count,
+        prior_weight=prior_weight,
+        resolution=resolution,
+        flip=flip,
+        held_out=held_out,
+        lr=lr,
+        warmup_steps=warmup,
+        decay_share=decay,
+        weight_decay=weight_decay,
+        adam_8bit=adam_8bit,
+        clip_norm=clip_norm,
+        batch=batch,
+        micro_batch=micro_batch,
+        epochs=epochs,
+        steps=steps,
+        minutes=minutes,
+        deadline_minutes=parse_duration(deadline, "--deadline") if deadline else None,
+        drop_captions=drop_captions,
+        min_snr=min_snr,
+        offset_noise=offset_noise,
+        zero_snr=zero_snr,
+        ema=ema,
+        precision=precision,
+        recompute=recompute,
+        seed=seed,
+        prompts=tuple(prompt or ()),
+        general_prompts=read_lines(general_prompts, "--general-prompts"),
+        sample_every=sample_every,
+        sampler=sampler,
+        sample_steps=sample_steps,
+        guidance=guidance,
+        save_every=save_every,
+    )
+    run_finetune(console, settings, out)
+
+
 @app.command()
 def sample(
     run: Annotated[Path, typer.Argument(help="Run folder.")],

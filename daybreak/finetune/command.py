@@ -1,0 +1,116 @@
+"""What `daybreak finetune` does, in the order in which a user sees it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from daybreak.config import ConfigError
+from daybreak.data.commands import progress_bar
+from daybreak.data.inspect.page import print_report, write_page
+from daybreak.display import Display
+from daybreak.finetune import settings as settings_file
+from daybreak.finetune.loop import Run, describe, finished, train
+from daybreak.finetune.memory import GIB, Plan
+from daybreak.finetune.opening import absolute, deadline, open_data, open_run, open_state, plan_of, write_skipped
+from daybreak.finetune.processes import joined
+from daybreak.finetune.result import save_result
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.runs import new_run_folder
+from daybreak.train.loop import pick_device
+
+
+def run_finetune(console: Console, settings: FinetuneSettings, out: Path | None, resume: bool = False) -> None:
+    """Plan, data, training, result. ConfigError for a user's mistake, TrainingError where it cannot go on."""
+    began = time.time()
+    settings = absolute(settings)
+    with joined() as ranks:
+        if not ranks.first:
+            console = Console(quiet=True)
+        folder = out or new_run_folder("finetune")
+        if ranks.world > 1 and out is None:
+            raise ConfigError("several processes need the name of their run folder: give --out")
+        if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder} is not empty: choose another --out, or continue it with --resume {folder}")
+        ranks.gather(None)  # all have seen the folder empty
+        state = open_state(settings, pick_device())
+        plan = plan_of(state)
+        print_plan(console, plan, state.device, state.dtype)
+        data = None
+        if not resume or not (folder / "cache" / "index.json").is_file():
+            pictures, prior, report = open_data(state)
+            data = pictures, prior
+            print_report(report, console)
+        if ranks.first:
+            _make(folder, settings)
+            if data is not None:
+                write_page(report, folder / "data.html")
+                write_skipped(folder, data[0].skipped + (data[1].skipped if data[1] else []))
+        with progress_bar(console) as bar, Display(console) as display:
+            task = bar.add_task("caching", total=None, note="")
+            run = open_run(
+                state, plan, data, folder, [display], ranks, deadline(settings, began),
+                lambda what, done, of: bar.update(task, description=f"caching {what}", completed=done, total=of),
+                resume,
+            )  # fmt: skip
+            bar.stop()
+            run.note(describe(run))
+            train(run)
+        if ranks.first:
+            _finish(console, run)
+        ranks.gather(None)
+
+
+def settings_to_resume(resume: Path | None, base: str | None, data: str | None, out: Path | None) -> FinetuneSettings:
+    """Of the run to go on with. ConfigError where what to do was not said, or too much."""
+    if resume is None:
+        missing = "a base" if base is None else "--data FOLDER"
+        raise ConfigError(
+            f"{missing} is missing: daybreak finetune BASE --data FOLDER, or daybreak finetune --resume RUN"
+        )
+    if base is not None or data is not None or out is not None:
+        raise ConfigError("--resume goes on with a run as it was begun: leave the base, --data and --out out")
+    return settings_file.load(resume)
+
+
+def _make(folder: Path, settings: FinetuneSettings) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"the run folder {folder} cannot be made: {e.strerror}") from None
+    settings_file.save(settings, folder)
+
+
+def _finish(console: Console, run: Run) -> None:
+    if not finished(run):
+        return
+    result = save_result(run.state, run.folder)
+    left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    left.add_row("run folder", str(run.folder))
+    left.add_row("result", str(result))
+    left.add_row("data", str(run.folder / "data.html"))
+    left.add_row("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")
+    left.add_row("draw your own", f'daybreak sample {run.folder} --prompt "{run.prompts[0][:60]}"')
+    console.print(left, soft_wrap=True, highlight=False)
+
+
+def print_plan(console: Console, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
+    """What goes where in memory."""
+    table = Table(title="memory plan", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, count in plan.parts:
+        table.add_row(name, f"{count / GIB:.2f} GiB")
+    table.add_row("[bold]together[/bold]", f"[bold]{plan.total / GIB:.2f} GiB[/bold]")
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"
+    table.add_row(f"there is, on {what}", f"{plan.available / GIB:.2f} GiB")
+    console.print(table)
+    mode = ", activations recomputed in the backward pass" if plan.recompute else ""
+    fits = "" if plan.fits else "; it does NOT fit: lower --micro-batch, or leave it to the plan"
+    console.print(
+        f"{plan.at_once} pictures at once in {str(dtype).removeprefix('torch.')}{mode}{fits}", highlight=False
+    )

@@ -1,0 +1,65 @@
+"""Pictures drawn with a pipeline: fixed prompts and noise, a chosen sampler."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from daybreak.finetune.settings import FinetuneSettings, Sampler
+
+AT_ONCE = 8
+"""Pictures drawn together."""
+SCHEDULERS: dict[Sampler, str] = {
+    "ddim": "DDIMScheduler",
+    "dpm": "DPMSolverMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+
+
+def scheduler_for(pipeline: Any, sampler: Sampler, zero_snr: bool = False) -> Any:
+    """The sampler with the base's noise schedule; a flow model keeps its own.
+
+    zero_snr: for weights that were trained to begin in pure noise (arXiv 2305.08891); DPM-Solver and UniPC then start
+    a hair below it, as diffusers has it.
+    """
+    import diffusers
+
+    if "beta_start" not in pipeline.scheduler.config:
+        return pipeline.scheduler
+    zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if zero_snr else {}
+    return getattr(diffusers, SCHEDULERS[sampler]).from_config(pipeline.scheduler.config, **zero)
+
+
+def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: int, seed: int = 0) -> Tensor:
+    """Pictures [len(prompts), 3, side, side] in [-1, 1], on the CPU. Picture i depends on seed, i and its prompt."""
+    known = inspect.signature(pipeline.__call__).parameters
+    wanted: dict[str, Any] = {
+        "num_inference_steps": settings.sample_steps,
+        "guidance_scale": settings.guidance,
+        "height": side,
+        "width": side,
+        "use_resolution_binning": False,
+        "output_type": "pt",
+    }
+    options = {k: v for k, v in wanted.items() if k in known}
+    own, checker = pipeline.scheduler, getattr(pipeline, "safety_checker", None)
+    pipeline.scheduler = scheduler_for(pipeline, settings.sampler, settings.zero_snr)
+    if checker is not None:
+        pipeline.safety_checker = None  # a black square would tell nothing of the training
+    # diffusers 0.42: with guidance PRXPixelPipeline's times fit no more than one picture
+    at_once = 1 if type(pipeline).__name__ == "PRXPixelPipeline" else AT_ONCE
+    pictures = []
+    try:
+        for start in range(0, len(prompts), at_once):
+            some = prompts[start : start + at_once]
+            generators = [torch.Generator().manual_seed(seed * 1_000_003 + start + i) for i in range(len(some))]
+            pictures.append(pipeline(prompt=some, generator=generators, **options).images.float().cpu() * 2 - 1)
+    finally:
+        pipeline.scheduler = own
+        if checker is not None:
+            pipeline.safety_checker = checker
+    return torch.cat(pictures)

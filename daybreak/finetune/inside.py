@@ -1,0 +1,152 @@
+"""What goes on inside: how pictures are seen through noise, and where each word of a caption looks.
+
+Attention maps as in DAAM (arXiv 2210.04885): cross-attention of all layers and heads, brought to one size and averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from daybreak.evaluate.grid import save_grid
+from daybreak.finetune.families import Family
+from daybreak.finetune.probes import LEVELS, Probe, TextOf
+from daybreak.finetune.state import State
+
+MAP_LEVEL = 2
+"""Attention is looked at in the middle of LEVELS."""
+MOST_WORDS = 15
+
+
+def draw_inside(state: State, probes: dict[str, Probe], text_of: TextOf, folder: Path) -> dict[str, Path]:
+    """Writes what can be shown of one picture of the domain (else a general one); {name: file}."""
+    probe = probes.get("domain", probes["general"])
+    stem = f"step-{state.step:08d}"
+    result = {"predictions": folder / f"predictions-{stem}.png"}
+    save_grid(*predictions(state, probe, text_of), result["predictions"], columns=len(LEVELS))
+    if state.family.attends:
+        result["attention"] = folder / f"attention-{stem}.png"
+        save_grid(*attention_maps(state, probe), result["attention"])
+    return result
+
+
+@torch.no_grad()
+def predictions(state: State, probe: Probe, text_of: TextOf) -> tuple[Tensor, list[str]]:
+    """Pictures [3 L, 3, H, W] with titles: at L noise levels the noisy picture, the output, the x0 it implies."""
+    family, process, device = state.family, state.process, state.device
+    rows, text = probe.rows[:1].to(device), text_of(probe.captions[:1])
+    noisy, outputs, clean = [], [], []
+    for random in probe.random:
+        random = random.part(slice(0, 1))
+        noise, t = random.noise.to(device), random.t.to(device)
+        x_t = process.interpolate(family.x0(rows, random.posterior.to(device)), noise, t)
+        output = family.predict(family.network, x_t, t, text).float()
+        noisy.append(family.decode(x_t))
+        outputs.append(_as_picture(output, noisy[-1].shape[-1]))
+        clean.append(family.decode(process.to_x0(x_t, output, t)))
+    titles = [
+        f"{what} at {level:.0%}" for what in ("noisy,", "the output", "what it takes for clean,") for level in LEVELS
+    ]
+    return torch.cat([*noisy, *outputs, *clean]).cpu(), titles
+
+
+def _as_picture(output: Tensor, side: int) -> Tensor:
+    """The first three channels, each brought to [-1, 1]."""
+    three = output[:, [0, 1, 2] if output.shape[1] >= 3 else [0, 0, 0]]
+    spread = three.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)
+    return functional.interpolate(three / spread, size=(side, side))
+
+
+@torch.no_grad()
+def attention_maps(state: State, probe: Probe) -> tuple[Tensor, list[str]]:
+    """The picture, then for each word of its caption the picture lit where the word is attended to; with titles."""
+    family, process, device = state.family, state.process, state.device
+    caption, random = probe.captions[0], probe.random[MAP_LEVEL].part(slice(0, 1))
+    words = word_tokens(family, caption)[:MOST_WORDS]
+    rows = probe.rows[:1].to(device)
+    x0 = family.x0(rows, random.posterior.to(device))
+    t = random.t.to(device)
+    x_t = process.interpolate(x0, random.noise.to(device), t)
+    with recorded(family.network) as maps:
+        family.predict(family.network, x_t, t, family.text([caption]))
+    picture = family.decode(x0)
+    side = picture.shape[-1]
+    mean = averaged(maps, tuple(x0.shape[2:]))  # [h, w, L]
+    shown, titles = [picture], [caption]
+    for word, places in words:
+        heat = mean[:, :, places].mean(dim=-1)
+        heat = (heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-12)
+        heat = functional.interpolate(heat[None, None], size=(side, side), mode="bilinear")
+        red = torch.tensor([1.0, -1.0, -1.0], device=device).view(1, 3, 1, 1)
+        shown.append((1 - 0.7 * heat) * (0.6 * picture - 0.4) + 0.7 * heat * red)
+        titles.append(word)
+    return torch.cat(shown).cpu(), titles
+
+
+def word_tokens(family: Family, caption: str) -> list[tuple[str, list[int]]]:
+    """[(word, places of its tokens)] of what the text encoder reads, without begin and end marks."""
+    tokenizer = getattr(family.pipeline, family.tokenizers[0])
+    caption = family.pipeline.maybe_convert_prompt(caption, tokenizer)
+    ids = tokenizer(caption, truncation=True, max_length=tokenizer.model_max_length)["input_ids"]
+    words: list[tuple[str, list[int]]] = []
+    begun = False
+    for place, token in enumerate(tokenizer.convert_ids_to_tokens(ids)):
+        if token in tokenizer.all_special_tokens and place in (0, len(ids) - 1):
+            continue
+        ends = token.endswith("</w>") or token in tokenizer.get_added_vocab()
+        text = token.removesuffix("</w>")
+        if begun:
+            words[-1] = (words[-1][0] + text, [*words[-1][1], place])
+        else:
+            words.append((text, [place]))
+        begun = not ends
+    return words
+
+
+def averaged(maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
+    """Maps [heads, h' w', L] of several layers to their mean [h, w, L] at `size`; layers are as square as x0 is."""
+    height, width = size
+    parts = []
+    for found in maps:
+        scale = (found.shape[1] / (height * width)) ** 0.5
+        h, w = round(height * scale), round(width * scale)
+        grid = found.float().mean(dim=0).T.reshape(1, -1, h, w)
+        parts.append(functional.interpolate(grid, size=(height, width), mode="bilinear")[0])
+    return torch.stack(parts).mean(dim=0).permute(1, 2, 0)
+
+
+@contextmanager
+def recorded(unet: Any) -> Iterator[list[Tensor]]:
+    """Within, the cross-attention of a UNet also appends its probabilities [heads, pixels, tokens] to what is given."""
+    maps: list[Tensor] = []
+    kept = unet.attn_processors
+    unet.set_attn_processor({k: _Recorder(maps) if ".attn2." in k else p for k, p in kept.items()})
+    try:
+        yield maps
+    finally:
+        unet.set_attn_processor(kept)
+
+
+class _Recorder:
+    """Attention written out, since the fused kernels keep no probabilities."""
+
+    def __init__(self, maps: list[Tensor]) -> None:
+        self._maps = maps
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, attention_mask: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:  # fmt: skip
+        query = attn.head_to_batch_dim(attn.to_q(hidden_states))
+        key = attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
+        value = attn.head_to_batch_dim(attn.to_v(encoder_hidden_states))
+        probabilities = attn.get_attention_scores(query, key, attention_mask)
+        self._maps.append(probabilities)
+        out = attn.batch_to_head_dim(probabilities @ value)
+        return attn.to_out[1](attn.to_out[0](out)) / attn.rescale_output_factor

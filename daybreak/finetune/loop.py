@@ -1,0 +1,290 @@
+"""A fine-tuning run, from its first step to its last checkpoint. Shaped like train/loop.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from daybreak.config import TrainConfig
+from daybreak.display import duration
+from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.ranks import Ranks
+from daybreak.finetune import state as states
+from daybreak.finetune.advice import Adviser
+from daybreak.finetune.board import Board
+from daybreak.finetune.cache import Cache, Order
+from daybreak.finetune.drawing import draw
+from daybreak.finetune.inside import draw_inside
+from daybreak.finetune.probes import Probe, TextOf
+from daybreak.finetune.processes import sum_gradients, total
+from daybreak.finetune.state import State
+from daybreak.finetune.step import StepRandomness, squared_errors
+from daybreak.optim.schedule import learning_rate_factor
+from daybreak.train.clock import Clock
+from daybreak.train.loop import TrainingError, _stop_requested
+from daybreak.train.watch import LogFiles, SampleRecord, StepRecord, Watcher
+
+MAX_BAD_STEPS = 10
+"""So many steps in a row without a finite gradient end the run."""
+QUARTERS = ("noise 0-25 %", "noise 25-50 %", "noise 50-75 %", "noise 75-100 %")
+REPORT_PICTURES = 250
+"""About as many as the report has drawn; what a deadline keeps time for."""
+
+
+@dataclass
+class Run:
+    """What a run works with. prompts: drawn as samples; probes: "general", and "domain" where pictures are held out.
+
+    side: of pictures, px. ends: the deadline on the wall clock, seconds since 1970.
+    """
+
+    folder: Path
+    state: State
+    cache: Cache
+    order: Order
+    steps: int
+    micro_batch: int
+    side: int
+    prompts: list[str]
+    probes: dict[str, Probe]
+    watchers: list[Watcher]
+    ranks: Ranks
+    ends: float | None = None
+    seconds_a_picture: float = 0.0
+
+    def note(self, text: str) -> None:
+        """To whoever watches."""
+        if self.ranks.first:
+            for w in self.watchers:
+                w.on_note(text)
+
+    @property
+    def text_of(self) -> TextOf:
+        """Captions to text."""
+        return TextOf(self.state.family, self.cache, self.state.trained.text, self.state.device)
+
+
+def train(run: Run) -> Adviser:
+    """Trains to the end of the budget, or until SIGINT or SIGTERM, and saves. Returns the advice that was given.
+
+    Raises TrainingError where the loss stays infinite, or one picture does not fit into memory.
+    """
+    state, settings = run.state, run.state.settings
+    first = run.ranks.first
+    adviser = Adviser()
+    files = LogFiles(run.folder, resumed_from=state.step or None) if first else None
+    board = Board(run.folder, purge_from=state.step or None) if first else None
+    everyone = [files, *run.watchers] if files else []
+    clock = Clock(TrainConfig(steps=run.steps, minutes=settings.minutes), state.seconds)
+    bad, speed, began_run = 0, 0.0, time.time()
+
+    def progress() -> float:
+        """Of steps, minutes and deadline, whichever is furthest."""
+        share = clock.progress(state.step)
+        if run.ends is not None:
+            left = run.ends - time.time() - REPORT_PICTURES * run.seconds_a_picture
+            share = max(share, 1 - max(0.0, left) / max(1e-9, run.ends - began_run))
+        return float(total(torch.tensor([share if first else 0.0]), run.ranks))
+
+    with _stop_requested() as stop:
+        if state.step == 0:
+            _look(run, everyone, board, adviser, clock.seconds)
+        clock.run()
+        while (used := progress()) < 1:
+            if bool(total(torch.tensor([float(stop())]), run.ranks)):
+                break
+            began = time.monotonic()
+            factor = learning_rate_factor(state.step, used, settings.warmup_steps, settings.decay_share)
+            loss, terms, norm = _step(run, factor)
+            if torch.isfinite(norm):
+                bad = 0
+                state.averages.update(state.step)
+            else:
+                bad += 1
+                run.note(f"step {state.step}: loss {loss:g}, gradient not finite; the step was not applied")
+                if bad >= MAX_BAD_STEPS:
+                    raise TrainingError(
+                        f"{MAX_BAD_STEPS} steps in a row without a finite gradient, at step {state.step}: try a lower "
+                        "--lr, or --precision float32"
+                    )
+            state.step += 1
+            now = settings.batch / (time.monotonic() - began)
+            speed = now if speed == 0 else 0.95 * speed + 0.05 * now
+            epochs = state.step * run.order.own / len(run.cache.training)
+            record = StepRecord(
+                step=state.step,
+                images=state.step * settings.batch,
+                seconds=clock.seconds,
+                progress=min(1.0, max(clock.progress(state.step), used)),
+                loss=loss,
+                terms=terms,
+                gradient_norm=norm.item(),
+                lr_factor=factor,
+                images_per_second=speed,
+                waiting=0.0,  # everything is at hand
+                seconds_left=clock.seconds_left(state.step),
+            )
+            if board is not None:
+                for w in everyone:
+                    w.on_step(record)
+                board.on_step(state.step, [g["lr"] for g in state.optimizer.param_groups], epochs)
+                for a in adviser.after_step(state.step, loss, norm.item(), epochs, settings.clip_norm):
+                    run.note(f"advice, step {state.step}: {a.text}")
+                    board.text(f"advice/{a.alarm}", a.text, state.step)
+            if state.step % settings.sample_every == 0 or state.step == run.steps:
+                clock.pause()
+                _look(run, everyone, board, adviser, clock.seconds)
+                clock.run()
+            if state.step % settings.save_every == 0 and state.step < run.steps:
+                clock.pause()
+                _save(run, clock)
+                clock.run()
+        clock.pause()
+    finished = clock.progress(state.step) >= 1 or progress() >= 1
+    _save(run, clock)
+    if not finished:
+        run.note(f"stopped at step {state.step} and saved; continue with: daybreak finetune --resume {run.folder}")
+    if files is not None and board is not None:
+        files.close()
+        board.close()
+    return adviser
+
+
+def finished(run: Run) -> bool:
+    """Whether the budget is used, and the run was not just stopped."""
+    minutes = run.state.settings.minutes
+    return (
+        run.state.step >= run.steps
+        or (minutes is not None and run.state.seconds >= 60 * minutes)
+        or (run.ends is not None and time.time() + REPORT_PICTURES * run.seconds_a_picture >= run.ends)
+    )
+
+
+def _step(run: Run, factor: float) -> tuple[float, dict[str, float], Tensor]:
+    """One update: the loss, the losses by noise level, and the gradient's norm before clipping."""
+    state, settings = run.state, run.state.settings
+    rows = run.order.rows(state.step)
+    channels = state.family.row_channels(run.cache.rows.shape[1])
+    shape = (len(rows), channels, *run.cache.rows.shape[2:])
+    random = StepRandomness.draw(
+        shape, state.process, settings.drop_captions, settings.offset_noise, settings.flip, state.generator
+    )
+    # The user's pictures and the prior ones each count by their own mean (DreamBooth, arXiv 2208.12242, eq. 2).
+    own = run.order.own
+    weights = torch.tensor(
+        [1 / own if i < own else settings.prior_weight / (len(rows) - own) for i in range(len(rows))]
+    )
+    while True:
+        try:
+            errors = _accumulate(run, rows, random, weights)
+            break
+        except torch.cuda.OutOfMemoryError:
+            if run.micro_batch == 1:
+                raise TrainingError(
+                    "one picture does not fit into the GPU's memory: try --recompute, a smaller --resolution, "
+                    "--method lora or --adam-8bit"
+                ) from None
+            state.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+            run.micro_batch = max(1, run.micro_batch // 2)
+            run.note(
+                f"the GPU's memory is full: {run.micro_batch} pictures at once from here on; the result is the same"
+            )
+    parameters = list(state.trained.parameters.values())
+    sum_gradients(parameters, run.ranks)
+    norm = _update(state, factor)
+    errors = total(errors, run.ranks)
+    level = (4 * state.process.level(random.t)).long().clamp(0, 3)
+    terms = {name: errors[level == i].mean().item() for i, name in enumerate(QUARTERS) if bool((level == i).any())}
+    return float((errors * weights).sum()), terms, norm
+
+
+def _accumulate(run: Run, rows: list[int], random: StepRandomness, weights: Tensor) -> Tensor:
+    """Gradients of the whole batch, a micro-batch at a time; returns [B] the losses of this process's pictures."""
+    state, cache, text_of = run.state, run.cache, run.text_of
+    errors = torch.zeros(len(rows))
+    starts = range(0, len(rows), run.micro_batch)
+    for start in run.ranks.share(starts):
+        part = slice(start, start + run.micro_batch)
+        some, here = random.part(part), rows[part]
+        captions = ["" if drop else cache.captions[r] for r, drop in zip(here, some.drop.tolist(), strict=True)]
+        pictures = cache.pictures(here, some.flip, state.device)
+        with state.autocast():
+            text = text_of(captions)
+            losses = squared_errors(state.family, state.family.network, state.process, pictures, text, some)
+        state.scaler.scale((losses * weights[part].to(losses)).sum()).backward()
+        errors[part] = losses.detach().float().cpu()
+    return errors
+
+
+def _update(state: State, factor: float) -> Tensor:
+    """Clips, applies one update at `factor` times the base rates where the gradient is finite, and clears it."""
+    state.scaler.unscale_(state.optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(list(state.trained.parameters.values()), state.settings.clip_norm)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    if torch.isfinite(norm):
+        state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    return norm.detach().cpu()
+
+
+def _look(run: Run, watchers: list[Watcher | LogFiles], board: Board | None, adviser: Adviser, seconds: float) -> None:
+    """Samples, probes, and what goes on inside, with the averaged weights."""
+    if board is None:
+        return
+    state = run.state
+    with state.drawing():
+        losses = measure(run)
+        if state.step == 0:
+            state.start = losses
+        began = time.monotonic()
+        pictures = draw(state.family.pipeline, run.prompts, state.settings, run.side)
+        run.seconds_a_picture = (time.monotonic() - began) / len(run.prompts)
+        path = run.folder / "samples" / f"step-{state.step:08d}.png"
+        save_grid(pictures, run.prompts, path)
+        shown = draw_inside(state, run.probes, run.text_of, run.folder / "samples")
+    for w in watchers:
+        w.on_samples(SampleRecord(state.step, state.step * state.settings.batch, seconds, str(path), None))
+    board.on_probes(state.step, losses, state.start)
+    for name, file in shown.items():
+        board.picture(name, file, state.step)
+    run.note("probes: " + ", ".join(f"{k} loss {v:.4f} ({v / state.start[k] - 1:+.1%})" for k, v in losses.items()))
+    epochs = state.step * run.order.own / len(run.cache.training)
+    for a in adviser.after_probe(state.step, state.start, losses, epochs):
+        run.note(f"advice, step {state.step}: {a.text}")
+        board.text(f"advice/{a.alarm}", a.text, state.step)
+
+
+def measure(run: Run) -> dict[str, float]:
+    """The probes' losses with the weights that are in place."""
+    s = run.state
+    return {name: probe.loss(s.family, s.process, run.text_of, s.device) for name, probe in run.probes.items()}
+
+
+def _save(run: Run, clock: Clock) -> None:
+    run.state.seconds = clock.seconds
+    if run.ranks.first:
+        states.save(run.state, run.folder)
+
+
+Tell = Callable[[str], None]
+
+
+def describe(run: Run) -> str:
+    """One line for the log."""
+    c, s = run.cache, run.state
+    held = f", {len(c.held_out)} held out" if c.held_out else ", none held out"
+    prior = f", {len(c.prior)} of the class" if c.prior else ""
+    left = f", until {duration(max(0, run.ends - time.time()))} from now" if run.ends else ""
+    return (
+        f"{len(c.training)} pictures{held}{prior} at {run.side} px; {s.trained.count() / 1e6:.2f} M of the parameters "
+        f"are trained at {s.settings.learning_rate:g}; {run.steps} steps of {s.settings.batch} "
+        f"({run.micro_batch} at once){left}"
+    )

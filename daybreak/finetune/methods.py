@@ -1,0 +1,181 @@
+"""What is trained: the whole network, low-rank adapters on it (LoRA, DoRA), or the embedding of a new word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from daybreak.config import ConfigError
+from daybreak.extras import require
+from daybreak.finetune.families import Family
+from daybreak.finetune.settings import FinetuneSettings
+
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+"""Layers of a CLIP text model that LoRA adapts."""
+
+
+@dataclass
+class Trained:
+    """parameters: by name, first the part ("unet.", "text_encoder.", "token."); networks: the parts in training mode.
+
+    words: of textual inversion, the grown embeddings by tokenizer.
+    """
+
+    parameters: dict[str, nn.Parameter]
+    networks: list[nn.Module]
+    words: dict[str, GrownEmbedding] = field(default_factory=dict)
+
+    @property
+    def text(self) -> bool:
+        """Whether what captions become changes with training."""
+        return any(not name.startswith(("unet.", "transformer.")) for name in self.parameters)
+
+    def count(self) -> int:
+        """Numbers that are trained."""
+        return sum(p.numel() for p in self.parameters.values())
+
+
+class GrownEmbedding(nn.Module):
+    """A token embedding with further rows, which alone are trained; the known ones cannot move."""
+
+    def __init__(self, known: nn.Embedding, new: Tensor) -> None:
+        super().__init__()
+        self.known = known.requires_grad_(False)
+        self.new = nn.Parameter(new.detach().float().clone())
+
+    @property
+    def weight(self) -> Tensor:
+        """All rows [V + new, C]."""
+        return torch.cat([self.known.weight, self.new.to(self.known.weight.dtype)])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Token ids [...] -> [..., C]."""
+        return functional.embedding(ids, self.weight)
+
+
+def make_trainable(family: Family, settings: FinetuneSettings) -> Trained:
+    """Prepares the base for the method. Raises ConfigError where the base or the settings do not allow it."""
+    pipeline = family.pipeline
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.eval().requires_grad_(False)
+    if (settings.train_text_encoder or settings.token) and not family.trains_text:
+        flag = "--token" if settings.token else "--train-text-encoder"
+        raise ConfigError(f"{flag} is for Stable Diffusion 1, 2 and XL; {settings.base} is a {type(pipeline).__name__}")
+    if settings.token is not None:
+        words = _grow(family, settings)
+        return Trained({f"token.{name}": e.new for name, e in words.items()}, list(family.encoders.values()), words)
+    parts = {family.denoiser: family.network}
+    if settings.train_text_encoder:
+        parts |= family.encoders
+    for name, network in parts.items():
+        if settings.low_rank:
+            add_adapter(network, targets_of(family, settings, name), settings)
+        else:
+            network.requires_grad_(True)
+            network.train()
+    parameters = {f"{part}.{n}": p for part, net in parts.items() for n, p in net.named_parameters() if p.requires_grad}
+    for parameter in parameters.values():
+        parameter.data = parameter.data.float()
+    return Trained(parameters, list(parts.values()))
+
+
+def targets_of(family: Family, settings: FinetuneSettings, part: str) -> list[str]:
+    if part != family.denoiser:
+        return list(TEXT_TARGETS)
+    targets = settings.targets or family.targets
+    names = [n for n, m in family.network.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    for target in targets:
+        if settings.targets and not any(n == target or n.endswith("." + target) for n in names):
+            ends = sorted({".".join(n.split(".")[-2:]) if n[-1].isdigit() else n.split(".")[-1] for n in names})
+            raise ConfigError(f"--target {target}: no such layer; there are {', '.join(ends)}")
+    return list(targets)
+
+
+def add_adapter(network: Any, targets: list[str], settings: FinetuneSettings) -> None:
+    peft = require("peft", "finetune", f"--method {settings.method}")
+    config = peft.LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha or settings.rank,
+        init_lora_weights="gaussian",
+        target_modules=targets,
+        use_dora=settings.method == "dora",
+    )
+    network.add_adapter(config)
+    network.train()
+
+
+def _grow(family: Family, settings: FinetuneSettings) -> dict[str, GrownEmbedding]:
+    """Teaches the tokenizers the word, and the text encoders rows for it; {text encoder: its embedding}."""
+    words = token_words(settings)
+    result = {}
+    for name, tokenizer_name in zip(family.text_encoders, family.tokenizers, strict=True):
+        tokenizer, encoder = getattr(family.pipeline, tokenizer_name), getattr(family.pipeline, name)
+        known = encoder.get_input_embeddings()
+        start = known.weight.float().mean(dim=0)
+        if settings.init_word is not None:
+            ids = tokenizer.encode(settings.init_word, add_special_tokens=False)
+            if not ids:
+                raise ConfigError(f"--init-word {settings.init_word!r} means nothing to the base's tokenizer")
+            start = known.weight[ids].float().mean(dim=0)
+        if tokenizer.add_tokens(words) != len(words):
+            raise ConfigError(f"--token {settings.token}: the base's tokenizer knows it already; choose another word")
+        ids = tokenizer.convert_tokens_to_ids(words)
+        if ids != list(range(len(known.weight), len(known.weight) + len(words))):
+            raise ConfigError(f"{settings.base}: its {tokenizer_name} and {name} do not have the same vocabulary")
+        noise = torch.randn(len(words), len(start), generator=torch.Generator().manual_seed(settings.seed))
+        new = start + 0.01 * known.weight.float().std() * noise  # several vectors must not stay equal
+        result[name] = GrownEmbedding(known, new)
+        encoder.set_input_embeddings(result[name])
+    return result
+
+
+def token_words(settings: FinetuneSettings) -> list[str]:
+    """The new word as tokens: "<x>", "<x>_1", ... as diffusers' `load_textual_inversion` names them."""
+    assert settings.token is not None
+    return [settings.token, *(f"{settings.token}_{i}" for i in range(1, settings.vectors))]
+
+
+class Averages:
+    """Averaged weights of what is trained, in float32: d average + (1 - d) trained, as in train/ema.py."""
+
+    def __init__(self, trained: Trained, decay: float) -> None:
+        self._trained, self._decay = trained, decay
+        self.tensors = {k: p.detach().clone() for k, p in trained.parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """After step number `step`, from 0; short runs forget where they began (d = (1 + step) / (10 + step))."""
+        d = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.tensors.values()), [p.data for p in self._trained.parameters.values()], 1 - d)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within, the networks have the averaged weights, and do not train."""
+        with weights(self._trained, self.tensors):
+            yield
+
+
+@contextmanager
+def weights(trained: Trained, tensors: dict[str, Tensor]) -> Iterator[None]:
+    """Within, the networks have these weights, do not train, and need no gradient."""
+    kept = {k: p.data for k, p in trained.parameters.items()}
+    training = [n.training for n in trained.networks]
+    for name, parameter in trained.parameters.items():
+        parameter.data = tensors[name]
+    for network in trained.networks:
+        network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for name, parameter in trained.parameters.items():
+            parameter.data = kept[name]
+        for network, was in zip(trained.networks, training, strict=True):
+            network.train(was)

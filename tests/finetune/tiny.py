@@ -1,0 +1,150 @@
+"""Tiny real pipelines, built with the real classes and saved as their users find them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+WORDS = "a an the photo of in style red blue green yellow circle square triangle on white dark big small dog"
+CLIP = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def clip_tokenizer():
+    from transformers import CLIPTokenizer
+
+    letters = list("abcdefghijklmnopqrstuvwxyz-0123456789.,<>")
+    entries = ["<|startoftext|>", "<|endoftext|>", *(w + "</w>" for w in WORDS.split()), *letters]
+    entries = list(dict.fromkeys([*entries, *(c + "</w>" for c in letters)]))
+    return CLIPTokenizer(vocab={w: i for i, w in enumerate(entries)}, merges=[], model_max_length=16)
+
+
+def clip_text(projected: bool = False):
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    vocabulary = len(clip_tokenizer())
+    special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "projection_dim": 16}
+    config = CLIPTextConfig(**CLIP, **special, vocab_size=vocabulary, max_position_embeddings=16)
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+
+
+def vae(channels: int = 4, **options):
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8), layers_per_block=1, latent_channels=channels, norm_num_groups=4, sample_size=16,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, **options,
+    )  # fmt: skip
+
+
+def unet(**options):
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        **{
+            "sample_size": 8, "in_channels": 4, "out_channels": 4, "layers_per_block": 1, "block_out_channels": (8, 16),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "norm_num_groups": 4,
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "cross_attention_dim": 16, "attention_head_dim": 4,
+        }
+        | options
+    )  # fmt: skip
+
+
+def save_sd(path: Path, predicts: str = "epsilon") -> Path:
+    """Stable Diffusion at 16 px, latents 8 x 8."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    torch.manual_seed(0)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1,
+        prediction_type=predicts, set_alpha_to_one=False,
+    )  # fmt: skip
+    StableDiffusionPipeline(
+        vae=vae(), text_encoder=clip_text(), tokenizer=clip_tokenizer(), unet=unet(), scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(path)  # fmt: skip
+    return path
+
+
+def save_sdxl(path: Path) -> Path:
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
+
+    torch.manual_seed(1)
+    StableDiffusionXLPipeline(
+        vae=vae(), text_encoder=clip_text(), text_encoder_2=clip_text(True), tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
+        unet=unet(cross_attention_dim=32, addition_embed_type="text_time", addition_time_embed_dim=8,
+                  projection_class_embeddings_input_dim=16 + 6 * 8),
+        scheduler=EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"),
+        force_zeros_for_empty_prompt=True, add_watermarker=False,
+    ).save_pretrained(path)  # fmt: skip
+    return path
+
+
+def t5():
+    """A T5 encoder and its tokenizer over the same words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    words = {w: i for i, w in enumerate(["<pad>", "</s>", "<unk>", *dict.fromkeys(WORDS.split())])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "</s>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=16, **special)
+    config = T5Config(vocab_size=len(words), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    return T5EncoderModel(config), fast
+
+
+def save_sd3(path: Path) -> Path:
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+
+    torch.manual_seed(2)
+    encoder, tokenizer = t5()
+    StableDiffusion3Pipeline(
+        vae=vae(shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=clip_text(True), text_encoder_2=clip_text(True), text_encoder_3=encoder,
+        tokenizer=clip_tokenizer(), tokenizer_2=clip_tokenizer(), tokenizer_3=tokenizer,
+        transformer=SD3Transformer2DModel(
+            sample_size=8, patch_size=2, in_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+            joint_attention_dim=32, caption_projection_dim=16, pooled_projection_dim=32, out_channels=4,
+            pos_embed_max_size=8,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    ).save_pretrained(path)  # fmt: skip
+    return path
+
+
+def save_flux(path: Path) -> Path:
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    torch.manual_seed(3)
+    encoder, tokenizer = t5()
+    FluxPipeline(
+        vae=vae(shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
+        text_encoder=clip_text(), text_encoder_2=encoder, tokenizer=clip_tokenizer(), tokenizer_2=tokenizer,
+        transformer=FluxTransformer2DModel(
+            patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16,
+            num_attention_heads=2, joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=(4, 4, 8),
+            guidance_embeds=True,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    ).save_pretrained(path)  # fmt: skip
+    return path
+
+
+def write_pictures(folder: Path, count: int = 24, side: int = 16, shape: str = "circle", seed: int = 0) -> Path:
+    """Coloured shapes on white, captioned."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    colours = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 160, 30), "yellow": (230, 220, 30)}
+    for i in range(count):
+        name = list(colours)[i % 4]
+        image = Image.new("RGB", (side, side), (255, 255, 255))
+        x, y = rng.integers(0, side // 3, 2).tolist()
+        box = (x, y, x + side // 2, y + side // 2)
+        draw = ImageDraw.Draw(image)
+        (draw.ellipse if shape == "circle" else draw.rectangle)(box, fill=colours[name])
+        image.save(folder / f"{i:03d}.png")
+        (folder / f"{i:03d}.txt").write_text(f"a {name} {shape} on white")
+    return folder
