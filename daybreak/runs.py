@@ -97,6 +97,7 @@ def _run_to_continue(recipe: str | None, out: Path | None) -> Path | None:
 def _train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
     configs.check(config)
     with processes(config) as ranks:
+        run, resume = ranks.drawers.gather((run, resume))[0]  # a new folder's name, told by the clock, is the first's
         if not ranks.first:
             console = Console(quiet=True)
         with Display(console) as display:

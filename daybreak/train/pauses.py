@@ -72,11 +72,14 @@ class Pauses:
         with self.working("samples"):
             began = time.monotonic()
             networks = state.drawing_networks()
+            followed, error = None, None
             try:
                 followed = stage.probe.draw(*networks, path, self._ranks.drawers)
             except OSError as e:
+                error = e
                 self._note(f"{path} cannot be written: {e.strerror}")
-                return
+            if self._ranks.agree([], [error is not None])[1][0]:
+                return  # all of them, or none
             state.durations["picture"] = (time.monotonic() - began) / len(stage.probe.prompts)
         if self._ranks.first:
             record = SampleRecord(state.step, state.position, state.seconds, str(path), followed)
