@@ -18,7 +18,7 @@ import torch
 from daybreak.config import Config, override
 from daybreak.data.open import open_source
 from daybreak.plan.account import account
-from daybreak.plan.forecast import Machines, forecast
+from daybreak.plan.forecast import Machines, forecast, work_of
 from daybreak.recipes import recipe
 from daybreak.train.state import TrainState
 from daybreak.train.step import StepRandomness, backward, clip_and_step
@@ -63,7 +63,8 @@ def main() -> None:
             config = override(config, key, value)
         speed, length = measured(config, arguments.steps)
         if on is None:
-            on = Machines(None, 1, 1, account(config, length)[0].training * speed, 1.0, "the first row")
+            work = work_of(account(config, length)[0], 1, 1)
+            on = Machines(None, 1, 1, work * speed / config.train.batch, 1.0, "the first row")
         predicted = forecast(config, on, length)[0].images_per_second
         words = ", ".join(f"{k}={v}" for k, v in settings.items())
         print(f"| {name} {words} | {predicted:.0f} | {speed:.0f} | {predicted / speed - 1:+.0%} |", flush=True)
