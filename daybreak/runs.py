@@ -97,6 +97,7 @@ def _run_to_continue(recipe: str | None, out: Path | None) -> Path | None:
 def _train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
     configs.check(config)
     with processes(config) as ranks:
+        run, resume = ranks.drawers.gather((run, resume))[0]  # a new folder's name, told by the clock, is the first's
         if not ranks.first:
             console = Console(quiet=True)
         with Display(console) as display:
@@ -109,7 +110,7 @@ def _train_and_report(console: Console, config: Config, run: Path, resume: bool)
             until = None
             if has_deadline(config.budget):
                 left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
-                until = time.monotonic() + left - afterwards(state.durations)
+                until = time.monotonic() + left - afterwards(state.durations, evaluation_pictures(config))
             evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks.drawers, until)
             if evaluation.pictures < (wanted := evaluation_pictures(config)):
                 console.print(f"note: there was time for {evaluation.pictures} of {wanted} prompts", highlight=False)

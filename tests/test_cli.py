@@ -132,7 +132,23 @@ def test_a_wrong_size_and_name_are_refused(trained, tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "train", "sample", "evaluate", "settings", "export", "import", "shrink", "serve", "key"]
+    "command",
+    [
+        "demo",
+        "train",
+        "sample",
+        "evaluate",
+        "settings",
+        "export",
+        "import",
+        "shrink",
+        "serve",
+        "key",
+        "plan",
+        "launch",
+        "status",
+        "compare",
+    ],
 )
 def test_help_reads(tmp_path, monkeypatch, capsys, command):
     done = here([command, "--help"], tmp_path, monkeypatch, capsys)

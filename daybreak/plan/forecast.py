@@ -84,8 +84,10 @@ def measured_efficiency(run: Path) -> float:
     reached = []
     for s in rows[len(rows) // 4 :]:  # the first are slower: caches, compilation
         m = s["measured"]
-        flops = plans[stage_at(history.config, s["progress"])].training
-        reached.append(flops * s["images_per_second"] / (1e12 * m["matmul_tflops"] * m["processes"]))
+        plan, ranks = plans[stage_at(history.config, s["progress"])], round(m["processes"])
+        steps_per_second = s["images_per_second"] / plan.config.train.batch
+        work = work_of(plan, ranks, min(ranks, history.config.train.shard or NODE))
+        reached.append(work * steps_per_second / (1e12 * m["matmul_tflops"]))
     return statistics.median(reached)
 
 
@@ -95,18 +97,28 @@ def forecast(config: Config, on: Machines, text_tokens: int | None) -> list[Stag
     return [_stage(plan, on, length) for plan in account(config, text_tokens)]
 
 
-def _stage(plan: StagePlan, on: Machines, text_tokens: int) -> StageForecast:
+def work_of(plan: StagePlan, gpus: int, shards: int) -> float:
+    """FLOPs of one GPU in a step: its pictures, and its share of Newton-Schulz."""
+    newton = sum(5 * 2 * (2 * min(s) ** 2 * max(s) + min(s) ** 3) for s in _matrices(plan))
+    return plan.training * plan.config.train.batch / gpus + newton / shards
+
+
+def _matrices(plan: StagePlan) -> list[torch.Size]:
+    """Shapes of the transformer's matrices that Muon trains."""
     c = plan.config
+    if c.optim.matrices == "adamw":
+        return []
     with torch.device("meta"):
         transformer = Transformer(c.model, plan.text_width, c.routing)
-    muon, _ = split_parameters({"transformer": transformer})
-    shapes = [p.shape for p in muon.values()] if c.optim.matrices != "adamw" else []
-    newton = sum(5 * 2 * (2 * min(s) ** 2 * max(s) + min(s) ** 3) for s in shapes)
-    rate = on.flops * on.efficiency
-    compute = plan.training * c.train.batch / on.gpus / rate + newton / on.shards / rate
+    return [p.shape for p in split_parameters({"transformer": transformer})[0].values()]
+
+
+def _stage(plan: StagePlan, on: Machines, text_tokens: int) -> StageForecast:
+    compute = work_of(plan, on.gpus, on.shards) / (on.flops * on.efficiency)
     trained = sum(p.parameters for p in plan.parts if p.trained)
-    return StageForecast(plan, compute, _talk(on, trained, sum(r * k for r, k in shapes)),
-                         memory_of(plan, plan.text_width, text_tokens, on.shards) if on.gpu else None)  # fmt: skip
+    talk = _talk(on, trained, sum(rows * columns for rows, columns in _matrices(plan)))
+    memory = memory_of(plan, plan.text_width, text_tokens, on.shards) if on.gpu else None
+    return StageForecast(plan, compute, talk, memory)
 
 
 def _talk(on: Machines, trained: int, matrices: int) -> float:

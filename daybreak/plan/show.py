@@ -82,6 +82,9 @@ def show_forecast(
         f"Speed: {on.efficiency:.0%} of {on.flops / 1e12:,.4g} TFLOP/s in matrix products; {on.source}.",
         highlight=False,
     )
+    if small := [s for s in stages if s.plan.config.train.batch < on.gpus]:
+        batch = small[0].plan.config.train.batch
+        console.print(f"A batch of {batch:,} has no picture for some of {on.gpus:,} GPUs: set train.batch.")
     if not fits:
         console.print("The batch does not fit into memory at once: set train.microbatch, or model.recompute.")
     known = [t for t in times if t is not None]

@@ -66,18 +66,21 @@ class Checkpoints:
         Returns its folder where it waited, at the first rank. Raises SaveError where this one, or the one before, could
         not be written.
         """
-        self.finish()
-        building = files.folder_of(self._run, state.step).with_suffix(files.INCOMPLETE)
-        error: OSError | None = None
+        trouble: SaveError | None = None
         try:
-            if self._processes.first:
+            self.finish()
+        except SaveError as e:
+            trouble = e
+        building = files.folder_of(self._run, state.step).with_suffix(files.INCOMPLETE)
+        try:
+            if self._processes.first and trouble is None:
                 shutil.rmtree(building, ignore_errors=True)
                 (building / tensors.FOLDER).mkdir(parents=True)
         except OSError as e:
-            error = e
-        _, (failed,) = self._processes.agree([], [error is not None])
+            trouble = SaveError(_why(building, e))
+        _, (failed,) = self._processes.agree([], [trouble is not None])  # all go on, or none
         if failed:
-            raise SaveError(_why(building, error or OSError("the folder cannot be made")))
+            raise trouble or SaveError(f"{building.with_suffix('')} could not be written by another rank")
         transformer, text = state.drawing_networks()
         averages = {k: v.detach().to("cpu", copy=True) for k, v in transformer.state_dict().items()}
         if not text.frozen:

@@ -99,7 +99,11 @@ def processes(config: Config) -> Iterator[Processes]:
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     limit = timedelta(minutes=config.train.stall_minutes)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=limit)
+    # After a restart the store still holds the addresses of the dead: each attempt writes under a name of its own.
+    store, rank, _ = next(distributed.rendezvous("env://", timeout=limit))
+    store = distributed.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
     try:
         device = "cuda" if cuda else "cpu"
         shape, names = ((world,), ("shard",)) if shard == world else ((world // shard, shard), ("replicate", "shard"))

@@ -25,6 +25,8 @@ SETTLED = 0.8
 """From this share of the budget on, the moment at which training ends is fixed."""
 RETRY_SECONDS = 60.0
 """From a checkpoint that could not be written to the next attempt."""
+ROOM_SECONDS = 600.0
+"""The longest that the end of a run waits for room on a full disk."""
 
 
 class Pauses:
@@ -70,11 +72,14 @@ class Pauses:
         with self.working("samples"):
             began = time.monotonic()
             networks = state.drawing_networks()
+            followed, error = None, None
             try:
                 followed = stage.probe.draw(*networks, path, self._ranks.drawers)
             except OSError as e:
+                error = e
                 self._note(f"{path} cannot be written: {e.strerror}")
-                return
+            if self._ranks.agree([], [error is not None])[1][0]:
+                return  # all of them, or none
             state.durations["picture"] = (time.monotonic() - began) / len(stage.probe.prompts)
         if self._ranks.first:
             record = SampleRecord(state.step, state.position, state.seconds, str(path), followed)
@@ -111,7 +116,7 @@ class Pauses:
 
     def save_at_last(self, patient: bool) -> None:
         """The run's last checkpoint. Where it cannot be written, waits for space if `patient`, then TrainingError."""
-        until = time.monotonic() + min(60 * self._config.train.stall_minutes, self._deadline.seconds_left())
+        until = time.monotonic() + min(ROOM_SECONDS, self._deadline.seconds_left())
         told = False
         while True:
             error: SaveError | None = None

@@ -51,9 +51,11 @@ def write(state: TrainState, folder: Path, group: ProcessGroup | None) -> Callab
     Called by every rank of `group`; None: this process alone.
     """
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    tensors = {k: v.clone() for k, v in flat(state).items()}
     if group is None:
+        tensors = {k: v.to("cpu", copy=True) for k, v in flat(state).items()}
         return lambda: dcp.save(tensors, storage_writer=writer, no_dist=True)
+    # What is on a GPU is copied by async_save; what is on the CPU would be written while it changes.
+    tensors = {k: v.clone() if v.device.type == "cpu" else v for k, v in flat(state).items()}
     future = dcp.async_save(tensors, storage_writer=writer, process_group=group)
     assert isinstance(future, Future)
     return future.result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import sys
@@ -47,7 +48,7 @@ class Watchdog:
         self._file.close()
         if self._path.exists() and self._path.stat().st_size == 0:
             self._path.unlink()
-            if not any(self._path.parent.iterdir()):
+            with contextlib.suppress(OSError):  # other ranks' files are there still
                 self._path.parent.rmdir()
 
     def _watch(self) -> None:

@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from daybreak.cli import app
-from daybreak.config import ConfigError
+from daybreak.config import AlignmentConfig, Config, ConfigError, PerceptualConfig, TextConfig
 from daybreak.plan.account import account
 from daybreak.plan.forecast import forecast, machines, measured_efficiency
 from daybreak.plan.memory import saved_bytes
@@ -15,8 +15,15 @@ from daybreak.recipes import recipe
 from tests.conftest import tiny_config
 
 
+def speedrun_transformer() -> Config:
+    """The speedrun's transformer without its large frozen networks, which take seconds to count."""
+    c = dataclasses.replace(recipe("speedrun"), stages=(), text=TextConfig(max_tokens=256))
+    return dataclasses.replace(c, alignment=AlignmentConfig(), perceptual=PerceptualConfig())
+
+
 def test_from_8_to_4096_gpus():
-    config = dataclasses.replace(recipe("speedrun"), stages=())
+    config = speedrun_transformer()
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, batch=8192))
     speeds, talk = [], []
     for gpus in (8, 64, 512, 4096):
         (stage,) = forecast(config, machines("h200", gpus, None, None), 256)
@@ -24,14 +31,14 @@ def test_from_8_to_4096_gpus():
         talk.append(stage.talk / stage.step)
     assert speeds == sorted(speeds) and talk == sorted(talk)
     assert 7 < speeds[1] / speeds[0] <= 8  # near to linear where the share of each is large
-    assert speeds[3] / speeds[2] < 6  # a quarter of a picture each: communication rules
+    assert speeds[3] / speeds[2] < 6  # two pictures each: communication rules
 
 
 def test_sharding_saves_memory_and_recomputation_too():
-    config = dataclasses.replace(recipe("speedrun"), stages=())
+    config = speedrun_transformer()
     one, eight = (forecast(config, machines("h200", n, None, None), 256)[0].memory for n in (1, 8))
-    trained = 1.187e9
-    assert one.states == pytest.approx((4 + 4 + 4 + 4) * trained, rel=0.05)  # most are Muon's: one momentum
+    trained = 1.178e9
+    assert one.states == pytest.approx((4 + 4 + 4 + 4) * trained, rel=0.1)  # most are Muon's: one momentum
     assert eight.states == pytest.approx(one.states / 8)
     lean = dataclasses.replace(config, model=dataclasses.replace(config.model, recompute=True))
     assert forecast(lean, machines("h200", 8, None, None), 256)[0].memory.each < 0.7 * eight.each

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,12 +21,9 @@ def command(run: Path, processes: int, *words: str, restarts: int = 0, **setting
     """daybreak train scenes, on so many processes."""
     options = {**SETTINGS, **{k.replace("__", "."): v for k, v in settings.items()}}
     flags = [f"--{k}={v}" for k, v in options.items()]
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
     launcher = [sys.executable, "-m"]
     if processes > 1:
-        launcher += ["torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
+        launcher += ["torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
         launcher += [f"--max-restarts={restarts}", "--monitor-interval=0.2", "-m"]
     return [*launcher, "daybreak", "train", "scenes", "--out", str(run), *flags, *words]
 

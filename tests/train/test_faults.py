@@ -123,7 +123,8 @@ def test_a_full_disk_costs_nothing_but_time(tmp_path, monkeypatch):
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_a_disk_that_stays_full_ends_the_run_in_one_line_and_spares_what_is_there(tmp_path):
+def test_a_disk_that_stays_full_ends_the_run_in_one_line_and_spares_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("daybreak.train.pauses.ROOM_SECONDS", 1.0)
     disk = full_disk(tmp_path, 8)
     try:
         run = disk / "run"
@@ -134,7 +135,7 @@ def test_a_disk_that_stays_full_ends_the_run_in_one_line_and_spares_what_is_ther
                     (disk / "ballast").write_bytes(b"x" * (shutil.disk_usage(disk).free - 100_000))
 
         with pytest.raises(TrainingError, match="make room, then daybreak train --resume") as error:
-            train(tiny_config(train__steps=6, train__save_minutes=1e-9, train__stall_minutes=0.02, **CONFIG), run,
+            train(tiny_config(train__steps=6, train__save_minutes=1e-9, **CONFIG), run,
                   [Filler()])  # fmt: skip
         assert "\n" not in str(error.value)
         assert checkpoint_files.damage(checkpoint.newest(run)) is None
