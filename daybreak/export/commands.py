@@ -18,6 +18,7 @@ from daybreak.export.card import Licences, write_card
 from daybreak.export.diffusers_folder import differences, write_diffusers
 from daybreak.export.open import form_of, open_model
 from daybreak.export.safetensors_folder import write_safetensors
+from daybreak.finetune.result import is_finetuned, merge, open_result
 from daybreak.runs import load_run_config
 from daybreak.train import checkpoint
 from daybreak.train.loop import pick_device
@@ -29,6 +30,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def run_export(console: Console, run: Path, to: Format, out: Path, dtype: str, licences: Licences) -> None:
     """`daybreak export`: the averaged networks of a run as a folder for others, with a model card."""
+    if is_finetuned(run):
+        _export_finetuned(console, run, to, out, dtype)
+        return
     config = load_run_config(run)
     transformer, text_encoder = checkpoint.load_averaged(run, config, torch.device("cpu"))
     parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
@@ -46,6 +50,19 @@ def run_export(console: Console, run: Path, to: Format, out: Path, dtype: str, l
         console.print(f'load it with DiffusionPipeline.from_pretrained("{out}"); {out / "README.md"} says more')
     if licences.model is None:
         console.print("note: the card states no licence; --license and --data-license fill it in", highlight=False)
+
+
+def _export_finetuned(console: Console, run: Path, to: Format, out: Path, dtype: str) -> None:
+    """A fine-tuned pipeline as one plain folder: adapters become part of the weights."""
+    if to != "diffusers":
+        raise ConfigError(f"{run} is a run of daybreak finetune: it is exported --to diffusers")
+    pipeline = open_result(run)
+    merge(pipeline)
+    with new_folder(out) as building:
+        pipeline.to(DTYPES[dtype]).save_pretrained(building, safe_serialization=True)
+        size = folder_bytes(building)
+    console.print(f"{out}: {type(pipeline).__name__} as {dtype}, {size / 1e6:.1f} MB", highlight=False)
+    console.print(f'load it with DiffusionPipeline.from_pretrained("{out}")')
 
 
 def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> None:
