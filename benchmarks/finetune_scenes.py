@@ -3,8 +3,8 @@
     python benchmarks/finetune_scenes.py --domain folder-of-captioned-pictures --out runs/finetune-scenes
 
 Trains an AutoencoderKL on both domains' pictures, then, by `daybreak finetune` from random weights, a UNet and a CLIP
-text model on scenes with one object; saves them as a StableDiffusionPipeline; fine-tunes that on the domain: whole at three
-learning rates, and by LoRA. Prints what the domain gained (loss on held-out pictures) beside what was forgotten (loss
+text model on scenes with one object; saves them as a StableDiffusionPipeline; fine-tunes that on the domain: whole, at
+three learning rates, and by LoRA. Prints what the domain gained (loss on held-out pictures) beside what was forgotten (loss
 on the base's own pictures of scene captions). Without --domain: scenes with two objects.
 """
 

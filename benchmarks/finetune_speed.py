@@ -4,7 +4,7 @@
     python benchmarks/finetune_speed.py --size tiny                        # a CPU
 
 The baseline is written as diffusers' documentation of text-to-image training has it: pictures and captions encoded in
-every step, recomputed activations, mixed precision, AdamW, clipping at 1, EMA for full training. The two take turns.
+every step, recomputed activations, mixed precision, AdamW, clipping at 1, EMA for full training.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SIZES = {
     "sd15": {"unet": {"sample_size": 64, "cross_attention_dim": 768}, "text": 768, "layers": 12, "heads": 12,
              "vae": (128, 256, 512, 512), "groups": 32, "side": 512},
     "tiny": {"unet": {"sample_size": 16, "cross_attention_dim": 32, "block_out_channels": (16, 32),
-                      "layers_per_block": 1, "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "attention_head_dim": 8,
-                      "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "norm_num_groups": 8},
+                      "layers_per_block": 1, "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+                      "attention_head_dim": 8, "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "norm_num_groups": 8},
              "text": 32, "layers": 2, "heads": 2, "vae": (16, 16), "groups": 8, "side": 32},
 }  # fmt: skip
 
@@ -176,9 +176,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     side = SIZES[options.size]["side"]
-    print(
-        f"torch {torch.__version__}, {os.cpu_count()} cores, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU'}"
-    )
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    print(f"torch {torch.__version__}, {os.cpu_count()} cores, {gpu}")
     with tempfile.TemporaryDirectory() as folder:
         base, data = Path(folder) / "base", Path(folder) / "data"
         torch.manual_seed(0)
@@ -188,7 +187,7 @@ def main() -> None:
         for method in options.method:
             rates: dict[str, list[float]] = {"plain": [], "daybreak": []}
             memory = {}
-            # One after the other in each round: both would not fit into a small GPU together with their peaks read apart.
+            # One after the other, so that each peak of memory is its own.
             for name in rates:
                 for round_ in range(options.rounds):
                     if round_ == 0:

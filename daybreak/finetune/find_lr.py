@@ -16,11 +16,11 @@ import torch
 from daybreak.finetune.loop import Run, one_step
 from daybreak.finetune.probes import Probe
 
-STEPS, DECADES_BELOW, DECADES_ABOVE = 60, 2.0, 2.5
+STEPS, DECADES_BELOW, DECADES_ABOVE = 40, 2.0, 2.5
 """The rates tried, around the method's default."""
 DIVERGED = 1.5
 """The finder stops once the loss is so many times the first one."""
-PICTURES = 16
+PICTURES = 8
 
 
 def find_learning_rate(run: Run, tell: Callable[[int, int], None]) -> tuple[float, list[tuple[float, float]]]:

@@ -124,7 +124,7 @@ def _grow(family: Family, settings: FinetuneSettings) -> dict[str, GrownEmbeddin
             if not ids:
                 raise ConfigError(f"--init-word {settings.init_word!r} means nothing to the base's tokenizer")
             start = known.weight[ids].float().mean(dim=0)
-        if tokenizer.add_tokens(words) != len(words):
+        if any(w in tokenizer.get_vocab() for w in words) or tokenizer.add_tokens(words) != len(words):
             raise ConfigError(f"--token {settings.token}: the base's tokenizer knows it already; choose another word")
         ids = tokenizer.convert_tokens_to_ids(words)
         if ids != list(range(len(known.weight), len(known.weight) + len(words))):

@@ -75,7 +75,10 @@ def _save_lora(family: Family, settings: FinetuneSettings, folder: Path) -> None
         raise ConfigError(f"diffusers has no LoRA format for {type(pipeline).__name__}: take --method full")
     parts = {family.denoiser: family.network} | (family.encoders if settings.train_text_encoder else {})
     layers = {name: get_peft_model_state_dict(network) for name, network in parts.items()}
-    given: dict[str, Any] = {f"{n}_lora_layers": convert_state_dict_to_diffusers(d) for n, d in layers.items()}
+    # Of a transformer diffusers reads peft's own names; its older ones would lose layers (to_add_out) without a word.
+    given: dict[str, Any] = {
+        f"{n}_lora_layers": d if n == "transformer" else convert_state_dict_to_diffusers(d) for n, d in layers.items()
+    }
     given |= {f"{n}_lora_adapter_metadata": network.peft_config["default"].to_dict() for n, network in parts.items()}
     pipeline.save_lora_weights(folder, **given)
     if family.denoiser == "unet":
