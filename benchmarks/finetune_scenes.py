@@ -4,8 +4,8 @@
 
 Trains an AutoencoderKL on both domains' pictures, then, by `daybreak finetune` from random weights, a UNet and a CLIP
 text model on scenes with one object; saves them as a StableDiffusionPipeline; fine-tunes that on the domain: whole, at
-three learning rates, and by LoRA. Prints what the domain gained (loss on held-out pictures) beside what was forgotten (loss
-on the base's own pictures of scene captions). Without --domain: scenes with two objects.
+three learning rates, and by LoRA. Prints what the domain gained (loss on held-out pictures) beside what was forgotten
+(loss on the base's own pictures of scene captions). Without --domain: scenes with two objects.
 """
 
 from __future__ import annotations

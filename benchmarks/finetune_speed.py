@@ -39,7 +39,8 @@ SIZES = {
              "vae": (128, 256, 512, 512), "groups": 32, "side": 512},
     "tiny": {"unet": {"sample_size": 16, "cross_attention_dim": 32, "block_out_channels": (16, 32),
                       "layers_per_block": 1, "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-                      "attention_head_dim": 8, "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "norm_num_groups": 8},
+                      "attention_head_dim": 8, "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+                      "norm_num_groups": 8},
              "text": 32, "layers": 2, "heads": 2, "vae": (16, 16), "groups": 8, "side": 32},
 }  # fmt: skip
 

@@ -149,6 +149,10 @@ class Averages:
         self._trained, self._decay = trained, decay
         self.tensors = {k: p.detach().clone() for k, p in trained.parameters.items()}
 
+    def to(self, device: torch.device) -> None:
+        """Moves them where the networks are."""
+        self.tensors = {k: t.to(device) for k, t in self.tensors.items()}
+
     @torch.no_grad()
     def update(self, step: int) -> None:
         """After step number `step`, from 0; short runs forget where they began (d = (1 + step) / (10 + step))."""

@@ -192,12 +192,10 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     names = {"domain": "loss on held-out pictures", "general": "loss on general prompts (forgetting)"}
     rows = [(names[k], f"{v['base']:.4f}", f"{v['tuned']:.4f}", "lower") for k, v in found["losses"].items()]
     for metric in (*COMPARED, "memorised"):
-        cells = []
-        for who in ("base_model", "tuned"):
-            value = found[who].get(metric)
-            cells.append("not measured" if value is None else shown_value(metric, value["value"]))
-        if cells != ["not measured"] * 2:
-            rows.append((METRICS[metric].title, *cells, METRICS[metric].better))
+        values = [found[who].get(metric) for who in ("base_model", "tuned")]
+        base, tuned = ("not measured" if v is None else shown_value(metric, v["value"]) for v in values)
+        if any(values):
+            rows.append((METRICS[metric].title, base, tuned, METRICS[metric].better))
     return rows
 
 

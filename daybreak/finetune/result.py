@@ -168,5 +168,5 @@ def drawing_of(place: str, drawing: Drawing) -> Drawing:
     if not is_finetuned(folder):
         return drawing
     told = settings_file.load(folder)
-    own = {"steps": told.sample_steps, "guidance": told.guidance, "size": told.resolution}
+    own: dict[str, Any] = {"steps": told.sample_steps, "guidance": told.guidance, "size": told.resolution}
     return replace(drawing, **{k: v for k, v in own.items() if getattr(drawing, k) is None})
