@@ -167,6 +167,7 @@ def finetune(
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the pictures.")] = False,
     held_out: Annotated[float, typer.Option(help="Share of the pictures kept to measure with.")] = 0.1,
     lr: Annotated[float | None, typer.Option(help="Default: 5e-6 full, 1e-4 LoRA, 5e-3 textual inversion.")] = None,
+    find_lr: Annotated[bool, typer.Option("--find-lr", help="Find a learning rate in place of training.")] = False,
     warmup: Annotated[int, typer.Option(help="Steps over which the learning rate rises.")] = 20,
     decay: Annotated[float, typer.Option(help="Last share of the run over which it falls to zero.")] = 0.0,
     weight_decay: Annotated[float, typer.Option(min=0)] = 0.01,
@@ -194,12 +195,16 @@ def finetune(
     sample_steps: Annotated[int, typer.Option()] = 25,
     guidance: Annotated[float, typer.Option(min=0)] = 7.5,
     save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
+    report: Annotated[bool, typer.Option(help="Compare with the base when training is over.")] = True,
+    report_pictures: Annotated[int, typer.Option(min=2, help="Drawn for the report's metrics.")] = 200,
+    weights: Annotated[list[str] | None, typer.Option(help="NAME=FILE or FOLDER of the metrics' networks.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     base_config: Annotated[str | None, typer.Option(help="Of a single-file base: folder with its settings.")] = None,
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,
 ) -> None:
     """See FINETUNE_HELP."""
     from daybreak.finetune.command import run_finetune, settings_to_resume
+    from daybreak.finetune.own_runs import finetune_own, is_own
     from daybreak.finetune.settings import FinetuneSettings, parse_duration, read_lines
 
     if resume is not None or base is None or data is None:
@@ -254,8 +259,14 @@ def finetune(
         sample_steps=sample_steps,
         guidance=guidance,
         save_every=save_every,
+        report=report,
+        report_pictures=report_pictures,
+        metric_weights=tuple(weights or ()),
     )
-    run_finetune(console, settings, out)
+    if is_own(base):
+        finetune_own(console, settings, out)
+        return
+    run_finetune(console, settings, out, find_lr=find_lr)
 
 
 @app.command()

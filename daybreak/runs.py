@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from daybreak import STARTED
 from daybreak import config as configs
@@ -21,6 +22,7 @@ from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.report import write_report
 from daybreak.evaluate.scoring import evaluate_scenes
+from daybreak.export.open import is_pipeline
 from daybreak.recipes import recipe as find_recipe
 from daybreak.train import checkpoint
 from daybreak.train.deadline import Deadline, Limits, afterwards, evaluation_pictures, has_deadline
@@ -129,14 +131,20 @@ def run_sample(
     size: int | None,
 ) -> None:
     """`daybreak sample`: prompts to one PNG."""
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
+    if is_pipeline(run):
+        from daybreak.finetune.drawing import sample_pipeline
+
+        pictures = sample_pipeline(run, prompts, steps, guidance, seed, size, pick_device())
+        _save_sample(console, pictures, prompts, out)
+        return
     config = load_run_config(run)
     patch = config.model.patch
     if size is not None and size % patch:
         raise ConfigError(
             f"--size {size} does not divide by the run's patches of {patch} px; {size // patch * patch} does"
         )
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
     for key, value in (("sample.steps", steps), ("sample.guidance", guidance)):
         config = config if value is None else configs.override(config, key, value)
     transformer, text_encoder = checkpoint.load_averaged(run, config, pick_device())
@@ -145,7 +153,10 @@ def run_sample(
             console.print(
                 f"note: the prompt is longer than {text_encoder.max_tokens} tokens; not read: …{cut}", markup=False
             )
-    pictures = generate(transformer, text_encoder, prompts, config, seed, size)
+    _save_sample(console, generate(transformer, text_encoder, prompts, config, seed, size), prompts, out)
+
+
+def _save_sample(console: Console, pictures: Tensor, prompts: list[str], out: Path) -> None:
     try:
         save_grid(pictures, prompts, out)
     except OSError as e:

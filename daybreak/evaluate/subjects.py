@@ -6,7 +6,7 @@ import inspect
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -80,7 +80,7 @@ def open_subject(text: str, drawing: Drawing, device: torch.device) -> Subject:
     path = Path(text).expanduser()
     if (path / "config.yaml").is_file():
         return _run(path, drawing, device)
-    if (path / "model_index.json").is_file():
+    if any((path / name).is_file() for name in ("model_index.json", "finetune.yaml")):
         return _pipeline(str(path), path.resolve().name, drawing, device)
     if path.is_dir():
         if any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.rglob("*")):
@@ -126,15 +126,13 @@ def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
 
 def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) -> Subject:
     try:
-        from diffusers import DiffusionPipeline
+        import diffusers  # noqa: F401
     except ImportError:
         raise ConfigError("evaluating a diffusers pipeline needs diffusers: pip install daybreak[export]") from None
-    try:
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        pipeline: Any = DiffusionPipeline.from_pretrained(source, torch_dtype=dtype, use_safetensors=True)
-    except Exception as e:  # whatever diffusers, transformers and the hub raise for what a user named wrongly
-        raise ConfigError(f"{source} cannot be loaded as a diffusers pipeline: {' '.join(str(e).split())}") from None
-    pipeline = pipeline.to(device)
+    from daybreak.finetune.result import drawing_of, open_pipeline
+
+    drawing = drawing_of(source, drawing)
+    pipeline = open_pipeline(source, torch.bfloat16 if device.type == "cuda" else torch.float32).to(device)
     pipeline.set_progress_bar_config(disable=True)
     known = set(inspect.signature(pipeline.__call__).parameters)
     if "prompt" not in known:

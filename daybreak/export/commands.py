@@ -18,6 +18,7 @@ from daybreak.export.card import Licences, write_card
 from daybreak.export.diffusers_folder import differences, write_diffusers
 from daybreak.export.open import form_of, open_model
 from daybreak.export.safetensors_folder import write_safetensors
+from daybreak.finetune.result import is_finetuned, merge, open_result
 from daybreak.runs import load_run_config
 from daybreak.train import checkpoint
 from daybreak.train.loop import pick_device
@@ -27,6 +28,7 @@ Format = Literal["diffusers", "safetensors"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+<<<<<<< HEAD
 def run_export(
     console: Console, run: Path, to: Format, out: Path, dtype: str, licences: Licences, ema: float | None = None
 ) -> None:
@@ -34,6 +36,13 @@ def run_export(
 
     ema: the relative length of the average (train/phema.py), where the run kept snapshots; none: the run's own.
     """
+=======
+def run_export(console: Console, run: Path, to: Format, out: Path, dtype: str, licences: Licences) -> None:
+    """`daybreak export`: the averaged networks of a run as a folder for others, with a model card."""
+    if is_finetuned(run):
+        _export_finetuned(console, run, to, out, dtype)
+        return
+>>>>>>> finetune
     config = load_run_config(run)
     if ema is None:
         transformer, text_encoder = checkpoint.load_averaged(run, config, torch.device("cpu"))
@@ -56,6 +65,19 @@ def run_export(
         console.print(f'load it with DiffusionPipeline.from_pretrained("{out}"); {out / "README.md"} says more')
     if licences.model is None:
         console.print("note: the card states no licence; --license and --data-license fill it in", highlight=False)
+
+
+def _export_finetuned(console: Console, run: Path, to: Format, out: Path, dtype: str) -> None:
+    """A fine-tuned pipeline as one plain folder: adapters become part of the weights."""
+    if to != "diffusers":
+        raise ConfigError(f"{run} is a run of daybreak finetune: it is exported --to diffusers")
+    pipeline = open_result(run)
+    merge(pipeline)
+    with new_folder(out) as building:
+        pipeline.to(DTYPES[dtype]).save_pretrained(building, safe_serialization=True)
+        size = folder_bytes(building)
+    console.print(f"{out}: {type(pipeline).__name__} as {dtype}, {size / 1e6:.1f} MB", highlight=False)
+    console.print(f'load it with DiffusionPipeline.from_pretrained("{out}")')
 
 
 def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> None:

@@ -22,12 +22,16 @@ Form = Literal["run", "safetensors", "quantized", "prx", "pipeline"]
 def form_of(folder: Path) -> Form:
     """Which form a model folder has: a run, `export --to safetensors`, `shrink`, PRXPixelPipeline, another pipeline.
 
+    A run of daybreak finetune is a pipeline.
+
     Raises ConfigError where it is none of them.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder")
     if (folder / "config.yaml").is_file():
         return "run"
+    if (folder / "finetune.yaml").is_file():
+        return "pipeline"
     if (folder / QUANTIZED_FILE).is_file():
         return "quantized"
     if (folder / WEIGHTS_FILE).is_file():
@@ -39,6 +43,12 @@ def form_of(folder: Path) -> Form:
         f"{folder} is no model: it holds neither config.yaml (a run), nor {WEIGHTS_FILE}, "
         "nor model_index.json (diffusers)"
     )
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether diffusers draws with it: a pipeline's folder, or a run of daybreak finetune."""
+    known = any((folder / name).is_file() for name in ("finetune.yaml", "model_index.json"))
+    return known and form_of(folder) == "pipeline"
 
 
 def open_model(folder: Path, device: torch.device) -> tuple[Transformer, TextEncoder, Config]:

@@ -50,7 +50,7 @@ def open_base(
         safe = None if allow_pickle else True
         pipeline = diffusers.DiffusionPipeline.from_pretrained(where, torch_dtype=dtype, use_safetensors=safe)
     except Exception as e:  # whatever diffusers, transformers and the hub raise for what a user named wrongly
-        raise ConfigError(f"{base} cannot be loaded as a diffusers pipeline: {_line(e)}") from None
+        raise ConfigError(f"{base}: diffusers cannot load it: {_line(e)}") from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

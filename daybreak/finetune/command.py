@@ -13,19 +13,29 @@ from daybreak.config import ConfigError
 from daybreak.data.commands import progress_bar
 from daybreak.data.inspect.page import print_report, write_page
 from daybreak.display import Display
+from daybreak.evaluate.workbench import parse_weights
 from daybreak.finetune import settings as settings_file
+from daybreak.finetune.advice import Adviser
+from daybreak.finetune.find_lr import find_learning_rate, write_curve
 from daybreak.finetune.loop import Run, describe, finished, train
 from daybreak.finetune.memory import GIB, Plan
 from daybreak.finetune.opening import absolute, deadline, open_data, open_run, open_state, plan_of, write_skipped
 from daybreak.finetune.processes import joined
+from daybreak.finetune.report import make_report, summary
 from daybreak.finetune.result import save_result
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.runs import new_run_folder
 from daybreak.train.loop import pick_device
 
 
-def run_finetune(console: Console, settings: FinetuneSettings, out: Path | None, resume: bool = False) -> None:
-    """Plan, data, training, result. ConfigError for a user's mistake, TrainingError where it cannot go on."""
+def run_finetune(
+    console: Console, settings: FinetuneSettings, out: Path | None, resume: bool = False, find_lr: bool = False
+) -> Run:
+    """Plan, data, training, result, report; returns the run as training left it.
+
+    find_lr: finds a learning rate in place of training. ConfigError for a user's mistake, TrainingError where the run
+    cannot go on.
+    """
     began = time.time()
     settings = absolute(settings)
     with joined() as ranks:
@@ -37,6 +47,7 @@ def run_finetune(console: Console, settings: FinetuneSettings, out: Path | None,
         if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder} is not empty: choose another --out, or continue it with --resume {folder}")
         ranks.gather(None)  # all have seen the folder empty
+        parse_weights(list(settings.metric_weights))  # refuses before anything long begins
         state = open_state(settings, pick_device())
         plan = plan_of(state)
         print_plan(console, plan, state.device, state.dtype)
@@ -59,10 +70,14 @@ def run_finetune(console: Console, settings: FinetuneSettings, out: Path | None,
             )  # fmt: skip
             bar.stop()
             run.note(describe(run))
-            train(run)
-        if ranks.first:
-            _finish(console, run)
+            if find_lr:
+                _find_lr(console, run)
+                return run
+            adviser = train(run)
+        if ranks.first and finished(run):
+            _finish(console, run, adviser)
         ranks.gather(None)
+        return run
 
 
 def settings_to_resume(resume: Path | None, base: str | None, data: str | None, out: Path | None) -> FinetuneSettings:
@@ -77,6 +92,13 @@ def settings_to_resume(resume: Path | None, base: str | None, data: str | None, 
     return settings_file.load(resume)
 
 
+def _find_lr(console: Console, run: Run) -> None:
+    suggestion, curve = find_learning_rate(run, lambda _done, _of: None)
+    if run.ranks.first:
+        path = write_curve(curve, suggestion, run.folder)
+        console.print(f"suggested: --lr {suggestion:.2g}; the curve: {path}", highlight=False, soft_wrap=True)
+
+
 def _make(folder: Path, settings: FinetuneSettings) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,13 +107,22 @@ def _make(folder: Path, settings: FinetuneSettings) -> None:
     settings_file.save(settings, folder)
 
 
-def _finish(console: Console, run: Run) -> None:
-    if not finished(run):
-        return
+def _finish(console: Console, run: Run, adviser: Adviser) -> None:
     result = save_result(run.state, run.folder)
+    settings = run.state.settings
+    page = None
+    if settings.report:
+        weights = parse_weights(list(settings.metric_weights))
+        console.print("comparing with the base ...")
+        tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
+        page = make_report(run, adviser, weights, settings.report_pictures, tell)
+        for line in summary(page):
+            console.print(f"- {line}", markup=False, highlight=False)
     left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
     left.add_row("run folder", str(run.folder))
     left.add_row("result", str(result))
+    if page is not None:
+        left.add_row("report", str(page))
     left.add_row("data", str(run.folder / "data.html"))
     left.add_row("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")
     left.add_row("draw your own", f'daybreak sample {run.folder} --prompt "{run.prompts[0][:60]}"')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,3 +64,16 @@ def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: in
         if checker is not None:
             pipeline.safety_checker = checker
     return torch.cat(pictures)
+
+
+def sample_pipeline(
+    folder: Path, prompts: list[str], steps: int | None, guidance: float | None, seed: int, side: int | None,
+    device: torch.device,
+) -> Tensor:  # fmt: skip
+    """What `daybreak sample` draws with a pipeline or a run of daybreak finetune; None: as that has it."""
+    from daybreak.evaluate.subjects import Drawing, open_subject
+
+    drawer = open_subject(str(folder), Drawing(seed, steps, guidance, side), device).drawer
+    assert drawer is not None
+    parts = [drawer.draw(prompts[i : i + AT_ONCE], i) for i in range(0, len(prompts), AT_ONCE)]
+    return torch.cat(parts)

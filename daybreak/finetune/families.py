@@ -65,7 +65,8 @@ class Family:
     def rows(self, pictures: Tensor) -> Tensor:
         """Pictures to the mean and deviation of their latents: [B, 2C, h, w]."""
         vae = self.pipeline.vae
-        posterior = vae.encode(pictures.to(vae.dtype)).latent_dist
+        with torch.autocast(pictures.device.type, enabled=False):  # SDXL's overflows in float16
+            posterior = vae.encode(pictures.to(vae.dtype)).latent_dist
         return torch.cat([posterior.mean, posterior.std], dim=1)
 
     def x0(self, rows: Tensor, noise: Tensor) -> Tensor:
@@ -82,7 +83,8 @@ class Family:
         """What is diffused to pictures [B, 3, H, W] in [-1, 1]."""
         vae = self.pipeline.vae
         latents = x0 / vae.config.scaling_factor + (getattr(vae.config, "shift_factor", None) or 0.0)
-        return vae.decode(latents.to(vae.dtype), return_dict=False)[0].float().clamp(-1, 1)
+        with torch.autocast(x0.device.type, enabled=False):
+            return vae.decode(latents.to(vae.dtype), return_dict=False)[0].float().clamp(-1, 1)
 
     def predict(self, network: nn.Module, x_t: Tensor, t: Tensor, text: Text) -> Tensor:
         """The network's output, of x_t's shape; `t` as the process gives it."""

@@ -100,7 +100,7 @@ def train(run: Run) -> Adviser:
                 break
             began = time.monotonic()
             factor = learning_rate_factor(state.step, used, settings.warmup_steps, settings.decay_share)
-            loss, terms, norm = _step(run, factor)
+            loss, terms, norm = one_step(run, factor)
             if torch.isfinite(norm):
                 bad = 0
                 state.averages.update(state.step)
@@ -165,7 +165,7 @@ def finished(run: Run) -> bool:
     )
 
 
-def _step(run: Run, factor: float) -> tuple[float, dict[str, float], Tensor]:
+def one_step(run: Run, factor: float) -> tuple[float, dict[str, float], Tensor]:
     """One update: the loss, the losses by noise level, and the gradient's norm before clipping."""
     state, settings = run.state, run.state.settings
     rows = run.order.rows(state.step)

@@ -124,7 +124,7 @@ def _grow(family: Family, settings: FinetuneSettings) -> dict[str, GrownEmbeddin
             if not ids:
                 raise ConfigError(f"--init-word {settings.init_word!r} means nothing to the base's tokenizer")
             start = known.weight[ids].float().mean(dim=0)
-        if tokenizer.add_tokens(words) != len(words):
+        if any(w in tokenizer.get_vocab() for w in words) or tokenizer.add_tokens(words) != len(words):
             raise ConfigError(f"--token {settings.token}: the base's tokenizer knows it already; choose another word")
         ids = tokenizer.convert_tokens_to_ids(words)
         if ids != list(range(len(known.weight), len(known.weight) + len(words))):
@@ -148,6 +148,10 @@ class Averages:
     def __init__(self, trained: Trained, decay: float) -> None:
         self._trained, self._decay = trained, decay
         self.tensors = {k: p.detach().clone() for k, p in trained.parameters.items()}
+
+    def to(self, device: torch.device) -> None:
+        """Moves them where the networks are."""
+        self.tensors = {k: t.to(device) for k, t in self.tensors.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -111,6 +111,7 @@ def open_run(
     settings, family = state.settings, state.family
     side = side_of(family, settings)
     family.pipeline.to(state.device)
+    state.averages.to(state.device)
     if plan.recompute:
         recompute(family.network, *state.trained.networks)
     general = list(settings.general_prompts or GENERAL_PROMPTS)

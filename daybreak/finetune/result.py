@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,6 +26,9 @@ from daybreak.finetune.drawing import scheduler_for
 from daybreak.finetune.families import Family
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.state import State
+
+if TYPE_CHECKING:
+    from daybreak.evaluate.subjects import Drawing
 
 LORA, KOHYA, EMBEDDING = "pytorch_lora_weights.safetensors", "lora_kohya.safetensors", "learned_embeds.safetensors"
 TEXT_PREFIXES = {"text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}
@@ -71,7 +75,10 @@ def _save_lora(family: Family, settings: FinetuneSettings, folder: Path) -> None
         raise ConfigError(f"diffusers has no LoRA format for {type(pipeline).__name__}: take --method full")
     parts = {family.denoiser: family.network} | (family.encoders if settings.train_text_encoder else {})
     layers = {name: get_peft_model_state_dict(network) for name, network in parts.items()}
-    given: dict[str, Any] = {f"{n}_lora_layers": convert_state_dict_to_diffusers(d) for n, d in layers.items()}
+    # Of a transformer diffusers reads peft's own names; its older ones would lose layers (to_add_out) without a word.
+    given: dict[str, Any] = {
+        f"{n}_lora_layers": d if n == "transformer" else convert_state_dict_to_diffusers(d) for n, d in layers.items()
+    }
     given |= {f"{n}_lora_adapter_metadata": network.peft_config["default"].to_dict() for n, network in parts.items()}
     pipeline.save_lora_weights(folder, **given)
     if family.denoiser == "unet":
@@ -140,7 +147,12 @@ def _load_embedding(pipeline: Any, path: Path, settings: FinetuneSettings) -> No
 def open_pipeline(place: str, dtype: torch.dtype = torch.float32) -> Any:
     """A run of daybreak finetune, or a diffusers pipeline (folder or hub id), as a pipeline. ConfigError otherwise."""
     folder = Path(place).expanduser()
-    return open_result(folder, dtype) if is_finetuned(folder) else open_base(place, dtype=dtype)
+    if not is_finetuned(folder):
+        return open_base(place, dtype=dtype)
+    pipeline = open_result(folder, dtype)
+    told = settings_file.load(folder)
+    pipeline.scheduler = scheduler_for(pipeline, told.sampler, told.zero_snr)
+    return pipeline
 
 
 def merge(pipeline: Any) -> None:
@@ -148,3 +160,13 @@ def merge(pipeline: Any) -> None:
     if hasattr(pipeline, "get_list_adapters") and pipeline.get_list_adapters():
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
+
+
+def drawing_of(place: str, drawing: Drawing) -> Drawing:
+    """`drawing` with what it leaves open as a run of daybreak finetune was told; of a plain pipeline, as it is."""
+    folder = Path(place).expanduser()
+    if not is_finetuned(folder):
+        return drawing
+    told = settings_file.load(folder)
+    own: dict[str, Any] = {"steps": told.sample_steps, "guidance": told.guidance, "size": told.resolution}
+    return replace(drawing, **{k: v for k, v in own.items() if getattr(drawing, k) is None})

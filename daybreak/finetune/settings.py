@@ -108,6 +108,12 @@ class FinetuneSettings:
     guidance: float = 7.5
     save_every: int = 500
     """Steps between checkpoints."""
+    report: bool = True
+    """Compare with the base when training is over."""
+    report_pictures: int = 200
+    """Drawn to be compared with the held-out ones."""
+    metric_weights: tuple[str, ...] = ()
+    """NAME=FILE, FOLDER or hub id of the metrics' networks, in place of a download."""
 
     def __post_init__(self) -> None:
         at_least = [

@@ -16,6 +16,7 @@ import torch
 
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.finetune.result import open_pipeline
 from daybreak.serve.jobs import Job, Order
 from daybreak.serve.models import ModelInfo, Row, ServedModel
 from daybreak.serve.settings import ServeSettings
@@ -25,17 +26,15 @@ MULTIPLE = 8
 
 
 class PipelineModel(ServedModel):
-    """A folder that `DiffusionPipeline.from_pretrained` loads and that draws from text. ConfigError otherwise."""
+    """A folder that `DiffusionPipeline.from_pretrained` loads, or a run of daybreak finetune, that draws from text.
+
+    ConfigError otherwise.
+    """
 
     def __init__(self, name: str, folder: Path, settings: ServeSettings, device: torch.device) -> None:
-        diffusers = require("diffusers", "export", f"serving {folder}")
+        require("diffusers", "export", f"serving {folder}")
         dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
-        try:
-            pipeline = diffusers.DiffusionPipeline.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-        except Exception as e:  # as many kinds as there are pipelines
-            raise ConfigError(f"{folder}: diffusers cannot load it: {' '.join(str(e).split())[:300]}") from None
+        pipeline = open_pipeline(str(folder), dtype)
         self._arguments = inspect.signature(pipeline.__call__).parameters
         if not {"prompt", "num_inference_steps", "height", "width", "generator"} <= set(self._arguments):
             raise ConfigError(f"{folder} holds a {type(pipeline).__name__}, which does not draw pictures from text")

@@ -1,10 +1,15 @@
 """Tiny real pipelines, built with the real classes and saved as their users find them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from rich.console import Console
+
+from daybreak.finetune.command import run_finetune
+from daybreak.finetune.settings import FinetuneSettings
 
 WORDS = "a an the photo of in style red blue green yellow circle square triangle on white dark big small dog"
 CLIP = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -16,7 +21,7 @@ def clip_tokenizer():
     letters = list("abcdefghijklmnopqrstuvwxyz-0123456789.,<>")
     entries = ["<|startoftext|>", "<|endoftext|>", *(w + "</w>" for w in WORDS.split()), *letters]
     entries = list(dict.fromkeys([*entries, *(c + "</w>" for c in letters)]))
-    return CLIPTokenizer(vocab={w: i for i, w in enumerate(entries)}, merges=[], model_max_length=16)
+    return CLIPTokenizer(vocab={w: i for i, w in enumerate(entries)}, merges=[], model_max_length=48)
 
 
 def clip_text(projected: bool = False):
@@ -24,7 +29,7 @@ def clip_text(projected: bool = False):
 
     vocabulary = len(clip_tokenizer())
     special = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, "projection_dim": 16}
-    config = CLIPTextConfig(**CLIP, **special, vocab_size=vocabulary, max_position_embeddings=16)
+    config = CLIPTextConfig(**CLIP, **special, vocab_size=vocabulary, max_position_embeddings=48)
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 
 
@@ -81,7 +86,7 @@ def save_sdxl(path: Path) -> Path:
     return path
 
 
-def t5():
+def t5(width: int):
     """A T5 encoder and its tokenizer over the same words."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
@@ -92,7 +97,7 @@ def t5():
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     special = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "</s>"}
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=16, **special)
-    config = T5Config(vocab_size=len(words), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    config = T5Config(vocab_size=len(words), d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     return T5EncoderModel(config), fast
 
 
@@ -100,7 +105,7 @@ def save_sd3(path: Path) -> Path:
     from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 
     torch.manual_seed(2)
-    encoder, tokenizer = t5()
+    encoder, tokenizer = t5(32)
     StableDiffusion3Pipeline(
         vae=vae(shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=clip_text(True), text_encoder_2=clip_text(True), text_encoder_3=encoder,
@@ -119,7 +124,7 @@ def save_flux(path: Path) -> Path:
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 
     torch.manual_seed(3)
-    encoder, tokenizer = t5()
+    encoder, tokenizer = t5(16)
     FluxPipeline(
         vae=vae(shift_factor=0.06, use_quant_conv=False, use_post_quant_conv=False),
         text_encoder=clip_text(), text_encoder_2=encoder, tokenizer=clip_tokenizer(), tokenizer_2=tokenizer,
@@ -148,3 +153,23 @@ def write_pictures(folder: Path, count: int = 24, side: int = 16, shape: str = "
         image.save(folder / f"{i:03d}.png")
         (folder / f"{i:03d}.txt").write_text(f"a {name} {shape} on white")
     return folder
+
+
+QUICK = {"batch": 8, "steps": 8, "sample_every": 8, "sample_steps": 1, "sampler": "ddim", "warmup_steps": 0, "ema": 0.5,
+         "general_prompts": ("a dog", "the big dog"), "prompts": ("a red circle",), "drop_captions": 0.0,
+         "report": False}  # fmt: skip
+
+
+def finetune(base, pictures, out, find_lr=False, **changes):
+    settings = FinetuneSettings(base=str(base), data=str(pictures), **(QUICK | changes))
+    return run_finetune(Console(quiet=True), settings, out, find_lr=find_lr)
+
+
+def probes(run):
+    return [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
+
+
+def drawn(pipeline, prompt="a red circle on white"):
+    generator = torch.Generator().manual_seed(3)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(prompt, num_inference_steps=2, height=16, width=16, generator=generator, output_type="pt").images

@@ -33,8 +33,8 @@ class Match:
 
 
 def is_run(path: Path) -> bool:
-    """Whether `path` is a run folder, whose pictures have to be drawn first."""
-    return (path / "config.yaml").is_file()
+    """Whether `path` is a run folder or a diffusers pipeline, whose pictures have to be drawn first."""
+    return any((path / name).is_file() for name in ("config.yaml", "finetune.yaml", "model_index.json"))
 
 
 def names_of(paths: list[Path]) -> list[str]:
@@ -204,6 +204,8 @@ def prompts_for_runs(runs: list[Path], folders: list[list[Picture]], listed: Pat
     from daybreak.runs import load_run_config
 
     for run in runs:
+        if not (run / "config.yaml").is_file():
+            raise ConfigError(f"{run} is a diffusers pipeline: say with --prompts FILE what it should draw")
         if (source := load_run_config(run).data.source) != "scenes":
             raise ConfigError(f"{run} was trained on a {source}: say with --prompts FILE what the runs should draw")
     return [p.text for p in prompts_of_tasks(SCENES_PROMPTS_PER_TASK, seed)]
@@ -217,18 +219,18 @@ def draw(run: Path, prompts: list[str], seed: int, folder: Path, say: Callable[[
     from PIL import Image
 
     from daybreak.data.batch import to_uint8
-    from daybreak.evaluate.generate import generate
-    from daybreak.runs import load_run_config
-    from daybreak.train import checkpoint
+    from daybreak.evaluate.subjects import Drawing, open_subject
     from daybreak.train.loop import pick_device
 
-    config = load_run_config(run)
-    transformer, text_encoder = checkpoint.load_averaged(run, config, pick_device())
+    drawer = open_subject(str(run), Drawing(seed=seed), pick_device()).drawer
+    assert drawer is not None
     say(f"drawing {len(prompts)} pictures with {run} ...")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
-    for i, pixels in enumerate(to_uint8(generate(transformer, text_encoder, prompts, config, seed))):
-        path = folder / f"{i:05}.png"
-        Image.fromarray(pixels).save(path)
-        pictures.append(Picture(path, path.stem, prompts[i]))
+    for start in range(0, len(prompts), drawer.batch):
+        drawn = to_uint8(drawer.draw(prompts[start : start + drawer.batch], start))
+        for i, pixels in enumerate(drawn, start):
+            path = folder / f"{i:05}.png"
+            Image.fromarray(pixels).save(path)
+            pictures.append(Picture(path, path.stem, prompts[i]))
     return pictures

@@ -1,0 +1,252 @@
+"""After training: what was gained on the domain, what was forgotten, and pictures of both; as JSON, Markdown and HTML.
+
+RUN/report/   report.json, report.md, report.html, contact_sheet.png, contact_sheet_base.png, general.png, tuned/, base/
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from daybreak.config import ConfigError
+from daybreak.data.folder import Item
+from daybreak.evaluate import day_check, html_parts
+from daybreak.evaluate.evaluation import evaluate
+from daybreak.evaluate.measures import METRICS, measures_of
+from daybreak.evaluate.memorisation import measure_memorised
+from daybreak.evaluate.mosaic import Tile, save_mosaic
+from daybreak.evaluate.pictures import PictureFolder, open_pictures, save_pictures, write_captions
+from daybreak.evaluate.report_evaluation import shown_value
+from daybreak.evaluate.subjects import Subject
+from daybreak.evaluate.workbench import Request, Workbench
+from daybreak.finetune.advice import FORGETTING, Adviser
+from daybreak.finetune.bases import open_base
+from daybreak.finetune.drawing import AT_ONCE, draw
+from daybreak.finetune.loop import Run, measure
+from daybreak.finetune.settings import FinetuneSettings
+
+COMPARED = ("fid", "kid", "clipscore")
+EXCELLENT_FID = 20.0
+"""The recipe's, in a narrow domain."""
+ENOUGH = 50
+"""A FID of fewer pictures says nothing."""
+
+
+class _Drawer:
+    """A pipeline as daybreak/evaluate has pictures drawn."""
+
+    batch = AT_ONCE
+
+    def __init__(self, pipeline: Any, settings: FinetuneSettings, side: int) -> None:
+        self._pipeline, self._settings, self._side = pipeline, settings, side
+
+    def draw(self, prompts: list[str], first: int) -> Tensor:
+        """Picture number n depends on n and its prompt."""
+        return draw(self._pipeline, prompts, self._settings, self._side, seed=first + 1)
+
+
+def make_report(
+    run: Run, adviser: Adviser, weights: dict[str, str], pictures: int, tell: Callable[[str], None]
+) -> Path:
+    """Draws with the averaged weights and with the base, measures both, and writes the report. Returns report.html.
+
+    `weights`: networks of the metrics in place of downloads; `pictures`: how many are compared with the held-out ones.
+    What cannot be measured, such as a FID without its network, is said in the report and is no error.
+    """
+    folder = run.folder / "report"
+    folder.mkdir(exist_ok=True)
+    state, settings = run.state, run.state.settings
+    found: dict[str, Any] = {"method": settings.method, "base": settings.base, "steps": state.step}
+    found["learning rate"] = settings.learning_rate
+    contact = [p for p in day_check.diverse(_captions(run)) for _ in range(day_check.PICTURES_EACH)]
+    with state.drawing():
+        losses = measure(run)
+        found["tuned"], tuned = _judge(run, "tuned", state.family.pipeline, weights, pictures, contact, folder, tell)
+        _draw_general(run, folder, tell)
+        if tuned is not None:
+            found["tuned"] |= _memorised(run, tuned, folder)
+    if state.device.type == "cuda":
+        state.family.pipeline.to("cpu")
+    base = open_base(settings.base, settings.allow_pickle, settings.base_config, state.dtype).to(state.device)
+    with torch.no_grad():
+        found["base_model"], _ = _judge(run, "base", base, weights, pictures, contact, folder, tell)
+    found["losses"] = {
+        name: {"base": state.start[name], "tuned": loss, "change": loss / state.start[name] - 1}
+        for name, loss in losses.items()
+    }
+    found["advice"] = [{"step": step, "alarm": a.alarm, "text": a.text} for step, a in adviser.given]
+    found["verdict"] = verdict(found)
+    (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    (folder / "report.md").write_text(_markdown(found), encoding="utf-8")
+    page = folder / "report.html"
+    page.write_text(_html(found, folder, run.folder), encoding="utf-8")
+    return page
+
+
+def verdict(found: dict[str, Any]) -> list[str]:
+    """Sentences: the domain, the FID against the base's, forgetting, memorisation."""
+    lines = []
+    losses = found["losses"]
+    if "domain" in losses:
+        change = losses["domain"]["change"]
+        word = "gained" if change < 0 else "not gained"
+        lines.append(f"the domain was {word}: the loss on held-out pictures changed by {change:+.1%}")
+    else:
+        lines.append(f"no picture was held out (fewer than the {ENOUGH} that a figure needs): the gain is not measured")
+    ours, theirs = found["tuned"].get("fid"), found["base_model"].get("fid")
+    if ours and theirs:
+        ratio = ours["value"] / max(theirs["value"], 1e-12)
+        passed = "a success" if ratio <= 1 + day_check.TOLERANCE else "not a success"
+        excellent = "; under 20 is excellent in a narrow domain" if ours["value"] < EXCELLENT_FID else ""
+        lines.append(
+            f"{passed}: FID on held-out pictures is {ours['value']:.1f}, of the base {theirs['value']:.1f}{excellent}"
+        )
+    change = losses["general"]["change"]
+    word = (
+        "much was forgotten"
+        if change > FORGETTING
+        else "little was forgotten"
+        if change > 0.01
+        else "nothing forgotten"
+    )
+    lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+.1%}")
+    if memorised := found["tuned"].get("memorised"):
+        lines.append(f"{memorised['value']:.0%} of the pictures are nearer to a training picture than real ones are")
+    return lines
+
+
+def _captions(run: Run) -> list[str]:
+    cache = run.cache
+    return [cache.captions[i] for i in cache.held_out or cache.training]
+
+
+def _judge(
+    run: Run, name: str, pipeline: Any, weights: dict[str, str], pictures: int, contact: list[str], folder: Path,
+    tell: Callable[[str], None],
+) -> tuple[dict[str, Any], Workbench | None]:  # fmt: skip
+    """Metrics against the held-out pictures, one after the other, and the contact sheet."""
+    held = run.folder / "held_out"
+    drawer = _Drawer(pipeline, run.state.settings, run.side)
+    request = Request(reference=held if held.is_dir() else None, count=pictures, weights=weights)
+    bench = Workbench(Subject(name, drawer=drawer), request, folder / name, run.state.device, run.ranks, tell)
+    sheet = bench.draw(bench.subject, "contact", contact)
+    tiles = day_check.contact_tiles([i.path for i in sheet.items], contact)
+    side = 120
+    target = folder / ("contact_sheet.png" if name == "tuned" else f"contact_sheet_{name}.png")
+    save_mosaic(tiles, target, columns=day_check.PICTURES_EACH, side=side)
+    result: dict[str, Any] = {"not measured": {}}
+    if not held.is_dir():
+        result["not measured"]["all"] = "no picture was held out"
+        return result, None
+    for metric in COMPARED:
+        bench.request = Request(metrics=(metric,), reference=held, count=pictures, weights=weights)
+        try:
+            measures = measures_of(evaluate(bench))
+        except ConfigError as e:
+            result["not measured"][metric] = str(e)
+            continue
+        result |= {m.name: m.as_json() for m in measures}
+    return result, bench
+
+
+def _memorised(run: Run, bench: Workbench, folder: Path) -> dict[str, Any]:
+    lines = [json.loads(line) for line in (run.folder / "training.jsonl").read_text(encoding="utf-8").splitlines()]
+    items = [Item(Path(row["key"]), row["text"]) for row in lines]
+    if not items or not items[0].path.is_file():
+        return {}
+    training = PictureFolder(run.folder, items)
+    try:
+        drawn, held = bench.features("pictures", "dinov2"), bench.features("reference", "dinov2")
+        network = bench.network("dinov2")
+        found = measure_memorised(
+            drawn, bench.folder("pictures"), held, training, network, bench.device, bench.ranks, folder
+        )
+    except ConfigError:
+        return {}
+    return {"memorised": found.as_json()}
+
+
+def _draw_general(run: Run, folder: Path, tell: Callable[[str], None]) -> None:
+    """general.png: the base's picture of each general prompt, before training, beside today's from the same noise."""
+    before = open_pictures(run.folder / "general", "general")
+    prompts = [i.caption for i in before.items]
+    tell(f"drawing {len(prompts)} general prompts again ...")
+    after = draw(run.state.family.pipeline, prompts, run.state.settings, run.side)
+    target = folder / "general"
+    target.mkdir(exist_ok=True)
+    names = [i.path.name for i in before.items]
+    save_pictures(after, [target / n for n in names])
+    write_captions(target, names, prompts)
+    pairs = [(Tile(i.path, i.caption), Tile(target / i.path.name, "after")) for i in before.items]
+    save_mosaic([t for pair in pairs for t in pair], folder / "general.png")
+
+
+def _rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """(what, base, tuned, better)."""
+    names = {"domain": "loss on held-out pictures", "general": "loss on general prompts (forgetting)"}
+    rows = [(names[k], f"{v['base']:.4f}", f"{v['tuned']:.4f}", "lower") for k, v in found["losses"].items()]
+    for metric in (*COMPARED, "memorised"):
+        values = [found[who].get(metric) for who in ("base_model", "tuned")]
+        base, tuned = ("not measured" if v is None else shown_value(metric, v["value"]) for v in values)
+        if any(values):
+            rows.append((METRICS[metric].title, base, tuned, METRICS[metric].better))
+    return rows
+
+
+def _missing(found: dict[str, Any]) -> list[str]:
+    missing = found["tuned"]["not measured"]
+    return [f"{METRICS[k].title if k in METRICS else k} was not measured: {reason}" for k, reason in missing.items()]
+
+
+def _markdown(found: dict[str, Any]) -> str:
+    lines = [f"# Fine-tuned: {Path(found['base']).name}, {found['method']}, {found['steps']} steps", ""]
+    lines += [f"- {line}" for line in found["verdict"]]
+    lines += ["", "| | base | fine-tuned | better |", "|---|---|---|---|"]
+    lines += [f"| {' | '.join(row)} |" for row in _rows(found)]
+    lines += ["", *(f"- {line}" for line in _missing(found))]
+    lines += [f"- advice at step {a['step']}: {a['text']}" for a in found["advice"]]
+    return "\n".join(lines) + "\n"
+
+
+def _html(found: dict[str, Any], folder: Path, run: Path) -> str:
+    title = f"Fine-tuned: {Path(found['base']).name}"
+    parts = [f"<h1>{html.escape(title)}</h1><p class=soft>{found['method']}, {found['steps']} steps</p><ul>"]
+    parts += [f"<li>{html.escape(line)}" for line in found["verdict"]]
+    parts.append("</ul><table><tr><th><th>base<th>fine-tuned<th>better</tr>")
+    for what, base, tuned, better in _rows(found):
+        parts.append(f"<tr><td>{html.escape(what)}<td class=number>{base}<td class=number>{tuned}<td>{better}</tr>")
+    parts.append("</table>")
+    parts.append(html_parts.warnings(_missing(found) + [f"step {a['step']}: {a['text']}" for a in found["advice"]]))
+    curves = [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
+    for name, caption in (("domain", "loss on held-out pictures"), ("general", "loss on general prompts")):
+        if curves and name in curves[0]:
+            line = (name, [float(c["step"]) for c in curves], [float(c[name]) for c in curves])
+            parts.append(_chart(caption, line))
+    for file, caption in (
+        ("contact_sheet.png", "Ten prompts that share few words, ten pictures each, not chosen"),
+        ("contact_sheet_base.png", "The same of the base"),
+        ("general.png", "General prompts, before and after, from the same noise"),
+        ("nearest.png", "The drawn pictures that come nearest to training, each beside its neighbour"),
+    ):
+        parts.append(html_parts.image(folder / file, caption))
+    last = sorted((run / "samples").glob("attention-*.png"))
+    if last:
+        parts.append(html_parts.image(last[-1], "Where each word of a caption is attended to"))
+    return html_parts.page(title, parts)
+
+
+def _chart(title: str, line: tuple[str, list[float], list[float]]) -> str:
+    """A curve over steps."""
+    return html_parts.chart(f"{title}, over steps", [line]).replace(" min</text>", " steps</text>")
+
+
+def summary(page: Path) -> list[str]:
+    """The verdict that the report beside `page` holds."""
+    found: list[str] = json.loads((page.parent / "report.json").read_text())["verdict"]
+    return found

@@ -1,0 +1,129 @@
+"""What a run leaves is sampled, exported, served and compared; the report; the finder; advice; our own runs."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+from rich.console import Console
+
+from daybreak.config import ConfigError
+from daybreak.evaluate.blind.contestants import draw as draw_contestant
+from daybreak.evaluate.blind.contestants import is_run
+from daybreak.export.card import Licences
+from daybreak.export.commands import run_export
+from daybreak.finetune.advice import Adviser
+from daybreak.finetune.own_runs import finetune_own, is_own
+from daybreak.finetune.result import open_result
+from daybreak.finetune.settings import FinetuneSettings, parse_duration
+from daybreak.runs import run_sample
+from daybreak.serve.jobs import Job, Order
+from daybreak.serve.models import open_served
+from daybreak.serve.settings import ServeSettings
+
+sys.path.append(str(Path(__file__).parents[1] / "evaluate"))
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def lora_run(base, pictures, tmp_path_factory):
+    out = tmp_path_factory.mktemp("lora") / "run"
+    tiny.finetune(base, pictures, out, method="lora", rank=4, lr=2e-2, steps=4)
+    return out
+
+
+def test_sample_and_export(lora_run, tmp_path):
+    run_sample(QUIET, lora_run, ["a red circle", "a dog"], tmp_path / "grid.png", 1, None, 0, None)
+    assert Image.open(tmp_path / "grid.png").width > 300
+    run_export(QUIET, lora_run, "diffusers", tmp_path / "exported", "float32", Licences(None, None))
+    merged = DiffusionPipeline.from_pretrained(tmp_path / "exported")
+    assert not any("lora" in name for name in merged.unet.state_dict())
+    assert torch.allclose(tiny.drawn(merged), tiny.drawn(open_result(lora_run)), atol=1e-5)
+    with pytest.raises(ConfigError, match="--to diffusers"):
+        run_export(QUIET, lora_run, "safetensors", tmp_path / "other", "float32", Licences(None, None))
+
+
+def test_serve_and_compare_blind(lora_run, full_run, tmp_path):
+    model = open_served(f"mine={lora_run}", ServeSettings(), torch.device("cpu"))
+    (row,) = model.begin([Job(Order("mine", "a dog", 16, 16, 1, 1.0, 3), lambda _e: None, float("inf"))])
+    model.advance([row])
+    assert row.pixels is not None and row.pixels.shape == (16, 16, 3)
+    assert is_run(full_run)
+    found = draw_contestant(full_run, ["a dog", "a red circle"], 5, tmp_path / "drawn", lambda _: None)
+    assert [p.prompt for p in found] == ["a dog", "a red circle"] and found[1].path.is_file()
+
+
+def test_report(base, tmp_path, monkeypatch):
+    import tiny_models
+
+    monkeypatch.setenv("DAYBREAK_CACHE", str(tmp_path / "cache"))
+    weights = {
+        "inception": tiny_models.save_inception(tmp_path / "small.pt"),
+        "clip": tiny_models.save_clip(tmp_path / "clip"),
+        "dinov2": tiny_models.save_dinov2(tmp_path / "dinov2"),
+    }
+    pictures = tiny.write_pictures(tmp_path / "many", 108)
+    run = tiny.finetune(
+        base, pictures, tmp_path / "run", lr=3e-3, steps=4, held_out=0.5, report=True, report_pictures=54, guidance=1.0,
+        metric_weights=tuple(f"{k}={v}" for k, v in weights.items()),
+    )  # fmt: skip
+    found = json.loads((run.folder / "report" / "report.json").read_text())
+    for metric in ("fid", "kid", "clipscore", "memorised"):
+        assert metric in found["tuned"], found["tuned"]["not measured"]
+    assert found["losses"]["domain"]["change"] < 0
+    assert any("the domain was gained" in line for line in found["verdict"])
+    assert any("FID" in line for line in found["verdict"])
+    page = (run.folder / "report" / "report.html").read_text()
+    assert page.count("<img") >= 5 and "FID" in (run.folder / "report" / "report.md").read_text()
+    # The base's figures are of the base: its own drawing gives the same.
+    assert found["base_model"]["fid"] != found["tuned"]["fid"]
+
+
+def test_the_finder_suggests_a_rate_below_where_it_diverges(base, pictures, tmp_path):
+    tiny.finetune(base, pictures, tmp_path / "run", find_lr=True, method="lora", rank=4, lr=1e-3)
+    found = json.loads((tmp_path / "run" / "lr.json").read_text())
+    losses = [loss for _, loss in found["curve"]]
+    lowest = min(range(len(losses)), key=losses.__getitem__)
+    assert found["suggestion"] == pytest.approx(found["curve"][lowest][0] / 10)
+    assert losses[lowest] < losses[0] and (tmp_path / "run" / "lr.png").is_file()
+
+
+def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
+    assert is_own(str(finished_run))
+    settings = FinetuneSettings(base=str(finished_run), data=str(pictures), steps=2, batch=4)
+    finetune_own(QUIET, settings, tmp_path / "run")
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in log if r["event"] == "step"] == [1, 2]
+    with pytest.raises(ConfigError, match="--method full"):
+        finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", method="lora"), tmp_path / "other")
+
+
+def test_advice_rings_for_what_it_is_about_and_not_before():
+    adviser = Adviser()
+    calm = [a for i in range(150) for a in adviser.after_step(i, 0.1, 1.0 + 0.1 * (i % 3), i / 10, 1.0)]
+    assert calm == []
+    spiky = [a.alarm for i in range(150, 160) for a in adviser.after_step(i, 0.1, 20.0, 15.0, 1.0)]
+    assert spiky == ["spikes"]  # once
+    slow = Adviser()
+    rang = [a.alarm for i in range(150) for a in slow.after_step(i, 0.5, 1.0, i / 10, 1.0)]
+    assert rang == ["stuck"]
+    start = {"general": 1.0, "domain": 1.0}
+    assert [a.alarm for a in Adviser().after_probe(5, start, {"general": 1.2, "domain": 0.9}, 1.0)] == ["forgetting"]
+    assert [a.alarm for a in Adviser().after_probe(5, start, {"general": 1.0, "domain": 1.0}, 6.0)] == ["no gain"]
+    late = Adviser()
+    assert late.after_probe(5, start, {"general": 1.0, "domain": 0.8}, 1.0) == []
+    assert [a.alarm for a in late.after_probe(9, start, {"general": 1.0, "domain": 0.9}, 2.0)] == ["overfitting"]
+
+
+@pytest.mark.parametrize("text, minutes", [("24h", 1440), ("90m", 90), ("1h30m", 90), ("45s", 0.75), ("7", 7)])
+def test_durations(text, minutes):
+    assert parse_duration(text, "--deadline") == minutes
+
+
+def test_a_wrong_duration_is_said():
+    with pytest.raises(ConfigError, match="--deadline is 'soon'"):
+        parse_duration("soon", "--deadline")
