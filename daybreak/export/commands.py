@@ -28,7 +28,6 @@ Format = Literal["diffusers", "safetensors"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-<<<<<<< HEAD
 def run_export(
     console: Console, run: Path, to: Format, out: Path, dtype: str, licences: Licences, ema: float | None = None
 ) -> None:
@@ -36,13 +35,11 @@ def run_export(
 
     ema: the relative length of the average (train/phema.py), where the run kept snapshots; none: the run's own.
     """
-=======
-def run_export(console: Console, run: Path, to: Format, out: Path, dtype: str, licences: Licences) -> None:
-    """`daybreak export`: the averaged networks of a run as a folder for others, with a model card."""
     if is_finetuned(run):
+        if ema is not None:
+            raise ConfigError(f"--ema: {run} is a fine-tuning run, which keeps one average; leave it out")
         _export_finetuned(console, run, to, out, dtype)
         return
->>>>>>> finetune
     config = load_run_config(run)
     if ema is None:
         transformer, text_encoder = checkpoint.load_averaged(run, config, torch.device("cpu"))
