@@ -23,6 +23,7 @@ from daybreak.evaluate.during_training import due, measure, measurement_request
 from daybreak.evaluate.probe import Probe
 from daybreak.optim.schedule import learning_rate_factor
 from daybreak.train import checkpoint
+from daybreak.train.allocator import keep_freed_memory
 from daybreak.train.clock import Clock
 from daybreak.train.ema import update_average
 from daybreak.train.precision import autocast, lower_precision
@@ -81,6 +82,8 @@ def train(config: Config, run: Path, watchers: list[Watcher], resume: bool = Fal
 
 def _prepare(state: TrainState, config: Config) -> None:
     """What makes the networks fast and changes nothing about them: frozen ones in bfloat16, compilation."""
+    if state.device.type == "cpu":
+        keep_freed_memory()
     if lower_precision(config, state.device):
         state.objective.to_frozen_dtype(torch.bfloat16)
     if config.train.compile:
