@@ -56,3 +56,18 @@ def test_the_losses_networks_are_one_graph_each():
     for network, arguments in ((teacher, (images, (24, 24))), (lpips, (images, others.detach()))):
         compiled = torch.compile(network, backend="eager", fullgraph=True)
         assert torch.allclose(network(*arguments), compiled(*arguments), atol=1e-5)
+
+
+def test_a_compiled_transformer_reads_remembered_text():
+    torch.manual_seed(0)
+    network = Transformer(ModelConfig(**SMALL), 24)
+    torch.nn.init.normal_(network.final.weight)
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    for seed in range(2):  # a second set of captions is not taken for the first
+        g = torch.Generator().manual_seed(seed)
+        text = TextTokens(torch.randn(1, 5, 24, generator=g), torch.ones(1, 5, dtype=torch.bool), padded=False)
+        remembered = text.remembered()
+        for t in (0.9, 0.4):
+            x_t, time = torch.randn(1, 3, 16, 16, generator=g), torch.tensor([t])
+            with torch.no_grad():
+                assert torch.allclose(compiled(x_t, time, remembered).x0, network(x_t, time, text).x0, atol=1e-5)
