@@ -12,7 +12,8 @@ transformer, the text encoder and the optimiser.
 from __future__ import annotations
 
 import argparse
-import gc
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import cycle
 
@@ -25,11 +26,10 @@ from daybreak.config import Config
 from daybreak.train.loop import _prepare, pick_device
 
 
-def measure(config: Config, device: torch.device, rounds: int) -> tuple[float, int, float]:
-    """(seconds a step, FLOPs a step, peak memory above what the process held before, GiB)."""
-    gc.collect()
-    reset_peak(device)
-    before = peak_gib(device) if device.type == "cpu" else 0.0
+def measure(config: Config, rounds: int) -> tuple[float, int, float]:
+    """(seconds a step, FLOPs a step, peak memory above that of the bare process, GiB)."""
+    device = pick_device()
+    before = peak_gib(device)
     state = open_state(config, device)
     work = cycle(batches(config, 2, (20, 60)))
     _, flops, _ = count(lambda: whole_step(state, config, next(work)))
@@ -37,6 +37,13 @@ def measure(config: Config, device: torch.device, rounds: int) -> tuple[float, i
     _prepare(state, config)
     time = seconds(lambda: whole_step(state, config, next(work)), device, rounds)
     return time, flops, peak_gib(device) - before
+
+
+def in_own_process(config: Config, rounds: int) -> tuple[float, int, float]:
+    """`measure` where nothing has held memory before."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, torch.set_num_threads, (torch.get_num_threads(),)) as pool:
+        return pool.submit(measure, config, rounds).result()
 
 
 def numbers(text: str) -> list[int]:
@@ -80,7 +87,7 @@ def main() -> None:
                   "|---|---|---|---|---|---|---|"]  # fmt: skip
         first: tuple[float, int] | None = None
         for n, config in configs:
-            time, flops, memory = measure(config, device, options.rounds)
+            time, flops, memory = in_own_process(config, options.rounds)
             first = first or (time, flops)
             growth = (time / first[0]) / (flops / first[1])
             lines.append(

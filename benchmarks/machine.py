@@ -163,10 +163,8 @@ def _processor() -> str:
 def record(title: str, lines: list[str], device: torch.device, append: bool) -> None:
     """Prints a section of Markdown and, where asked, appends it to RESULTS.md."""
     words = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    text = "\n".join(
-        [f"## {title}", "", f"{date.today()}. {describe(device)}.", "", f"    python benchmarks/{words}", ""]
-    )
-    text += "\n".join(lines) + "\n"
+    head = [f"## {title}", "", f"{date.today()}. {describe(device)}.", "", f"    python benchmarks/{words}", ""]
+    text = "\n".join(head + lines) + "\n"
     print(text)
     if append:
         with RESULTS.open("a", encoding="utf-8") as file:

@@ -156,7 +156,7 @@ def measure(config: Config, options: argparse.Namespace, device: torch.device, r
     speed = config.train.batch / step
     lines.append(
         f"| {config.recipe} | {config.data.resolution} | {config.train.batch} | {options.now_parts} | {words} "
-        f"| {1e3 * step:.0f} | {speed:.2f} | {wanted / 1e9:.0f} | {speed * wanted / 1e12:.3f} "
+        f"| {1e3 * step:.0f} | {speed:.2f} | {wanted / 1e9:.3g} | {speed * wanted / 1e12:.3f} "
         f"| {speed * wanted / rates[0]:.0%} | {peak_gib(device):.1f} |"
     )
     return lines

@@ -63,7 +63,8 @@ GELU_K, GELU_C = 2 * (2 / math.pi) ** 0.5, 0.044715
 
 def _sigmoid_of_gelu(x: Tensor) -> Tensor:
     """sigmoid(k (x + c x^3)), by which the tanh form of GELU multiplies x; a new tensor."""
-    return (x * x).mul_(GELU_K * GELU_C).add_(GELU_K).mul_(x).sigmoid_()
+    square = x * x
+    return torch.add(x.new_tensor(GELU_K), square, alpha=GELU_K * GELU_C, out=square).mul_(x).sigmoid_()
 
 
 class _CpuGatedGelu(torch.autograd.Function):

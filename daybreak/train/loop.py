@@ -15,6 +15,7 @@ from daybreak.data.batch import Source
 from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.optim.schedule import learning_rate_factor
 from daybreak.train import checkpoint, meters
+from daybreak.train.allocator import keep_freed_memory
 from daybreak.train.checkpoint import SaveError
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, has_deadline
@@ -108,6 +109,8 @@ def _is_free(run: Path) -> bool:
 
 def _prepare(state: TrainState, config: Config) -> None:
     """What makes the networks fast and changes nothing about them: frozen ones in bfloat16, compilation."""
+    if state.device.type == "cpu":
+        keep_freed_memory()
     if lower_precision(config, state.device):
         state.objective.to_frozen_dtype(torch.bfloat16)
     if config.train.compile:

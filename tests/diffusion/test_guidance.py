@@ -1,9 +1,10 @@
-"""Guidance by what a routed prediction misses."""
+"""Guidance: by what a routed prediction misses, and by the empty caption."""
 
+import pytest
 import torch
 
 from daybreak.config import ModelConfig, RoutingConfig
-from daybreak.diffusion.guidance import Routed, routed
+from daybreak.diffusion.guidance import Routed, classifier_free, conditional, routed
 from daybreak.encoders.text import TextTokens
 from daybreak.evaluate.generate import generate
 from daybreak.model.routing import sample_visible
@@ -51,3 +52,25 @@ def test_a_routed_run_draws_with_each_kind_of_guidance(tmp_path):
         assert torch.equal(pictures[kind], generate(state.average, state.average_text, ["a red circle"] * 2, c, 3))
     assert not torch.equal(pictures["routed"], pictures["classifier_free"])
     assert not torch.equal(pictures["routed"], pictures["both"])
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_a_sampler_s_model_reads_its_text_once(guided):
+    model = network()
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    text, empty = TextTokens(torch.randn(2, 3, 24), mask), TextTokens(torch.randn(2, 1, 24), mask[:, :1])
+    denoise = classifier_free(model, text, empty, 2.0) if guided else conditional(model, text)
+    readings = []
+    for block in model.blocks:
+        block.attention.text_kv.register_forward_hook(lambda *_: readings.append(1))
+    with torch.no_grad():
+        for t in (0.9, 0.4):
+            x_t, times = torch.randn(2, 3, 8, 8), torch.full((2,), t)
+            found, count = denoise(x_t, times), len(readings)
+            expected = model(x_t, times, text).x0
+            if guided:
+                without = model(x_t, times, empty).x0
+                expected = without + 2 * (expected - without)
+            assert torch.allclose(found, expected, atol=1e-5)
+            del readings[count:]
+    assert len(readings) == len(model.blocks)
