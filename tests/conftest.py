@@ -10,7 +10,7 @@ import torch
 from daybreak.config import Config, override
 from daybreak.train.loop import train
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # two lines a tensor, which pytest keeps
 
 TINY = {

@@ -18,6 +18,7 @@ from daybreak.export.safetensors_folder import WEIGHTS_FILE, write_safetensors
 from daybreak.finetune.pictures import list_entries
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.runs import new_run_folder, run_train
+from daybreak.train.deadline import Limits
 
 GENTLER = 0.1
 """Of the rates that the base was trained with, where --lr says nothing."""
@@ -67,4 +68,4 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None)
         write_safetensors(transformer, text_encoder, config, Path(folder) / "base", torch.float32)
         run_import(console, Path(folder) / "base", run, Path(settings.data).expanduser())
     words = [word for key, value in changes.items() for word in (f"--{key}", str(value))]
-    run_train(console, words, [], None, None, run)
+    run_train(console, words, [], None, None, str(run), Limits())
