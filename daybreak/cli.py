@@ -28,7 +28,7 @@ TRAIN_HELP = """Train a model by a recipe.
 
 [bold]Recipes[/bold]
 
-scenes        the embedded world at 36 px, minutes on a CPU
+scenes        the embedded world at 32 px, minutes on a CPU
 
 scenes-gpu    the embedded world at 128 px, minutes on one GPU
 

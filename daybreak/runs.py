@@ -32,7 +32,7 @@ from daybreak.train.loop import pick_device, train
 
 def run_demo(console: Console, minutes: float, out: Path | None) -> None:
     """`daybreak demo`: trains, draws, judges, and says where everything is."""
-    name = "scenes-gpu" if pick_device().type == "cuda" else "scenes"
+    name = "scenes-gpu" if pick_device().type == "cuda" else "scenes+repa"
     config = configs.override(find_recipe(name), "train.minutes", minutes)
     run = out or new_run_folder("demo")
     console.print(
