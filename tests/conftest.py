@@ -1,8 +1,13 @@
 """Shared small things: real models, only tiny."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
+
+# One thread each, for this process and those that tests start: two tests run at a time, and threads that wait for each
+# other are slower than none. Tables are as wide in every terminal.
+os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "LINES": "50"}
 
 import pytest
 import torch

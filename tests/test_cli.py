@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
 from PIL import Image
 from rich.console import Console
 
 from daybreak import cli
+from tests.conftest import TINY
 
 SETTINGS = [word for key, value in TINY.items() for word in (f"--{key}", str(value))]
 

@@ -1,13 +1,13 @@
 """Overrides, YAML, and what a wrong setting says."""
 
 import pytest
-from conftest import tiny_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError, check, documented_fields, field_names, load, override, save
 from daybreak.recipes import RECIPES, VARIANTS, recipe
+from tests.conftest import tiny_config
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from conftest import tiny_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from daybreak.diffusion.times import sample_times, sampling_times, shift_time
 from daybreak.encoders.text import TextEncoder
 from daybreak.losses.compute import velocity_loss
 from daybreak.model.transformer import Transformer
+from tests.conftest import tiny_config
 
 G = torch.Generator().manual_seed(0)
 X0 = torch.rand(4, 3, 8, 8, generator=G) * 2 - 1

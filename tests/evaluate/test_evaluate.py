@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_config
 from PIL import Image
 from rich.console import Console
 from scipy import linalg
@@ -32,6 +31,7 @@ from daybreak.evaluate.measures import METRICS
 from daybreak.evaluate.subjects import Drawing, open_subject
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
+from tests.conftest import tiny_config
 
 COCO = ["person", "mouse", "dog", "bench"]
 

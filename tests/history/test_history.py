@@ -3,13 +3,13 @@
 import shutil
 
 import pytest
-from conftest import tiny_config
 from PIL import Image
 from typer.testing import CliRunner
 
 from daybreak.cli import app
 from daybreak.config import ConfigError
 from daybreak.train.loop import train
+from tests.conftest import tiny_config
 
 
 @pytest.fixture(scope="module")

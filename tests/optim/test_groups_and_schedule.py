@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from conftest import tiny_config
 
 from daybreak.encoders.text import TextEncoder
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers, split_parameters
 from daybreak.optim.schedule import learning_rate_factor
+from tests.conftest import tiny_config
 
 
 def test_every_parameter_is_in_one_group_and_moves():

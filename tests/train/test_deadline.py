@@ -5,13 +5,13 @@ import subprocess
 import time
 
 import pytest
-from conftest import tiny_config
 from ranks import command, environment
 
 from daybreak.config import ConfigError, check
 from daybreak.recipes import recipe
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, Limits, end_seconds, parse_amount, parse_hours
+from tests.conftest import tiny_config
 
 
 @pytest.mark.parametrize(("text", "hours"), [("24h", 24), ("90min", 1.5), ("1h30m", 1.5), ("45s", 0.0125), ("2d", 48)])

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_config
 
 from daybreak.config import ConfigError, override
 from daybreak.encoders.text import TextEncoder
@@ -18,6 +17,7 @@ from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
 from daybreak.train.loop import TrainingError, pick_device, train
 from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
+from tests.conftest import tiny_config
 
 
 class Recorder:

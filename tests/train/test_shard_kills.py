@@ -8,8 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-from conftest import tiny_config
 from making import captioned_folder, prepared
+
+from tests.conftest import tiny_config
 
 STEPS = 36
 

@@ -8,7 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import tiny_config
 from PIL import Image, ImageCms
 from rich.console import Console
 from served import ITEMS, NAMES, two_folders
@@ -25,6 +24,7 @@ from daybreak.evaluate.generate import generate
 from daybreak.runs import load_run_config
 from daybreak.train import checkpoint
 from daybreak.train.loop import pick_device, train
+from tests.conftest import tiny_config
 
 
 def create(folder, paths, prompts=None, questions=("overall",), seed=0, limit=None):

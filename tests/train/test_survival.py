@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_config
 from ranks import environment
 
 from daybreak.config import ConfigError
@@ -19,6 +18,7 @@ from daybreak.data.scenes.source import ScenesSource
 from daybreak.train import checkpoint, checkpoint_files, guard
 from daybreak.train.loop import TrainingError, train
 from daybreak.train.watch import LogFiles
+from tests.conftest import tiny_config
 from tests.train.test_run import Recorder, losses
 
 CONFIG = {"train__sample_every": 1.0, "evaluate__grid_prompts": "a red circle", "sample__steps": 2}
