@@ -53,36 +53,38 @@ def test_train_leaves_a_scored_run(trained):
     assert "model:" in (trained / "config.yaml").read_text()
 
 
-def test_evaluate_gives_the_same_score_again(trained):
+def test_evaluate_gives_the_same_score_again(trained, monkeypatch, capsys):
     first = (trained / "score.json").read_text()
-    done = daybreak("evaluate", trained, cwd=trained.parent)
+    done = here(["evaluate", trained], trained.parent, monkeypatch, capsys)
     assert done.returncode == 0, done.stderr
     assert "held-out combinations" in done.stdout
     assert (trained / "score.json").read_text() == first
 
 
-def test_sample_draws_what_is_asked_for(trained, tmp_path):
+def test_sample_draws_what_is_asked_for(trained, tmp_path, monkeypatch, capsys):
     prompts = ["--prompt", "a red circle", "--prompt", "two blue squares"]
     for name in ("a.png", "b.png"):
-        done = daybreak("sample", trained, *prompts, "--out", tmp_path / name, "--seed", 3, "--size", 40, cwd=tmp_path)
+        words = ["sample", trained, *prompts, "--out", tmp_path / name, "--seed", 3, "--size", 40]
+        done = here(words, tmp_path, monkeypatch, capsys)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         assert image.width > 2 * 160
 
 
-def test_a_folder_of_pictures_trains_and_resumes(tmp_path):
+def test_a_folder_of_pictures_trains_and_resumes(tmp_path, monkeypatch, capsys):
     (tmp_path / "pictures").mkdir()
     for i in range(6):
         Image.new("RGB", (50, 40), (40 * i, 0, 90)).save(tmp_path / "pictures" / f"{i}.png")
         (tmp_path / "pictures" / f"{i}.txt").write_text(f"shade {i}")
     (tmp_path / "pictures" / "broken.png").write_bytes(b"x")
     (tmp_path / "pictures" / "broken.txt").write_text("broken")
-    done = daybreak("train", "folder", "--data", "pictures", "--out", "run", *SETTINGS, cwd=tmp_path)
+    words = ["train", "folder", "--data", "pictures", "--out", "run", *SETTINGS]
+    done = here(words, tmp_path, monkeypatch, capsys)
     assert done.returncode == 0, done.stderr
     assert "1 items cannot be used and are skipped" in done.stdout
     assert "broken.png" in (tmp_path / "run" / "skipped.jsonl").read_text()
-    done = daybreak("train", "--resume", "run", "--train.steps", 8, cwd=tmp_path)
+    done = here(["train", "--resume", "run", "--train.steps", 8], tmp_path, monkeypatch, capsys)
     assert done.returncode == 0, done.stderr
     steps = [json.loads(x)["step"] for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines() if '"step"' in x]
     assert max(steps) == 8
@@ -162,12 +164,13 @@ def test_settings_lists_every_field_with_its_meaning(tmp_path, monkeypatch, caps
     assert "Learning rate of the blocks' matrices" in done.stdout
 
 
-def test_export_and_import_as_commands(trained, tmp_path):
-    done = daybreak("export", trained, "--out", tmp_path / "model", "--license", "mit", cwd=tmp_path)
+def test_export_and_import_as_commands(trained, tmp_path, monkeypatch, capsys):
+    words = ["export", trained, "--out", tmp_path / "model", "--license", "mit"]
+    done = here(words, tmp_path, monkeypatch, capsys)
     assert done.returncode == 0, done.stderr
     assert "DiffusionPipeline.from_pretrained" in done.stdout
     assert "license: mit" in (tmp_path / "model" / "README.md").read_text()
-    done = daybreak("import", tmp_path / "model", "--out", tmp_path / "start", cwd=tmp_path)
+    done = here(["import", tmp_path / "model", "--out", tmp_path / "start"], tmp_path, monkeypatch, capsys)
     assert done.returncode == 0, done.stderr
     assert "daybreak train --resume" in done.stdout
     assert (tmp_path / "start" / "checkpoints" / "step-00000000").is_dir()
