@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/plan.py --steps 12
 
 Process time of one thread, so that other jobs on the machine count little. The calibration is what a run's log gives to
-`daybreak plan --calibration`: FLOPs a second reached by the first model.
+`daybreak plan --calibration`: the rate of matrix products, and how much longer than these a step of the first takes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import torch
 from daybreak.config import Config, override
 from daybreak.data.open import open_source
 from daybreak.plan.account import account
-from daybreak.plan.forecast import Machines, forecast, work_of
+from daybreak.plan.forecast import Machines, Pace, forecast, work_of
 from daybreak.recipes import recipe
+from daybreak.train.meters import matmul_rate
 from daybreak.train.state import TrainState
 from daybreak.train.step import StepRandomness, backward, clip_and_step
 
@@ -63,8 +64,12 @@ def main() -> None:
             config = override(config, key, value)
         speed, length = measured(config, arguments.steps)
         if on is None:
-            work = work_of(account(config, length)[0], 1, 1)
-            on = Machines(None, 1, 1, work * speed / config.train.batch, 1.0, "the first row")
+            (plan,) = account(config, length)
+            rate = matmul_rate(config, torch.device("cpu"))
+            pace = Pace.measured(
+                work_of(plan, 1, 1), plan.values * config.train.batch, rate * config.train.batch / speed
+            )
+            on = Machines(None, 1, 1, rate, pace, "the first row")
         predicted = forecast(config, on, length)[0].images_per_second
         words = ", ".join(f"{k}={v}" for k, v in settings.items())
         print(f"| {name} {words} | {predicted:.0f} | {speed:.0f} | {predicted / speed - 1:+.0%} |", flush=True)

@@ -5,27 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from daybreak.config import Config, at_stage
 from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
-from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.losses.perceptual import VGG16Features
 from daybreak.losses.repa import Projector
 from daybreak.model.flops import forward_flops
+from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
-from daybreak.plan.networks import build_text_encoder, build_vision, config_of, flops_of, parameters_of
+from daybreak.plan.networks import Cost, build_text_encoder, build_vision, config_of, cost_of, parameters_of
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a step. parameters: how many numbers; forward and training: FLOPs per picture."""
+    """One part of a step. parameters: how many numbers; forward and training: FLOPs of matrix products per picture;
+    values: the numbers that the other operations of a forward pass write per picture."""
 
     name: str
     parameters: int
     trained: bool
     forward: int
     training: int
+    values: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class StagePlan:
         """FLOPs per training picture."""
         return sum(p.training for p in self.parts)
 
+    @property
+    def values(self) -> float:
+        """Numbers that other operations than matrix products write per training picture; a backward pass writes as
+        many more, for its share of the FLOPs."""
+        return sum(p.values * p.training / p.forward for p in self.parts if p.forward)
+
 
 def account(config: Config, text_tokens: int | None = None) -> list[StagePlan]:
     """Each stage's parts. text_tokens: the captions' length; None: text.max_tokens, the longest.
@@ -54,7 +63,7 @@ def account(config: Config, text_tokens: int | None = None) -> list[StagePlan]:
 
 
 def _parts(c: Config, length: int) -> tuple[list[Part], int]:
-    text, text_width, text_flops = _text(c, length)
+    text, text_width, text_cost = _text(c, length)
     grid = (c.data.resolution // c.model.patch,) * 2
     with torch.device("meta"):
         transformer = Transformer(c.model, text_width, c.routing)
@@ -63,20 +72,27 @@ def _parts(c: Config, length: int) -> tuple[list[Part], int]:
         inside = "blocks" if name.startswith("blocks.") else "text blocks" if name.startswith("text_blocks.") else ""
         counts[inside or "embeddings and last layer"] += tensor.numel()
     factor = 4 if c.model.recompute else 3
+    forward = forward_flops(c.model, c.routing, text_width, grid, length)
+    written = cost_of(lambda: transformer(*inputs_of(c, text_width, length))).values  # of all its parts together
     parts = [
-        Part(name, counts[name], True, flops, (factor if "blocks" in name else 3) * flops)
-        for name, flops in forward_flops(c.model, c.routing, text_width, grid, length).items()
+        Part(name, counts[name], True, flops, (factor if "blocks" in name else 3) * flops,
+             round(written * flops / sum(forward.values())))
+        for name, flops in forward.items()
         if counts[name]
-    ]
+    ]  # fmt: skip
     frozen = c.text.pretrained is not None
-    parts.append(Part("text encoder", parameters_of(text), not frozen, text_flops, text_flops * (1 if frozen else 3)))
+    passes = 1 if frozen else 3
+    parts.append(
+        Part("text encoder", parameters_of(text), not frozen, text_cost.flops, passes * text_cost.flops,
+             text_cost.values)
+    )  # fmt: skip
     a, p = c.alignment, c.perceptual
     teacher_side: tuple[str, int] | None = None
     if a.weight:
         network, width, patch = _vision(a.teacher, "alignment.teacher")
         teacher_side = (a.teacher, grid[0] * patch)
-        flops = _vision_flops(network, teacher_side[1])
-        parts.append(Part("alignment teacher", parameters_of(network), False, flops, flops))
+        cost = _vision_cost(network, teacher_side[1])
+        parts.append(Part("alignment teacher", parameters_of(network), False, cost.flops, cost.flops, cost.values))
         with torch.device("meta"):
             projector = Projector(c.model.width, width, a)
         kept = max(1, round(c.routing.keep * grid[0] * grid[1]))
@@ -85,19 +101,29 @@ def _parts(c: Config, length: int) -> tuple[list[Part], int]:
     if p.lpips:
         with torch.device("meta"):
             network = EmbeddedTeacher() if p.lpips_network == "embedded" else VGG16Features()
-        flops = _vision_flops(network, max(1, round(c.data.resolution * p.lpips_scale)))
-        parts.append(Part("LPIPS", parameters_of(network), False, flops, 3 * flops))
+        cost = _vision_cost(network, max(1, round(c.data.resolution * p.lpips_scale)))
+        parts.append(Part("LPIPS", parameters_of(network), False, cost.flops, 3 * cost.flops, cost.values))
     if p.dino:
         network, _, patch = _vision(p.dino_teacher, "perceptual.dino_teacher")
         side = max(1, (p.dino_resolution or c.data.resolution) // patch) * patch
-        flops = _vision_flops(network, side)
-        shared = teacher_side == (p.dino_teacher, side)  # the true picture's features are there already
-        parts.append(Part("DINO", parameters_of(network), False, flops, (2 if shared else 3) * flops))
+        cost = _vision_cost(network, side)
+        passes = 2 if teacher_side == (p.dino_teacher, side) else 3  # the true picture's features may be there already
+        parts.append(Part("DINO", parameters_of(network), False, cost.flops, passes * cost.flops, cost.values))
     return parts, text_width
 
 
-def _text(c: Config, length: int) -> tuple[nn.Module, int, int]:
-    """The encoder, the width of its tokens, and its FLOPs for a caption of `length` tokens."""
+def inputs_of(c: Config, text_width: int, length: int) -> tuple[Tensor, Tensor, TextTokens, Tensor | None]:
+    """What the transformer is called with for one picture: tensors without values."""
+    side = c.data.resolution
+    x, t = torch.empty(1, 3, side, side, device="meta"), torch.empty(1, device="meta")
+    text = TextTokens(torch.empty(1, length, text_width, device="meta", requires_grad=True),
+                      torch.ones(1, length, dtype=torch.bool, device="meta"), padded=False)  # fmt: skip
+    visible = sample_visible(1, (side // c.model.patch) ** 2, c.routing.keep, torch.Generator())
+    return x, t, text, None if visible is None else visible.to("meta")
+
+
+def _text(c: Config, length: int) -> tuple[nn.Module, int, Cost]:
+    """The encoder, the width of its tokens, and its cost for a caption of `length` tokens."""
     if c.text.pretrained is None:
         embedded = TextEncoder.create(["a"], replace(c.text, vocabulary=max(259, c.text.vocabulary)))
         width, network = embedded.width, embedded.network.to(torch.device("meta"))  # type: ignore[arg-type]
@@ -110,7 +136,7 @@ def _text(c: Config, length: int) -> tuple[nn.Module, int, int]:
     # T5Gemma looks into a mask that it makes itself, which has no values here; it takes a ready one for each kind.
     ready = {"attention_mask": {"full_attention": None, "sliding_attention": None}}
     gemma = c.text.pretrained is not None and network.config.model_type == "t5gemma"
-    return network, width, flops_of(network, input_ids=ids, **(ready if gemma else {}))
+    return network, width, cost_of(lambda: network(input_ids=ids, **(ready if gemma else {})))
 
 
 def _vision(name: str, setting: str) -> tuple[nn.Module, int, int]:
@@ -124,5 +150,6 @@ def _vision(name: str, setting: str) -> tuple[nn.Module, int, int]:
     return build_vision(config), config.hidden_size, config.patch_size
 
 
-def _vision_flops(network: nn.Module, side: int) -> int:
-    return flops_of(network, torch.zeros(1, 3, side, side, device="meta"))
+def _vision_cost(network: nn.Module, side: int) -> Cost:
+    picture = torch.zeros(1, 3, side, side, device="meta")
+    return cost_of(lambda: network(picture))

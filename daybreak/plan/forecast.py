@@ -22,15 +22,38 @@ HIDDEN = 0.8
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How long a step's work takes: (FLOPs / efficiency + lost x values) / the rate of matrix products.
+
+    efficiency: what training's products reach of that rate; lost: how many FLOPs could be done in the time that each
+    value takes which other operations write. In FLOPs, so that a measurement speaks for faster machines too.
+    """
+
+    efficiency: float
+    lost: float = 0.0
+
+    def flops(self, work: float, values: float) -> float:
+        """The step's time, in FLOPs that products could do in it."""
+        return work / self.efficiency + self.lost * values
+
+    @classmethod
+    def measured(cls, work: float, values: float, spent: float) -> Pace:
+        """Of a step that took as long as `spent` FLOPs of products: what they do not take is the other operations'."""
+        if spent <= work:  # faster than the products that were measured, in fewer bits
+            return cls(work / spent)
+        return cls(1.0, (spent - work) / values)
+
+
+@dataclass(frozen=True)
 class Machines:
-    """gpus in nodes of at most `node`; flops: what matrix products reach on one, FLOP/s; efficiency: what training
-    reaches of that, and where that figure comes from."""
+    """gpus in nodes of at most `node`; flops: what matrix products reach on one, FLOP/s; pace: how training goes beside
+    them, and `source`, where that comes from."""
 
     gpu: Gpu | None
     gpus: int
     node: int
     flops: float
-    efficiency: float
+    pace: Pace
     source: str
 
     @property
@@ -64,31 +87,33 @@ def machines(gpu: str, gpus: int, node: int | None, calibration: Path | None) ->
 
     "cpu": this computer. Raises ConfigError for an unknown GPU, or a run that measured nothing.
     """
-    efficiency, source = EFFICIENCY, "an estimate: nothing has been measured"
+    pace, source = Pace(EFFICIENCY), "an estimate: nothing has been measured"
     if calibration is not None:
-        efficiency, source = measured_efficiency(calibration), f"measured by {calibration}"
+        pace, source = measured_pace(calibration), f"measured by {calibration}"
     node = node or min(NODE, gpus)
     if gpu.lower() == "cpu":
         rate = statistics.median(matmul_rate(Config(), torch.device("cpu")) for _ in range(5))
-        return Machines(None, gpus, node, rate, efficiency, source)
-    return Machines(find_gpu(gpu), gpus, node, MATMUL_SHARE * GPUS[gpu.lower()].flops, efficiency, source)
+        return Machines(None, gpus, node, rate, pace, source)
+    return Machines(find_gpu(gpu), gpus, node, MATMUL_SHARE * GPUS[gpu.lower()].flops, pace, source)
 
 
-def measured_efficiency(run: Path) -> float:
-    """What a run reached of the matrix products' rate that it measured at its start; all parts of a step count."""
+def measured_pace(run: Path) -> Pace:
+    """How a run went beside the matrix products' rate that it measured at its start; all parts of a step count."""
     history = read(run)
     rows = [s for s in history.steps if "matmul_tflops" in s["measured"]]
     if not rows:
         raise ConfigError(f"--calibration {run}: it measured nothing; it needs at least train.watch_every steps")
     plans = account(history.config, round(rows[-1]["measured"]["text_tokens"]))
-    reached = []
+    found = []
     for s in rows[len(rows) // 4 :]:  # the first are slower: caches, compilation
         m = s["measured"]
         plan, ranks = plans[stage_at(history.config, s["progress"])], round(m["processes"])
-        steps_per_second = s["images_per_second"] / plan.config.train.batch
+        batch = plan.config.train.batch
+        spent = 1e12 * m["matmul_tflops"] * batch / s["images_per_second"]
         work = work_of(plan, ranks, min(ranks, history.config.train.shard or NODE))
-        reached.append(work * steps_per_second / (1e12 * m["matmul_tflops"]))
-    return statistics.median(reached)
+        found.append((spent / work, work, plan.values * batch / ranks, spent))
+    _, work, values, spent = sorted(found)[len(found) // 2]
+    return Pace.measured(work, values, spent)
 
 
 def forecast(config: Config, on: Machines, text_tokens: int | None) -> list[StageForecast]:
@@ -114,7 +139,8 @@ def _matrices(plan: StagePlan) -> list[torch.Size]:
 
 
 def _stage(plan: StagePlan, on: Machines, text_tokens: int) -> StageForecast:
-    compute = work_of(plan, on.gpus, on.shards) / (on.flops * on.efficiency)
+    values = plan.values * plan.config.train.batch / on.gpus
+    compute = on.pace.flops(work_of(plan, on.gpus, on.shards), values) / on.flops
     trained = sum(p.parameters for p in plan.parts if p.trained)
     talk = _talk(on, trained, sum(rows * columns for rows, columns in _matrices(plan)))
     memory = memory_of(plan, plan.text_width, text_tokens, on.shards) if on.gpu else None

@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.config import Config
-from daybreak.encoders.text import TextTokens
-from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import split_parameters
-from daybreak.plan.account import StagePlan
+from daybreak.plan.account import StagePlan, inputs_of
 
 USABLE = 0.92
 """Of a GPU's memory: the rest is the driver's, the communication's and lost in gaps."""
@@ -62,16 +60,11 @@ def memory_of(plan: StagePlan, text_width: int, text_tokens: int, shards: int) -
 
 def saved_bytes(transformer: Transformer, config: Config, text_width: int, text_tokens: int) -> float:
     """What the backward pass of one picture keeps of the forward pass: counted on tensors without values."""
-    side = config.data.resolution
-    x, t = torch.empty(1, 3, side, side, device="meta"), torch.empty(1, device="meta")
-    text = TextTokens(torch.empty(1, text_tokens, text_width, device="meta", requires_grad=True),
-                      torch.ones(1, text_tokens, dtype=torch.bool, device="meta"), padded=False)  # fmt: skip
-    tokens = (side // config.model.patch) ** 2
-    drawn = sample_visible(1, tokens, config.routing.keep, torch.Generator())
-    visible = None if drawn is None else drawn.to("meta")
-    total = _count(lambda: transformer(x, t, text, visible), transformer)
+    inputs = inputs_of(config, text_width, text_tokens)
+    total = _count(lambda: transformer(*inputs), transformer)
     if config.model.recompute:  # inputs of the blocks, and the inside of one
         inside = total / max(1, config.model.depth)
+        tokens = (config.data.resolution // config.model.patch) ** 2
         total = inside + LOW * config.model.depth * (tokens + text_tokens) * config.model.width
     return total
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -81,9 +84,35 @@ def parameters_of(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-def flops_of(network: nn.Module, *args: Any, **kwargs: Any) -> int:
-    """FLOPs of one call (a multiply-add is two), by torch's counter."""
-    counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
-        network(*args, **kwargs)
-    return counter.get_total_flops()
+@dataclass(frozen=True)
+class Cost:
+    """Of one call: flops of its matrix products (a multiply-add is two), values that its other operations write."""
+
+    flops: int
+    values: int
+
+
+class ValueCounter(TorchDispatchMode):
+    """Counts the numbers that operations other than matrix products write: norms, activations, softmax, additions.
+
+    They take time by the memory they touch, where products take it by FLOPs. Views write nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs the operation, and counts what it returns."""
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket not in flop_registry and not func.is_view:
+            self.values += sum(t.numel() for t in tree_leaves(out) if isinstance(t, Tensor))
+        return out
+
+
+def cost_of(run: Callable[[], object]) -> Cost:
+    """What `run` costs, by torch's counter of FLOPs and our own of values; best on tensors of the meta device."""
+    flops, values = FlopCounterMode(display=False), ValueCounter()
+    with values, flops, torch.no_grad():
+        run()
+    return Cost(flops.get_total_flops(), values.values)

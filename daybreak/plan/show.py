@@ -7,7 +7,7 @@ from rich.table import Table
 
 from daybreak.config import Config
 from daybreak.plan.account import account
-from daybreak.plan.forecast import Machines, StageForecast, forecast
+from daybreak.plan.forecast import Machines, StageForecast, forecast, work_of
 
 
 def show_plan(console: Console, config: Config, text_tokens: int | None) -> None:
@@ -78,8 +78,10 @@ def show_forecast(
             "" if time is None or price is None else f"{time * price * on.gpus:,.2f}",
         )  # fmt: skip
     console.print(table, highlight=False)
+    reached = [work_of(s.plan, on.gpus, on.shards) / (on.flops * s.compute) for s in stages]
     console.print(
-        f"Speed: {on.efficiency:.0%} of {on.flops / 1e12:,.4g} TFLOP/s in matrix products; {on.source}.",
+        f"Speed: {' and '.join(f'{r:.0%}' for r in reached)} of {on.flops / 1e12:,.4g} TFLOP/s in matrix products; "
+        f"{on.source}.",
         highlight=False,
     )
     if small := [s for s in stages if s.plan.config.train.batch < on.gpus]:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from daybreak.cli import app
 from daybreak.config import AlignmentConfig, Config, ConfigError, PerceptualConfig, TextConfig
 from daybreak.plan.account import account
-from daybreak.plan.forecast import forecast, machines, measured_efficiency
+from daybreak.plan.forecast import Pace, forecast, machines, measured_pace
 from daybreak.plan.memory import saved_bytes
 from daybreak.recipes import recipe
 from tests.conftest import tiny_config
@@ -73,16 +73,16 @@ def test_a_measured_run_is_gone_by(tmp_path):
 
     settings = {"train__steps": 12, "train__watch_every": 3, "train__sample_every": 1.0, "sample__steps": 2}
     train(tiny_config(**settings), tmp_path / "run", [])
-    efficiency = measured_efficiency(tmp_path / "run")
-    assert 0 < efficiency < 1
+    pace = measured_pace(tmp_path / "run")
+    assert pace.efficiency == 1 and pace.lost > 0  # so small a model spends most of its time beside the products
     on = machines("cpu", 1, None, tmp_path / "run")
-    assert on.efficiency == efficiency and "measured by" in on.source
+    assert on.pace == pace and "measured by" in on.source
     (stage,) = forecast(tiny_config(), on, 20)
     (plan,) = account(tiny_config(), 20)
-    assert stage.images_per_second <= on.flops * efficiency / plan.training
+    assert stage.images_per_second <= on.flops / (plan.training + pace.lost * plan.values)
     train(tiny_config(train__steps=2), tmp_path / "short", [])
     with pytest.raises(ConfigError, match="it measured nothing"):
-        measured_efficiency(tmp_path / "short")
+        measured_pace(tmp_path / "short")
 
 
 def test_the_command_tells_speed_memory_time_and_cost():
@@ -96,3 +96,11 @@ def test_the_command_tells_speed_memory_time_and_cost():
     assert "All stages: 12.00 hours, 768.00 USD" in result.output
     result = CliRunner().invoke(app, ["plan", "scenes", "--gpus", "1", "--gpu", "h20"])
     assert isinstance(result.exception, ConfigError) and "did you mean h200" in str(result.exception)
+
+
+def test_a_pace_gives_its_own_measurement_back():
+    for spent in (3e9, 0.5e9):
+        assert Pace.measured(1e9, 2e6, spent).flops(1e9, 2e6) == pytest.approx(spent)
+    # Twice the width: four times the products, twice the values beside them.
+    pace = Pace.measured(1e9, 2e6, 2e9)
+    assert pace.flops(4e9, 4e6) == pytest.approx(6e9)

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from daybreak.cli import app
 from daybreak.plan.account import account
+from daybreak.plan.networks import cost_of
 from daybreak.recipes import recipe
 from tests.conftest import tiny_config
 
@@ -58,3 +59,12 @@ def test_the_command_shows_each_stage():
     ):
         assert text in result.output
     assert torch.get_default_device().type == "cpu"
+
+
+def test_values_are_what_other_operations_write():
+    x, w = torch.empty(8, 4, device="meta"), torch.empty(4, 16, device="meta")
+    cost = cost_of(lambda: (x @ w).view(4, 32).softmax(dim=-1).transpose(0, 1) + 1)
+    assert cost.flops == 2 * 8 * 4 * 16
+    assert cost.values == 2 * 8 * 16  # the softmax and the sum; neither the product nor the views
+    (plan,), (deeper,) = account(tiny_config(), 20), account(tiny_config(model__depth=4), 20)
+    assert plan.values < deeper.values < 2 * plan.values
