@@ -21,6 +21,7 @@ from daybreak.display import Display, duration
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.report import write_report
+from daybreak.evaluate.report_scenes import ATTRIBUTE_TITLES
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.export.open import is_pipeline
 from daybreak.recipes import recipe as find_recipe
@@ -279,6 +280,11 @@ def print_report(console: Console, config: Config, run: Path, scores: Mapping[st
         table.add_row("[bold]held-out combinations[/bold]", f"[bold]{scores['held_out']:.0%}[/bold]")
         table.add_row("[bold]overall[/bold]", f"[bold]{scores['overall']:.0%}[/bold]")
         console.print(table)
+        right = [
+            f"{title} {scores[k]:.0%}" for n, title in ATTRIBUTE_TITLES.items() if (k := f"attribute_{n}") in scores
+        ]
+        if right:
+            console.print(f"right, where the prompt names it: {', '.join(right)}", highlight=False)
     left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
     left.add_row("run folder", str(run))
     left.add_row("report", str(report))

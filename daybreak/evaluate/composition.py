@@ -19,7 +19,7 @@ from daybreak.data.scenes.world import (
     SceneSpec,
     is_held_out_arrangement,
 )
-from daybreak.evaluate.judge import satisfies
+from daybreak.evaluate.judge import ATTRIBUTES, SeenScene, attributes, matches, see
 
 ONE_AND_TWO_OBJECT_TASKS = ("single_object", "two_object", "colors", "position", "color_attr")
 
@@ -71,9 +71,27 @@ def _hold_out(spec: SceneSpec) -> SceneSpec:
     raise AssertionError(f"every shape has a held-out partner for {spec.relation}")
 
 
-def judge_all(pictures: Tensor, prompts: list[Prompt]) -> list[bool]:
-    """Whether each picture [B, 3, H, W] satisfies its prompt."""
-    return [satisfies(picture, p.spec) for picture, p in zip(pictures.cpu().numpy(), prompts, strict=True)]
+def see_all(pictures: Tensor) -> list[SeenScene]:
+    """What the judge reads from each picture [B, 3, H, W]."""
+    return [see(picture) for picture in pictures.cpu().numpy()]
+
+
+def judge_all(prompts: list[Prompt], seen: list[SeenScene]) -> list[bool]:
+    """Whether each picture satisfies its prompt."""
+    return [matches(picture, p.spec) for p, picture in zip(prompts, seen, strict=True)]
+
+
+def score_attributes(prompts: list[Prompt], seen: list[SeenScene]) -> dict[str, float]:
+    """Of the pictures whose prompts name it, the share that has each attribute right, in [0, 1].
+
+    Keys are `attribute_` and one of the judge's ATTRIBUTES; one that no prompt names, or whose objects are never as
+    many as asked for, is left out.
+    """
+    found: dict[str, list[bool]] = {name: [] for name in ATTRIBUTES}
+    for p, picture in zip(prompts, seen, strict=True):
+        for name, right in attributes(picture, p.spec).items():
+            found[name].append(right)
+    return {f"attribute_{name}": float(np.mean(hits)) for name, hits in found.items() if hits}
 
 
 def score(prompts: list[Prompt], followed: list[bool]) -> dict[str, float]:

@@ -98,6 +98,37 @@ def matches(seen: SeenScene, spec: SceneSpec) -> bool:
     )
 
 
+ATTRIBUTES = ("number", "background", "outline", "shape", "color", "size", "position")
+"""What `attributes` tells apart."""
+
+
+def attributes(seen: SeenScene, spec: SceneSpec) -> dict[str, bool]:
+    """Which of ATTRIBUTES are as `spec` says; only those that it names.
+
+    outline: every object is cleanly one of the shapes; shape: the right one. Those of objects are told where their
+    number is right, for the assignment of what was seen to what was asked that fits best.
+    """
+    found = {"number": len(seen.objects) == len(spec.objects)}
+    if spec.background is not None:
+        found["background"] = seen.background == spec.background
+    if not found["number"]:
+        return found
+    orders = [_of_objects(order, spec) for order in itertools.permutations(seen.objects)]
+    return found | max(orders, key=lambda of: (of["shape"], sum(of.values())))  # shapes tell the objects apart
+
+
+def _of_objects(order: tuple[SeenObject, ...], spec: SceneSpec) -> dict[str, bool]:
+    pairs = list(zip(order, spec.objects, strict=True))
+    found = {"outline": all(o.shape is not None for o in order), "shape": all(o.shape == s.shape for o, s in pairs)}
+    for name in ("color", "size"):
+        named = [(getattr(o, name), getattr(s, name)) for o, s in pairs if getattr(s, name) is not None]
+        if named:
+            found[name] = all(is_ == wanted for is_, wanted in named)
+    if spec.relation is not None:
+        found["position"] = _stands(order, spec.relation)
+    return found
+
+
 def _is(seen: SeenObject, spec: ObjectSpec) -> bool:
     fits = seen.shape is not None and seen.color is not None and seen.size is not None
     return fits and seen.shape == spec.shape and spec.color in (None, seen.color) and spec.size in (None, seen.size)

@@ -10,7 +10,7 @@ from daybreak.config import Config
 from daybreak.data.batch import Source
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks
+from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks, see_all
 from daybreak.evaluate.generate import generate_together
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.ranks import Ranks
@@ -46,7 +46,7 @@ class Probe:
         pictures = generate_together(
             ranks, transformer, text_encoder, self.prompts, self._config, self._config.evaluate.seed
         )
-        followed = judge_all(pictures, self._judged) if self._judged else None
+        followed = judge_all(self._judged, see_all(pictures)) if self._judged else None
         if ranks.first:
             save_grid(pictures, self.prompts, path, followed)
         return float(np.mean(followed)) if followed is not None else None

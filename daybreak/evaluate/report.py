@@ -12,16 +12,10 @@ import yaml
 from daybreak import __version__
 from daybreak import config as configs
 from daybreak.config import Config
-from daybreak.data.scenes.world import TASKS
 from daybreak.evaluate import html_parts as parts_of
 from daybreak.evaluate.html_parts import chart, image, smooth
 from daybreak.evaluate.report_evaluation import evaluation_sections
-
-SCENES_TITLES = {
-    "one_and_two_objects": "one and two objects",
-    "held_out": "held-out combinations",
-    "overall": "overall",
-}
+from daybreak.evaluate.report_scenes import scenes_score
 
 
 def write_report(run: Path, config: Config) -> Path:
@@ -32,7 +26,7 @@ def write_report(run: Path, config: Config) -> Path:
     score = read_score(run)
     parts = [f"<h1>{html.escape(run.name)}</h1>", f"<p class=soft>{_summary(config, steps)}</p>"]
     if "overall" in score:
-        parts += ["<h2>Does it follow its prompts?</h2>", _scenes_scores(score)]
+        parts += ["<h2>Does it follow its prompts?</h2>", scenes_score(score)]
     parts += evaluation_sections(run, score)
     if (run / "grid.png").exists():
         parts += [
@@ -85,15 +79,6 @@ def _summary(config: Config, steps: list[dict[str, Any]]) -> str:
             f"{last['images']:,} pictures seen, {last['images'] / last['seconds']:.0f} pictures a second"
         )
     return html.escape(f"{text}; daybreak {__version__}")
-
-
-def _scenes_scores(scores: dict[str, Any]) -> str:
-    rows = [(SCENES_TITLES.get(k, k), scores[k]) for k in (*TASKS, *SCENES_TITLES) if k in scores]
-    note = (
-        "<p class=soft>Share of prompts whose picture satisfies them in every attribute, as a program reads it "
-        "from the pixels. Held-out combinations never occur in training. Overall is the mean of the six tasks.</p>"
-    )
-    return parts_of.bars(rows) + note
 
 
 def _data(run: Path, config: Config) -> list[str]:

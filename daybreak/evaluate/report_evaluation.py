@@ -9,15 +9,14 @@ from typing import Any
 from daybreak.evaluate import html_parts as parts_of
 from daybreak.evaluate.html_parts import image
 from daybreak.evaluate.measures import METRICS, Measure, measures_of
+from daybreak.evaluate.report_scenes import scenes_score
 
 
 def write_evaluation_report(folder: Path, name: str, score: dict[str, Any]) -> Path:
     """Writes FOLDER/report.html on a model or folder of pictures that is no run of ours. Returns its path."""
     parts = [f"<h1>{html.escape(name)}</h1>"]
     if "overall" in score:
-        measure = measures_of(score)[0]
-        rows = [*measure.parts.items(), ("overall", measure.value)]
-        parts += ["<h2>Does it follow its prompts?</h2>", parts_of.bars(rows), image(folder / "grid.png")]
+        parts += ["<h2>Does it follow its prompts?</h2>", scenes_score(score), image(folder / "grid.png")]
         parts.append(image(folder / "failures.png", "Where it fails"))
     parts += evaluation_sections(folder, score)
     path = folder / "report.html"

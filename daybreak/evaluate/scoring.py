@@ -14,7 +14,15 @@ from torch import Tensor
 from daybreak.config import Config, ConfigError, EvaluateConfig
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.composition import Prompt, held_out_prompts, judge_all, prompts_of_tasks, score
+from daybreak.evaluate.composition import (
+    Prompt,
+    held_out_prompts,
+    judge_all,
+    prompts_of_tasks,
+    score,
+    score_attributes,
+    see_all,
+)
 from daybreak.evaluate.generate import generate_together
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.ranks import Ranks
@@ -25,7 +33,7 @@ SHOWN_PER_TASK = 4
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures (see `score`), and how many pictures were judged."""
+    """The figures (see `score` and `score_attributes`), and how many pictures were judged."""
 
     scores: dict[str, float]
     pictures: int
@@ -100,16 +108,19 @@ def _prompts(settings: EvaluateConfig) -> list[Prompt]:
 
 def _judge(prompts: list[Prompt], pictures: Tensor, out: Path | None) -> Evaluation:
     try:
-        followed = judge_all(pictures, prompts)
+        seen = see_all(pictures)
     except ValueError as e:
         raise ConfigError(f"--metrics scenes: {e}") from None
+    followed = judge_all(prompts, seen)
     if out is not None:
         _save(out / "grid.png", _first_of_each(prompts), pictures, prompts, followed)
         missed = [i for i, ok in enumerate(followed) if not ok][:24]
         (out / "failures.png").unlink(missing_ok=True)
         if missed:
             _save(out / "failures.png", missed, pictures, prompts, followed)
-    return Evaluation(score(prompts, followed), len(prompts))
+    scores = score(prompts, followed)
+    overall = scores.pop("overall")
+    return Evaluation({**scores, **score_attributes(prompts, seen), "overall": overall}, len(prompts))
 
 
 def _first_of_each(prompts: list[Prompt]) -> list[int]:

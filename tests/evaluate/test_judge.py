@@ -10,9 +10,18 @@ from daybreak.data.scenes.draws import Draws
 from daybreak.data.scenes.layout import scenes_of
 from daybreak.data.scenes.render import render
 from daybreak.data.scenes.source import ScenesSource
-from daybreak.data.scenes.world import BACKGROUND_NAMES, COLOR_NAMES, RELATIONS, SHAPES, SIZES, TASKS, SceneSpec
+from daybreak.data.scenes.world import (
+    BACKGROUND_NAMES,
+    COLOR_NAMES,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    TASKS,
+    ObjectSpec,
+    SceneSpec,
+)
 from daybreak.evaluate.composition import held_out_prompts
-from daybreak.evaluate.judge import satisfies, see
+from daybreak.evaluate.judge import ATTRIBUTES, attributes, matches, satisfies, see
 
 N = 800
 PICTURES, SPECS, _ = ScenesSource(32, seed=77).scenes(0, N)
@@ -42,19 +51,42 @@ DISTURBANCES = {
 
 @pytest.mark.parametrize("name", DISTURBANCES)
 def test_true_pictures_are_accepted(name):
-    right = [satisfies(DISTURBANCES[name](p), s) for p, s in zip(PICTURES, SPECS, strict=True)]
-    assert np.mean(right) >= 0.99
+    seen = [see(DISTURBANCES[name](p)) for p in PICTURES]
+    assert np.mean([matches(p, s) for p, s in zip(seen, SPECS, strict=True)]) >= 0.99
+    found = [attributes(p, s) for p, s in zip(seen, SPECS, strict=True)]
+    assert np.mean([all(f.values()) for f in found]) >= 0.99
+    assert {name for f in found for name in f} == set(ATTRIBUTES)
 
 
-@pytest.mark.parametrize("attribute", ["shape", "color", "size", "relation", "background", "count"])
-def test_pictures_of_a_prompt_that_differs_in_one_attribute_are_refused(attribute):
-    wrong = [(s, w) for s in SPECS if (w := change(s, attribute)) is not None]
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ("shape", "shape"),
+        ("color", "color"),
+        ("size", "size"),
+        ("relation", "position"),
+        ("background", "background"),
+        ("count", "number"),
+    ],
+)
+def test_pictures_of_a_prompt_that_differs_in_one_attribute_are_refused(changed, told):
+    wrong = [(s, w) for s in SPECS if (w := change(s, changed)) is not None]
     assert len(wrong) > 100
     drawn = render(scenes_of([w for _, w in wrong], Draws(9, np.arange(len(wrong)))), 32)
-    refused = [not satisfies(p, s) for p, (s, _) in zip(drawn, wrong, strict=True)]
-    assert np.mean(refused) >= 0.99
-    accepted = [satisfies(p, w) for p, (_, w) in zip(drawn, wrong, strict=True)]
+    seen = [see(p) for p in drawn]
+    assert np.mean([not matches(p, s) for p, (s, _) in zip(seen, wrong, strict=True)]) >= 0.99
+    accepted = [matches(p, w) for p, (_, w) in zip(seen, wrong, strict=True)]
     assert np.mean(accepted) >= 0.99  # the refusals are not for bad drawing
+    # It says which attribute is wrong, and that the others are right.
+    found = [attributes(p, s) for p, (s, _) in zip(seen, wrong, strict=True)]
+    assert np.mean([not f[told] for f in found]) >= 0.99
+    assert np.mean([right for f in found for name, right in f.items() if name != told]) >= 0.99
+
+
+def test_a_blob_has_its_colour_and_no_outline():
+    spec = SceneSpec("colors", (ObjectSpec("circle", "blue"),), background="black")
+    found = attributes(see(bar()), spec)
+    assert found == {"number": True, "background": True, "outline": False, "shape": False, "color": False}
 
 
 @pytest.mark.parametrize("resolution", [36, 64, 100, 256])
