@@ -59,7 +59,7 @@ def train(
     configs.check(config)
     if config.evaluate.metrics:
         measurement_request(config)  # refuses before anything is made
-    check_trackers(config)
+    check_trackers(config, ranks.first)
     device = pick_device()
     watchers = watchers if ranks.first else []
     if ranks.first and not resume and run.exists() and not _is_free(run):
@@ -364,14 +364,12 @@ class Training:
         text = self.state.text_encoder
         tokens = text.tokens(captions)[0].shape[1]
         flops = meters.transformer_flops(self.stage.config, text.width, tokens)
-        found = {
+        return {
             "mfu": flops * self._speed / (self._matmul_rate * self.ranks.world),
             "matmul_tflops": self._matmul_rate / 1e12,
             "text_tokens": float(tokens),
             "processes": float(self.ranks.world),
-        }
-        memory = meters.memory_bytes(self.state.device)
-        return found if memory is None else found | {"memory_gib": memory / 2**30}
+        } | meters.memory_gib(self.state.device)
 
     def _note(self, text: str) -> None:
         if self.ranks.first:

@@ -37,11 +37,14 @@ CLOSE_SECONDS = 60.0
 """How long the end of a run waits for what MLflow has not received yet."""
 
 
-def check_trackers(config: Config) -> None:
-    """Refuses a tracker whose package is missing, or that has no account to write to, before anything is made."""
+def check_trackers(config: Config, first: bool) -> None:
+    """Refuses a tracker whose package is missing, or that has no account to write to, before anything is made.
+
+    `first`: whether this process is the one that will write to it.
+    """
     for name in config.train.trackers:
         module = require(name, name, f"train.trackers={name}")
-        if name == "wandb" and module.setup().settings.mode not in ("offline", "disabled", "dryrun"):
+        if first and name == "wandb" and module.setup().settings.mode not in ("offline", "disabled", "dryrun"):
             try:
                 known = module.login(prompt=False)
             except module.errors.UsageError:

@@ -2,14 +2,16 @@
 
 import importlib.util
 import json
+import shutil
 import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from daybreak.config import ConfigError, override
+from daybreak.config import ConfigError, load, override
 from daybreak.train.loop import log_score, train
 from daybreak.train.trackers import FILE
 from tests.conftest import tiny_config
@@ -50,6 +52,23 @@ def test_trackers_as_they_are_typed():
     assert override(config, "train.trackers", "none").train.trackers == ()
     with pytest.raises(ConfigError, match="must be one of wandb, mlflow; did you mean wandb"):
         override(config, "train.trackers", "wand")
+
+
+def test_the_score_joins_the_log_and_tensorboard(finished_run, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    Image.new("RGB", (40, 20)).save(run / "grid.png")
+    log_score(load(run / "config.yaml"), run, 20, SCORES, print)
+    last = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
+    assert last == {"event": "score", "step": 20, "values": SCORES}
+    board = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    assert [(e.step, e.value) for e in board.Scalars("score/overall")] == [(20, 0.25)]
+    assert board.Images("grid")[0].width == 40
+    assert [e.step for e in board.Scalars("loss/total")] == list(range(1, 21))  # none is hidden by what came later
+    text = board.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "width: 32" in text and "trackers: []" in text
 
 
 @pytest.fixture(scope="module")
