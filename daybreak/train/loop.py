@@ -103,11 +103,10 @@ def train(
 
 def _open_files(config: Config, run: Path, state: TrainState, resume: bool, note: Callable[[str], None]) -> LogFiles:
     """The run's log and boards, told of the config; how long that takes is known to the deadline."""
-    began = time.monotonic()
     trackers = open_trackers(config, run, resume, note)
     files = LogFiles(run, state.step if resume else None, note, trackers)
     files.on_config(config)
-    state.durations["boards"] = time.monotonic() - began if trackers else 0.0
+    state.durations["boards"] = sum(t.seconds for t in trackers)
     return files
 
 

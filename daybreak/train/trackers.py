@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -35,6 +35,14 @@ POINTS_AT_ONCE, SETTINGS_AT_ONCE = 1000, 100
 """The most that MLflow takes in one request."""
 CLOSE_SECONDS = 60.0
 """How long the end of a run waits for what MLflow has not received yet."""
+
+
+class Tracker(Board, Protocol):
+    """known: what RUN/trackers.json keeps of it. where: for the user. seconds: what opening it once more takes."""
+
+    known: dict[str, str]
+    where: str
+    seconds: float
 
 
 def check_trackers(config: Config, first: bool) -> None:
@@ -56,14 +64,14 @@ def check_trackers(config: Config, first: bool) -> None:
                 )
 
 
-def open_trackers(config: Config, run: Path, resume: bool, note: Callable[[str], None]) -> list[Board]:
+def open_trackers(config: Config, run: Path, resume: bool, note: Callable[[str], None]) -> list[Tracker]:
     """The trackers of `train.trackers`; those of a resumed run go on where they were.
 
     Raises ConfigError where one cannot be opened.
     """
     path = run / FILE
     known: dict[str, dict[str, str]] = json.loads(path.read_text()) if resume and path.exists() else {}
-    boards: list[Board] = []
+    boards: list[Tracker] = []
     for name in config.train.trackers:
         try:
             board = OPENERS[name](run, known.get(name))
@@ -82,7 +90,7 @@ def open_trackers(config: Config, run: Path, resume: bool, note: Callable[[str],
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases. known: what RUN/trackers.json keeps of it; where: for the user."""
+    """A run of Weights & Biases."""
 
     name = "Weights & Biases"
 
@@ -90,6 +98,7 @@ class WeightsAndBiases:
         import wandb
 
         self._image = wandb.Image
+        began = time.monotonic()
         self.known = known or {"id": uuid.uuid4().hex[:12]}
         self._run: Any = wandb.init(
             id=self.known["id"],
@@ -103,6 +112,7 @@ class WeightsAndBiases:
         # A curve's own step, since a run that went back to a checkpoint takes some steps twice.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
+        self.seconds = time.monotonic() - began
         offline = f"offline; send it with: wandb sync {run / 'wandb'}/offline-run-*"
         self.where = offline if self._run.offline else str(self._run.url)
 
@@ -124,7 +134,7 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """A run of MLflow, written by a thread of its own, so that no step waits for a server. As `WeightsAndBiases`."""
+    """A run of MLflow, written by a thread of its own, so that no step waits for a server."""
 
     name = "MLflow"
 
@@ -136,6 +146,8 @@ class MLflow:
         self._metric, self._param = Metric, Param
         uri = mlflow.get_tracking_uri() if known is None or "MLFLOW_TRACKING_URI" in os.environ else known["uri"]
         self._client: Any = mlflow.MlflowClient(tracking_uri=uri)
+        self._client.search_experiments(max_results=1)  # opens the store: that is slow, and once for all
+        began = time.monotonic()
         self._new = known is None
         if known is None:
             title = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
@@ -152,6 +164,7 @@ class MLflow:
                     f"({' '.join(str(e).split())[:120]}); set MLFLOW_TRACKING_URI to where it is, or delete "
                     f"{run / FILE} to begin another"
                 ) from None
+        self.seconds = time.monotonic() - began
         self.known = {"run": self._id, "uri": uri}
         self.where = f"run {self._id} at {uri}"
         self._points: list[Any] = []
@@ -215,7 +228,7 @@ class MLflow:
                 self._error = e
 
 
-OPENERS: dict[str, Callable[[Path, dict[str, str] | None], Any]] = {"wandb": WeightsAndBiases, "mlflow": MLflow}
+OPENERS: dict[str, Callable[[Path, dict[str, str] | None], Tracker]] = {"wandb": WeightsAndBiases, "mlflow": MLflow}
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, str]:
