@@ -68,10 +68,16 @@ def look_at_words(
 
 
 def word_places(text_encoder: TextEncoder, prompt: str) -> list[tuple[str, list[int]]]:
-    """[(word, places of its tokens)] of what the encoder reads of a prompt; words stand between spaces."""
-    encoded = text_encoder.tokenizer(
-        prompt, truncation=True, max_length=text_encoder.max_tokens, return_offsets_mapping=True
-    )
+    """[(word, places of its tokens)] of what the encoder reads of a prompt; words stand between spaces.
+
+    A tokenizer that cannot tell where its tokens stand in the prompt gives a word for each token.
+    """
+    tokenizer, limit = text_encoder.tokenizer, text_encoder.max_tokens
+    if not tokenizer.is_fast:
+        ids = tokenizer(prompt, truncation=True, max_length=limit)["input_ids"]
+        special = set(tokenizer.all_special_ids)
+        return [(str(tokenizer.decode([token])), [place]) for place, token in enumerate(ids) if token not in special]
+    encoded = tokenizer(prompt, truncation=True, max_length=limit, return_offsets_mapping=True)
     spans = [(m.group(), m.end()) for m in re.finditer(r"\S+", prompt)]
     found: list[tuple[str, list[int]]] = [(word, []) for word, _ in spans]
     for place, (start, end) in enumerate(encoded["offset_mapping"]):
@@ -92,7 +98,7 @@ def draw_attention(pictures: Tensor, prompts: Sequence[str], looks: list[list[Lo
     columns = 1 + min(MOST_WORDS, max(len(found) for found in looks))
     tiles, titles = [], []
     for picture, prompt, found in zip(pictures, prompts, looks, strict=True):
-        least = sorted((look.share for look in found), reverse=True)[: columns - 1][-1]
+        least = min(sorted((look.share for look in found), reverse=True)[: columns - 1], default=0.0)
         shown = [look for look in found if look.share >= least][: columns - 1]
         tiles += [picture, *(_lit(picture, look.where) for look in shown)]
         titles += [prompt, *(f"{look.word} {look.share:.0%}" for look in shown)]

@@ -52,6 +52,14 @@ def test_words_are_found_among_the_tokens():
     assert [p for _, found in word_places(encoder, PROMPT) for p in found] == [0, 1, 2]  # of what is read
 
 
+def test_words_of_a_tokenizer_that_gives_no_places():
+    from transformers import ByT5Tokenizer
+
+    encoder = TextEncoder.create(["a red circle"], TextConfig(vocabulary=300, width=32, heads=2))
+    encoder.tokenizer = ByT5Tokenizer()
+    assert word_places(encoder, "a ring") == [(c, [i]) for i, c in enumerate("a ring")]
+
+
 def test_words_of_a_pretrained_encoder(tmp_path):
     from transformers import T5Config, T5EncoderModel
 
@@ -91,7 +99,8 @@ def test_the_overlay_is_bright_where_the_word_is_looked_at(tmp_path):
     where = torch.zeros(4, 4)
     where[3, 0] = 1
     looks = [[Look("circle", 0.75, where)], [Look("a", 0.5, where), Look("ring", 0.5, where)]]
-    draw_attention(torch.zeros(2, 3, 160, 160), ["a circle", "a ring"], looks, tmp_path / "a.png")
+    pictures, prompts = torch.zeros(3, 3, 160, 160), ["a circle", "a ring", ""]
+    draw_attention(pictures, prompts, [*looks, []], tmp_path / "a.png")
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("L")).astype(int)
     tile = pixels[10:170, 180:340]  # beside the first picture
     assert tile[140:, :20].mean() > 180 > 80 > tile[:80, 80:].mean()
