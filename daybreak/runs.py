@@ -28,7 +28,7 @@ from daybreak.recipes import recipe as find_recipe
 from daybreak.train import checkpoint
 from daybreak.train.deadline import Deadline, Limits, afterwards, evaluation_pictures, has_deadline
 from daybreak.train.distributed import processes
-from daybreak.train.loop import pick_device, train
+from daybreak.train.loop import log_score, pick_device, train
 
 
 def run_demo(console: Console, minutes: float, out: Path | None) -> None:
@@ -118,6 +118,8 @@ def _train_and_report(console: Console, config: Config, run: Path, resume: bool)
             if evaluation.pictures < (wanted := evaluation_pictures(config)):
                 console.print(f"note: there was time for {evaluation.pictures} of {wanted} prompts", highlight=False)
         if ranks.first:
+            if evaluation is not None:
+                log_score(state.config, run, state.step, evaluation.scores, console.print)
             print_report(console, config, run, evaluation.scores if evaluation is not None else {})
 
 

@@ -22,13 +22,13 @@ from rich.console import Console
 from daybreak import config as configs
 from daybreak.ablate import plan as plans
 from daybreak.ablate.frechet import frechet_on_scenes
-from daybreak.ablate.memory import process_peak_bytes
 from daybreak.config import Config, ConfigError
 from daybreak.display import Display
 from daybreak.evaluate.report import read_events, write_report
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
+from daybreak.train.host_memory import process_peak_bytes
 from daybreak.train.loop import TrainingError, train
 from daybreak.train.state import TrainState
 

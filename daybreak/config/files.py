@@ -55,10 +55,15 @@ def _load_stages(config: Config, raw: Any, path: Path) -> Config:
 
 def save(config: Config, path: Path) -> None:
     """Writes `config` as YAML, every field in it."""
-    plain = dataclasses.asdict(config)
-    plain["stages"] = list(plain["stages"])
-    for section, fields in plain.items():
-        if isinstance(fields, dict):
-            plain[section] = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
     # Escapes, since YAML reads some raw Unicode, such as the line separators, as plain line ends.
-    path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=False))
+    path.write_text(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=False))
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """`config` as dicts, lists, strings and numbers: {section: {field: value}}."""
+    result = dataclasses.asdict(config)
+    result["stages"] = list(result["stages"])
+    for section, fields in result.items():
+        if isinstance(fields, dict):
+            result[section] = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+    return result

@@ -224,6 +224,8 @@ class TrainConfig:
     """Steps between measurements of norms by group and of the loss by noise level."""
     sample_every: float = 0.125
     """Share of the budget between sample grids."""
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Where curves and pictures go beside TensorBoard: wandb, mlflow, or both; each needs its package installed."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,13 @@ from daybreak.evaluate.html_parts import chart, image, smooth
 from daybreak.evaluate.report_evaluation import evaluation_sections
 from daybreak.evaluate.report_scenes import scenes_score
 
+INSIDE = {
+    "guidance": "The same noise with the other kind of guidance",
+    "predictions": "Pictures of the data, and what the model takes them for through more and less noise",
+    "attention": "Where each word of a prompt is looked at, and its share of the attention to the text",
+}
+"""Titles of what `samples` events name besides the grid."""
+
 
 def write_report(run: Path, config: Config) -> Path:
     """Writes RUN/report.html from what the run folder holds: log, score, samples, grids. Returns its path."""
@@ -45,6 +52,7 @@ def write_report(run: Path, config: Config) -> Path:
             followed = "" if s["followed"] is None else f", {s['followed']:.0%} followed"
             parts.append(f"<h3>{s['seconds'] / 60:.1f} min, {s['images']:,} pictures seen{followed}</h3>")
             parts.append(image(run / "samples" / Path(s["path"]).name))
+        parts += _inside(run, samples[-1])
     parts += ["<h2>Data</h2>", *_data(run, config)]
     settings = {s: {n: v for n, v, _ in fields} for s, fields in configs.documented_fields(config)}
     parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(yaml.safe_dump(settings, sort_keys=False))}</pre>"]
@@ -94,6 +102,13 @@ def _data(run: Path, config: Config) -> list[str]:
         n = len((run / "skipped.jsonl").read_text().splitlines())
         parts.append(f"<p>{n} items could not be used; skipped.jsonl lists each with its reason.</p>")
     return parts
+
+
+def _inside(run: Path, last: dict[str, Any]) -> list[str]:
+    """What went on inside the model when it drew for the last time."""
+    found = {name: run / "samples" / Path(file).name for name, file in last.get("inside", {}).items()}
+    parts = [f"<h3>{INSIDE[name]}</h3>{image(found[name])}" for name in INSIDE if name in found]
+    return ["<h2>What goes on inside</h2>", *parts] if parts else []
 
 
 def _charts(steps: list[dict[str, Any]], samples: list[dict[str, Any]]) -> list[str]:

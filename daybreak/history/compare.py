@@ -24,7 +24,7 @@ def show_comparison(console: Console, runs: list[Path], out: Path) -> None:
     histories = [read(run) for run in runs]
     table = Table(box=None, padding=(0, 2))
     for column in ("run", "steps", "pictures", "time", "images/s", "loss", "loss at equal pictures", "prompts followed",
-                   "metrics", "cost USD", "not applied"):  # fmt: skip
+                   "score", "metrics", "cost USD", "not applied"):  # fmt: skip
         table.add_column(column, justify="left" if column == "run" else "right")
     equal = min(h.last["images"] for h in histories)
     for h in histories:
@@ -38,12 +38,12 @@ def show_comparison(console: Console, runs: list[Path], out: Path) -> None:
 
 def _row(h: History, equal_images: int) -> list[str]:
     last = h.last
-    followed = h.followed()
+    followed, score = h.followed(), h.score()
     metrics = h.metrics[-1]["values"] if h.metrics else {}
     return [
         str(h.run), f"{last['step']:,}", f"{last['images']:,}", duration(last["seconds"]),
         f"{last['images'] / max(1e-9, last['seconds']):.1f}", f"{h.loss():.4f}", f"{h.loss(equal_images):.4f}",
-        "" if followed is None else f"{followed:.0%}",
+        "" if followed is None else f"{followed:.0%}", "" if score is None else f"{score:.1%}",
         ", ".join(f"{k} {v:.4g}" for k, v in metrics.items() if v is not None),
         "" if last["cost"] is None else f"{last['cost']:,.2f}", str(len(h.bad_steps) or ""),
     ]  # fmt: skip

@@ -45,6 +45,11 @@ class History:
         """The newest share of prompts followed."""
         return next((s["followed"] for s in reversed(self.samples) if s["followed"] is not None), None)
 
+    def score(self) -> float | None:
+        """Share of prompts followed in the run's evaluation, the mean over its tasks; None where there was none."""
+        path = self.run / "score.json"
+        return json.loads(path.read_text()).get("overall") if path.exists() else None
+
 
 def read(run: Path) -> History:
     """The history of a run folder; ConfigError where it is none. Half a line at the log's end is passed over."""

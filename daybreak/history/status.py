@@ -37,8 +37,9 @@ def _facts(h: History) -> list[tuple[str, str]]:
         ("speed", f"{last['images_per_second']:.1f} images/s, {last['waiting']:.0%} waiting for data"),
     ]
     if (mfu := h.measured("mfu")) is not None:
-        memory = h.measured("memory_gib")
+        memory, host = h.measured("memory_gib"), h.measured("host_memory_gib")
         held = "" if memory is None else f", {memory:.1f} GiB of GPU memory at most"
+        held += "" if host is None else f", {host:.1f} GiB of main memory at most"
         facts.append(("efficiency", f"{mfu:.0%} of what the device multiplies (transformer's FLOPs){held}"))
     levels = {n.split("/")[1]: v for s in h.steps for n, v in s["measured"].items() if n.startswith("loss_at_noise/")}
     if levels:
@@ -52,6 +53,8 @@ def _facts(h: History) -> list[tuple[str, str]]:
     if h.metrics:
         values = ", ".join(f"{k} {v:.4g}" for k, v in h.metrics[-1]["values"].items() if v is not None)
         facts.append(("metrics", f"{values} after {h.metrics[-1]['images']:,} pictures"))
+    if (score := h.score()) is not None:
+        facts.append(("score", f"{score:.1%} of the evaluation's prompts followed; {h.run / 'report.html'}"))
     if h.bad_steps:
         facts.append(("steps not applied", f"{len(h.bad_steps)}; listed in {h.run / 'bad_steps.jsonl'}"))
     best = folders.best(h.run).get("name")

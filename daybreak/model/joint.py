@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from daybreak.model.layers import NORM_EPS, GatedMLP, attend
+from daybreak.model.layers import NORM_EPS, GatedMLP, attend, attention_shares
 from daybreak.model.rope import norm_rotate
 
 
@@ -66,9 +66,12 @@ class JointBlock(nn.Module):
 
     def forward(
         self, x: Tensor, text: Tensor, image_place: tuple[Tensor, Tensor], text_place: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Tensor | None, looks: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """x [B, N, C], text [B, L, C], each with its (cos, sin), mask [B, 1, 1, L + N] or None -> the two, updated."""
+        """x [B, N, C], text [B, L, C], each with its (cos, sin), mask [B, 1, 1, L + N] or None -> the two, updated.
+
+        looks: where the shares of the picture's attention that the text gets, [B, N, L], are put.
+        """
         parts = []
         for stream, tokens, (cos, sin) in ((self.text, text, text_place), (self.image, x, image_place)):
             q, k, v = stream.heads_of(tokens)
@@ -77,4 +80,6 @@ class JointBlock(nn.Module):
         q, k, v = (torch.cat(pair, dim=2) for pair in zip(*parts, strict=True))  # [B, H, L + N, D]
         gathered = attend(q, k, v, mask)
         length = text.shape[1]
+        if looks is not None:
+            looks.append(attention_shares(q[:, :, length:], k, mask, length))
         return self.image.finish(x, gathered[:, :, length:]), self.text.finish(text, gathered[:, :, :length])

@@ -47,6 +47,21 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> Tensor:
+    """What share of a query's attention goes to each of the first keys, mean over heads: [B, N, first].
+
+    q [B, H, N, D], k [B, H, M, D], mask as in `attend`, whose fused kernels keep no shares. Head by head, since the
+    products of all would not fit for large pictures.
+    """
+    total = q.new_zeros(q.shape[0], q.shape[2], first)
+    for head in range(q.shape[1]):
+        logits = (q[:, head] * q.shape[-1] ** -0.5) @ k[:, head].transpose(-2, -1)  # [B, N, M]
+        if mask is not None:
+            logits += mask[:, 0]
+        total += logits.softmax(dim=-1)[..., :first]
+    return total / q.shape[1]
+
+
 def gated_gelu(gate_up: Tensor) -> Tensor:
     """gelu(gate) * up, GELU in its tanh form: [..., 2 H], gate first -> [..., H]."""
     if gate_up.device.type == "cpu" and gate_up.dtype == torch.float32 and not torch.compiler.is_compiling():
@@ -134,11 +149,12 @@ class Attention(nn.Module):
 
     def forward(
         self, x: Tensor, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
-        memory: TextMemory | None = None, index: int = 0,
+        memory: TextMemory | None = None, index: int = 0, looks: list[Tensor] | None = None,
     ) -> Tensor:  # fmt: skip
         """x [B, N, C], text [B, L, C], cos and sin [N, D] or [B, 1, N, D], mask [B, 1, 1, L + N] or None -> as x.
 
-        memory: where the text's keys and values are kept under `index`, and taken from when they are there.
+        memory: where the text's keys and values are kept under `index`, and taken from when they are there. looks:
+        where the shares of attention that the text gets, [B, N, L], are put.
         """
         b, n, c = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 x [B, H, N, D]
@@ -152,6 +168,8 @@ class Attention(nn.Module):
         k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin)
         k = torch.cat([text_k, k], dim=2)  # [B, H, L + N, D]
         v = torch.cat([text_v, v], dim=2)
+        if looks is not None:
+            looks.append(attention_shares(q, k, mask, text.shape[1]))
         return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(b, n, c))
 
 
@@ -212,14 +230,14 @@ class Block(nn.Module):
 
     def forward(
         self, x: Tensor, text: Tensor, time: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,
-        memory: TextMemory | None = None, index: int = 0,
+        memory: TextMemory | None = None, index: int = 0, looks: list[Tensor] | None = None,
     ) -> Tensor:  # fmt: skip
         """x [B, N, C], text [B, L, C], time as `Modulation` takes it, the rest as in `Attention` -> [B, N, C]."""
         if self.modulation is None:
             assert self.norm_a is not None and self.norm_m is not None
-            x = x + self.attention(self.norm_a(x), text, cos, sin, mask, memory, index)
+            x = x + self.attention(self.norm_a(x), text, cos, sin, mask, memory, index, looks)
             return x + self.mlp(self.norm_m(x))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(time)
-        attended = self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask, memory, index)
+        attended = self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask, memory, index, looks)
         x = torch.addcmul(x, gate_a, attended)
         return torch.addcmul(x, gate_m, self.mlp(modulate(x, shift_m, scale_m)))

@@ -36,12 +36,14 @@ class Prediction:
     """What the transformer gives back.
 
     x0: the clean picture, [B, 3, H, W], not clamped. features: tokens after the asked-for block, [B, K, C], or None.
-    visible: which tokens of the grid those are, [B, K], or None where they are all.
+    visible: which tokens of the grid those are, [B, K], or None where they are all. attention: the share of each image
+    token's attention that goes to each text token, mean over blocks and heads, [B, N, L], where it was asked for.
     """
 
     x0: Tensor
     features: Tensor | None = None
     visible: Tensor | None = None
+    attention: Tensor | None = None
 
 
 class Transformer(nn.Module):
@@ -125,12 +127,13 @@ class Transformer(nn.Module):
 
     def forward(
         self, x_t: Tensor, t: Tensor, text: TextTokens, visible: Tensor | None = None,
-        feature_layer: int | None = None, dropped: Tensor | None = None,
+        feature_layer: int | None = None, dropped: Tensor | None = None, look: bool = False,
     ) -> Prediction:  # fmt: skip
         """x_t [B, 3, H, W], t [B] in [0, 1] (1 is noise), text tokens [B, L, text_width] with their mask.
 
         visible [B, K]: the image tokens that go through the middle blocks; None: all. feature_layer: features after so
-        many blocks are wanted. dropped [B] bool: pictures whose middle blocks are left out whole (SPRINT).
+        many blocks are wanted. dropped [B] bool: pictures whose middle blocks are left out whole (SPRINT). look: the
+        attention to the text is wanted too, without routing (slower; nothing else changes by it).
         H and W are divisible by the patch size (ValueError otherwise).
         """
         rows, columns = self._grid(x_t)
@@ -142,12 +145,13 @@ class Transformer(nn.Module):
         time = self.embed_time(t, x_t)  # [B, C], or None
         modulation = self.shared_modulation(time) if self.shared_modulation is not None else time
         mask = key_mask(text, rows * columns)  # [B, 1, 1, L + N]
+        looks: list[Tensor] | None = [] if look else None
 
         def run(index: int, x: Tensor, words: Tensor, place: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
             block = self.blocks[index]
             if self.joint:
-                return self._run(block, x, words, place, text_place, mask)
-            return self._run(block, x, words, modulation, *place, mask, text.memory, index), words
+                return self._run(block, x, words, place, text_place, mask, looks)
+            return self._run(block, x, words, modulation, *place, mask, text.memory, index, looks), words
 
         features, features_visible, before = None, None, None
         for index in range(len(self.blocks)):
@@ -174,7 +178,8 @@ class Transformer(nn.Module):
         output = unpatchify(patches, self.config.patch, rows, columns)
         if self.config.predicts == "velocity":
             output = flow.to_x0(x_t, output, t, VELOCITY_FLOOR)
-        return Prediction(output, features, features_visible)
+        attention = torch.stack(looks).mean(dim=0) if looks is not None else None
+        return Prediction(output, features, features_visible, attention)
 
     def _words(self, text: TextTokens, place: tuple[Tensor, Tensor]) -> Tensor:
         """`embed_text`, or what is remembered of it."""

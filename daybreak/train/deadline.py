@@ -176,9 +176,12 @@ def end_seconds(durations: dict[str, float], evaluation_pictures: int, total_sec
 
 
 def afterwards(durations: dict[str, float], pictures: int) -> float:
-    """What comes after the last of an evaluation's pictures is drawn, seconds: judging them, grids, report, exit."""
+    """What comes after the last of an evaluation's pictures is drawn, seconds: judging them, grids, report, exit.
+
+    Trackers are opened once more for the score.
+    """
     judging = JUDGING_SHARE * pictures * durations.get("picture", 0.0)
-    return judging + durations.get("samples", 0.0) / 4 + EXIT_SECONDS
+    return judging + durations.get("samples", 0.0) / 4 + durations.get("boards", 0.0) + EXIT_SECONDS
 
 
 def evaluation_pictures(config: Config) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +31,12 @@ from daybreak.train.state import TrainState
 from daybreak.train.step import NoiseLevels, StepRandomness, backward, clip_and_step
 from daybreak.train.stop import stop_requested
 from daybreak.train.stop import stop_requested as _stop_requested  # noqa: F401 - the name by which others know it
+from daybreak.train.trackers import check_trackers, open_trackers
 from daybreak.train.watch import LogFiles, StepRecord, Watcher
 from daybreak.train.watch import SkippedFile as SkippedFile
 
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
-       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages"}  # fmt: skip
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb"}  # fmt: skip
 """What a run puts into its folder until its first checkpoint."""
 
 
@@ -57,6 +59,7 @@ def train(
     configs.check(config)
     if config.evaluate.metrics:
         measurement_request(config)  # refuses before anything is made
+    check_trackers(config, ranks.first)
     device = pick_device()
     watchers = watchers if ranks.first else []
     if ranks.first and not resume and run.exists() and not _is_free(run):
@@ -81,7 +84,7 @@ def train(
         configs.save(config, run / "config.yaml")
     ranks.wait()
     _prepare(state, config)
-    files = LogFiles(run, state.step if resume else None, note) if ranks.first else None
+    files = _open_files(config, run, state, resume, note) if ranks.first else None
     note(f"{source.describe()}; {state.parameter_count() / 1e6:.1f} M parameters on {_name(device, ranks)}")
     training = Training(config, run, source, state, watchers, files, ranks, began or time.time())
     try:
@@ -96,6 +99,28 @@ def train(
     finally:
         training.close()
     return state
+
+
+def _open_files(config: Config, run: Path, state: TrainState, resume: bool, note: Callable[[str], None]) -> LogFiles:
+    """The run's log and boards, told of the config; how long that takes is known to the deadline."""
+    trackers = open_trackers(config, run, resume, note)
+    files = LogFiles(run, state.step if resume else None, note, trackers)
+    files.on_config(config)
+    state.durations["boards"] = sum(t.seconds for t in trackers)
+    return files
+
+
+def log_score(config: Config, run: Path, step: int, scores: Mapping[str, float], note: Callable[[str], None]) -> None:
+    """Adds the evaluation of a finished run of `step` steps, with the pictures it left, to its log and boards."""
+    try:
+        trackers = open_trackers(config, run, True, lambda _: None)
+    except ConfigError as e:  # the figures are in the run folder already, and the report is still to come
+        trackers = []
+        note(f"{e}; the score is in {run / 'score.json'}")
+    files = LogFiles(run, step, note, trackers)
+    pictures = {name: run / f"{name}.png" for name in ("grid", "failures") if (run / f"{name}.png").exists()}
+    files.on_score(scores, pictures, step)
+    files.close()
 
 
 def _is_free(run: Path) -> bool:
@@ -266,6 +291,7 @@ class Training:
             step=state.step, images=state.position, seconds=0.0, progress=progress, loss=loss, terms=named,
             gradient_norm=norm, lr_factor=factor, images_per_second=self._speed, waiting=0.0, seconds_left=None,
             measured=measured,
+            learning_rates={type(o).__name__.lower(): o.param_groups[0]["lr"] for o in state.optimizers},
         )  # fmt: skip
 
     def _update_averages(self) -> None:
@@ -337,14 +363,12 @@ class Training:
         text = self.state.text_encoder
         tokens = text.tokens(captions)[0].shape[1]
         flops = meters.transformer_flops(self.stage.config, text.width, tokens)
-        found = {
+        return {
             "mfu": flops * self._speed / (self._matmul_rate * self.ranks.world),
             "matmul_tflops": self._matmul_rate / 1e12,
             "text_tokens": float(tokens),
             "processes": float(self.ranks.world),
-        }
-        memory = meters.memory_bytes(self.state.device)
-        return found if memory is None else found | {"memory_gib": memory / 2**30}
+        } | meters.memory_gib(self.state.device)
 
     def _note(self, text: str) -> None:
         if self.ranks.first:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from daybreak.config import Config
 from daybreak.model.flops import forward_flops
 from daybreak.train.distributed import Processes, local
+from daybreak.train.host_memory import process_peak_bytes
 from daybreak.train.precision import lower_precision
 from daybreak.train.state import TrainState
 from daybreak.train.step import NoiseLevels
@@ -97,6 +98,9 @@ def transformer_flops(config: Config, text_width: int, text_tokens: int) -> int:
     return 3 * sum(forward_flops(config.model, config.routing, text_width, (side, side), text_tokens).values())
 
 
-def memory_bytes(device: torch.device) -> int | None:
-    """The most memory that this process has held on its GPU, bytes; None without one."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+def memory_gib(device: torch.device) -> dict[str, float]:
+    """host_memory_gib: the most that this process held in main memory; memory_gib: on its GPU, where it has one."""
+    found = {"host_memory_gib": process_peak_bytes() / 2**30}
+    if device.type == "cuda":
+        found["memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+    return found

@@ -10,6 +10,7 @@ from pathlib import Path
 from daybreak.config import Config
 from daybreak.evaluate.during_training import measure
 from daybreak.evaluate.measures import METRICS
+from daybreak.evaluate.probe import Drawn
 from daybreak.train import checkpoint_files as folders
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
@@ -66,23 +67,24 @@ class Pauses:
                 self._clock.run()
 
     def draw(self, stage: Stage) -> None:
-        """Draws the probe's prompts with the averaged weights."""
+        """Draws the probe's prompts with the averaged weights, and what goes on inside."""
         state = self._state
         path = self._run / "samples" / f"step-{state.step:08d}.png"
         with self.working("samples"):
-            began = time.monotonic()
             networks = state.drawing_networks()
-            followed, error = None, None
+            drawn, error = Drawn(None, 0.0, {}), None
             try:
-                followed = stage.probe.draw(*networks, path, self._ranks.drawers)
+                drawn = stage.probe.draw(*networks, path, self._ranks.drawers)
             except OSError as e:
                 error = e
                 self._note(f"{path} cannot be written: {e.strerror}")
             if self._ranks.agree([], [error is not None])[1][0]:
                 return  # all of them, or none
-            state.durations["picture"] = (time.monotonic() - began) / len(stage.probe.prompts)
+            state.durations["picture"] = drawn.seconds
+        followed = drawn.followed
         if self._ranks.first:
-            record = SampleRecord(state.step, state.position, state.seconds, str(path), followed)
+            inside = {name: str(file) for name, file in drawn.inside.items()}
+            record = SampleRecord(state.step, state.position, state.seconds, str(path), followed, inside)
             for w in self._watchers:
                 w.on_samples(record)
         if followed is not None and state.step and not self._config.evaluate.metrics:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image
-
+from daybreak.config import Config
 from daybreak.data.batch import Skipped, Source
+from daybreak.train.boards import Board, Boards, TensorBoard
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class StepRecord:
     """One step. loss and terms are means over the batch; seconds is the training time so far; progress in [0, 1].
 
     waiting: the share of the training time since the start or resume that went into waiting for data. measured: what
-    is not measured at every step, by its name in TensorBoard (meters.py). cost and cost_forecast (at the end of the
-    run): USD, where the config knows a price.
+    is not measured at every step, by its name in TensorBoard (meters.py). learning_rates: by optimiser. cost and
+    cost_forecast (at the end of the run): USD, where the config knows a price.
     """
 
     step: int
@@ -35,19 +35,24 @@ class StepRecord:
     waiting: float
     seconds_left: float | None
     measured: dict[str, float] = field(default_factory=dict)
+    learning_rates: dict[str, float] = field(default_factory=dict)
     cost: float | None = None
     cost_forecast: float | None = None
 
 
 @dataclass(frozen=True)
 class SampleRecord:
-    """Pictures drawn during training. followed: the share of prompts followed, where the data can tell."""
+    """Pictures drawn during training. followed: the share of prompts followed, where the data can tell.
+
+    inside: files of what goes on inside the model, by what they show (evaluate/inside.py).
+    """
 
     step: int
     images: int
     seconds: float
     path: str
     followed: float | None
+    inside: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,20 +84,21 @@ class Watcher(Protocol):
 class LogFiles:
     """Writes `log.jsonl` and `tensorboard/` into the run folder; a resumed run goes on in both.
 
-    Where the disk is full, lines wait in memory until there is space; `on_trouble` is told once.
+    `trackers` are given what TensorBoard is given. Where the disk is full, lines wait in memory until there is space;
+    `on_trouble` is told once.
     """
 
-    def __init__(self, run: Path, resumed_from: int | None, on_trouble: Callable[[str], None] = lambda _: None) -> None:
-        # Imported here: it takes a second that `daybreak --help` need not wait for.
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(
+        self, run: Path, resumed_from: int | None, on_trouble: Callable[[str], None] = lambda _: None,
+        trackers: Sequence[Board] = (),
+    ) -> None:  # fmt: skip
         self._path, self._on_trouble = run / "log.jsonl", on_trouble
         self._waiting: list[str] = []
         self._troubled = False
         if resumed_from is None:
             self._path.unlink(missing_ok=True)
         self.rewind(resumed_from)
-        self._board: SummaryWriter | None = SummaryWriter(run / "tensorboard", purge_step=resumed_from)
+        self._boards = Boards([TensorBoard(run, resumed_from), *trackers], on_trouble)
 
     def rewind(self, step: int | None) -> None:
         """Drops what was logged after `step`, which is about to be done again, and half a line of a killed run."""
@@ -106,39 +112,50 @@ class LogFiles:
     def on_step(self, record: StepRecord) -> None:
         """One line, and one point per curve."""
         self._line({"event": "step", **asdict(record)})
+        cost = {"cost_usd": record.cost, "cost_forecast_usd": record.cost_forecast}
         scalars = {
             "loss/total": record.loss,
             **{f"loss/{k}": v for k, v in record.terms.items()},
             "gradient_norm": record.gradient_norm,
             "lr_factor": record.lr_factor,
+            **{f"learning_rate/{k}": v for k, v in record.learning_rates.items()},
+            "progress": record.progress,
             "images_per_second": record.images_per_second,
             "waiting_for_data": record.waiting,
             **record.measured,
+            **{k: v for k, v in cost.items() if v is not None},
         }
-        if record.cost is not None:
-            scalars["cost_usd"] = record.cost
-        for name, value in scalars.items():
-            self._draw("add_scalar", name, value, record.step)
+        self._boards.scalars(scalars, record.step)
+
+    def on_config(self, config: Config) -> None:
+        """The resolved config, for those who look at the boards alone; the run folder has it as a file."""
+        self._boards.config(config)
+
+    def on_score(self, scores: Mapping[str, float], pictures: Mapping[str, Path], step: int) -> None:
+        """What the recipe's evaluation found after `step`, the end of the run: one line, points, and its pictures."""
+        self._line({"event": "score", "step": step, "values": dict(scores)})
+        self._boards.scalars({f"score/{k}": v for k, v in scores.items()}, step)
+        for name, path in pictures.items():
+            self._boards.picture(name, path, step)
 
     def on_bad_step(self, step: int, reason: str) -> None:
         """One line for a step that was not applied."""
         self._line({"event": "bad_step", "step": step, "reason": reason})
 
     def on_samples(self, record: SampleRecord) -> None:
-        """One line, the picture, and the share of prompts followed."""
-        import numpy as np
-
+        """One line, the pictures, and the share of prompts followed."""
         self._line({"event": "samples", **asdict(record)})
-        with Image.open(record.path) as image:
-            self._draw("add_image", "samples", np.asarray(image), record.step, dataformats="HWC")
+        self._boards.picture("samples", Path(record.path), record.step)
+        for name, path in record.inside.items():
+            self._boards.picture(name, Path(path), record.step)
         if record.followed is not None:
-            self._draw("add_scalar", "prompts_followed", record.followed, record.step)
+            self._boards.scalars({"prompts_followed": record.followed}, record.step)
 
     def on_metrics(self, record: MetricsRecord) -> None:
         """One line, and one point per metric."""
         self._line({"event": "metrics", **asdict(record)})
-        for name, value in record.values.items():
-            self._draw("add_scalar", f"metrics/{name}", value, record.step)
+        values = {f"metrics/{k}": v for k, v in record.values.items() if v is not None}
+        self._boards.scalars(values, record.step)
 
     def on_note(self, text: str) -> None:
         """Notes are for whoever watches."""
@@ -146,8 +163,7 @@ class LogFiles:
     def close(self) -> None:
         """Writes what still waits."""
         self._flush()
-        if self._board is not None:
-            self._draw("close")
+        self._boards.close()
 
     def _line(self, content: dict[str, Any]) -> None:
         self._waiting.append(json.dumps(content) + "\n")
@@ -168,15 +184,6 @@ class LogFiles:
             self._troubled = False
         except OSError as e:
             self._trouble(f"{self._path} cannot be written: {e.strerror}; its lines wait in memory")
-
-    def _draw(self, method: str, *args: Any, **kwargs: Any) -> None:
-        if self._board is None:
-            return
-        try:
-            getattr(self._board, method)(*args, **kwargs)
-        except OSError as e:
-            self._board = None
-            self._trouble(f"TensorBoard's file cannot be written: {e.strerror}; its curves end here, log.jsonl goes on")
 
     def _trouble(self, text: str) -> None:
         if not self._troubled:

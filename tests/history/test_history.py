@@ -30,8 +30,16 @@ def said(*words):
 def test_status_of_a_finished_run(runs):
     text = said("status", runs / "a")
     for part in ("finished", "100.0%: step 8, 64 pictures", "step-00000008", "USD so far", "loss by noise level",
-                 "efficiency"):  # fmt: skip
+                 "efficiency", "GiB of main memory"):  # fmt: skip
         assert part in text
+
+
+def test_the_score_of_the_evaluation_is_shown(runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs / "a", run)
+    (run / "score.json").write_text('{"overall": 0.625}')
+    assert "62.5% of the evaluation's prompts followed" in said("status", run)
+    assert "62.5%" in said("compare", run, runs / "b", "--out", tmp_path / "losses.png")
 
 
 def test_status_says_what_is_damaged_and_passes_over_half_a_line(runs, tmp_path):

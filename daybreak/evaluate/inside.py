@@ -1,0 +1,154 @@
+"""What goes on inside a model while it trains: where each word of a prompt is looked at, what is seen through noise.
+
+Attention maps after DAAM (arXiv 2210.04885): the mean over all layers and heads, here of the share that a patch gives
+to a word, over several noise levels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from daybreak.config import Config
+from daybreak.data.batch import Batch
+from daybreak.diffusion import flow
+from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.generate import noise_of
+from daybreak.evaluate.grid import CELL_PX, save_grid
+from daybreak.model.transformer import Transformer
+
+LEVELS = (0.9, 0.7, 0.5, 0.3, 0.1)
+"""Noise levels t, 1 being noise."""
+MOST_PX = 256
+"""Larger pictures are shown at this side."""
+MOST_WORDS = 12
+OTHERS = "(marks)"
+"""Tokens that belong to no word: a caption's begin and end."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """A word, or the marks, of a prompt: the share of the attention to the text that it gets, and where [h, w]."""
+
+    word: str
+    share: float
+    where: Tensor
+
+
+@torch.no_grad()
+def look_at_words(
+    transformer: Transformer, text_encoder: TextEncoder, pictures: Tensor, prompts: Sequence[str], config: Config,
+    seed: int,
+) -> list[list[Look]]:  # fmt: skip
+    """For each picture [B, 3, H, W] in [-1, 1] of `prompts`: its words in their order, then the marks.
+
+    Each picture is noised to every one of LEVELS, always with the same noise.
+    """
+    p = transformer.config.patch
+    rows, columns = pictures.shape[2] // p, pictures.shape[3] // p
+    text = text_encoder(list(prompts)).remembered()
+    levels = [transformer(x_t, t, text, look=True).attention for x_t, t in _noised(transformer, pictures, config, seed)]
+    shares = torch.stack([a for a in levels if a is not None]).mean(dim=0).float().cpu()  # [B, N, L]
+    result = []
+    for i, prompt in enumerate(prompts):
+        words = word_places(text_encoder, prompt)
+        named = {place for _, places in words for place in places}
+        marks = [n for n in text.mask[i].nonzero().flatten().tolist() if n not in named]
+        groups = [*words, (OTHERS, marks)] if marks else words
+        maps = [(word, shares[i][:, places].sum(dim=1)) for word, places in groups]
+        total = max(1e-12, sum(float(m.mean()) for _, m in maps))
+        result.append([Look(word, float(m.mean()) / total, m.view(rows, columns)) for word, m in maps])
+    return result
+
+
+def word_places(text_encoder: TextEncoder, prompt: str) -> list[tuple[str, list[int]]]:
+    """[(word, places of its tokens)] of what the encoder reads of a prompt; words stand between spaces.
+
+    A tokenizer that cannot tell where its tokens stand in the prompt gives a word for each token.
+    """
+    tokenizer, limit = text_encoder.tokenizer, text_encoder.max_tokens
+    if not tokenizer.is_fast:
+        ids = tokenizer(prompt, truncation=True, max_length=limit)["input_ids"]
+        special = set(tokenizer.all_special_ids)
+        return [(str(tokenizer.decode([token])), [place]) for place, token in enumerate(ids) if token not in special]
+    encoded = tokenizer(prompt, truncation=True, max_length=limit, return_offsets_mapping=True)
+    spans = [(m.group(), m.end()) for m in re.finditer(r"\S+", prompt)]
+    found: list[tuple[str, list[int]]] = [(word, []) for word, _ in spans]
+    for place, (start, end) in enumerate(encoded["offset_mapping"]):
+        # The space before a word is part of its first token, or a token before that.
+        number = next((n for n, (_, last) in enumerate(spans) if start < last), None)
+        if number is not None and start < end:
+            found[number][1].append(place)
+    return [(word, places) for word, places in found if places]
+
+
+def draw_attention(pictures: Tensor, prompts: Sequence[str], looks: list[list[Look]], path: Path) -> None:
+    """A PNG: each picture in a row, and beside it once for each word, lit where the word is looked at.
+
+    Each is as bright as its own brightest place; the percentage tells how much of the attention the word gets. Of long
+    prompts those words are shown that get most.
+    """
+    pictures = _shown(pictures)
+    columns = 1 + min(MOST_WORDS, max(len(found) for found in looks))
+    tiles, titles = [], []
+    for picture, prompt, found in zip(pictures, prompts, looks, strict=True):
+        least = min(sorted((look.share for look in found), reverse=True)[: columns - 1], default=0.0)
+        shown = [look for look in found if look.share >= least][: columns - 1]
+        tiles += [picture, *(_lit(picture, look.where) for look in shown)]
+        titles += [prompt, *(f"{look.word} {look.share:.0%}" for look in shown)]
+        empty = columns - 1 - len(shown)
+        tiles += [torch.ones_like(picture)] * empty
+        titles += [""] * empty
+    save_grid(torch.stack(tiles), titles, path, columns=columns)
+
+
+@torch.no_grad()
+def draw_predictions(
+    transformer: Transformer, text_encoder: TextEncoder, batch: Batch, config: Config, seed: int, path: Path
+) -> None:
+    """A PNG: each picture of the data in a row, and beside it what the model takes it for at each of LEVELS."""
+    text = text_encoder(batch.captions).remembered()
+    tiles, titles = [_shown(batch.images)], [list(batch.captions)]
+    for x_t, t in _noised(transformer, batch.images, config, seed):
+        x0 = transformer(x_t, t, text).x0.float().cpu()
+        errors = (x0 - batch.images).square().mean(dim=(1, 2, 3)).tolist()
+        tiles.append(_shown(x0.clamp(-1, 1)))
+        titles.append([f"t = {float(t[0]):.1f}, squared error {e:.3f}" for e in errors])
+    rows = torch.stack(tiles, dim=1).flatten(0, 1)  # picture by picture
+    save_grid(rows, [title for row in zip(*titles, strict=True) for title in row], path, columns=len(tiles))
+
+
+def _noised(transformer: Transformer, pictures: Tensor, config: Config, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """(x_t [B, 3, H, W], t [B]) at each of LEVELS, on the model's device."""
+    device = next(transformer.parameters()).device
+    height, width = pictures.shape[2:]
+    noise = torch.stack([noise_of(height, width, seed, i) for i in range(len(pictures))]).to(device)
+    x0, noise = pictures.to(device), config.diffusion.noise_scale * noise
+    times = [torch.full((len(pictures),), level, device=device) for level in LEVELS]
+    return [(flow.interpolate(x0, noise, t), t) for t in times]
+
+
+def _shown(pictures: Tensor) -> Tensor:
+    """Pictures at the size at which they are shown: small ones with their pixels, large ones smoothed."""
+    height, width = pictures.shape[2:]
+    if max(height, width) > MOST_PX:
+        scale = MOST_PX / max(height, width)
+        return F.interpolate(pictures, size=(round(height * scale), round(width * scale)), mode="area")
+    return F.interpolate(pictures, scale_factor=max(1, -(-CELL_PX // width)), mode="nearest")
+
+
+def _lit(picture: Tensor, where: Tensor) -> Tensor:
+    """The picture [3, H, W], grey and dim, in the colours of `where` [h, w] from its least to its largest."""
+    import matplotlib
+
+    heat = (where - where.min()) / (where.max() - where.min()).clamp(min=1e-12)
+    heat = F.interpolate(heat[None, None], size=picture.shape[1:], mode="bilinear")[0, 0].clamp(0, 1)
+    colours = torch.from_numpy(matplotlib.colormaps["inferno"](heat.numpy())[..., :3]).float().permute(2, 0, 1)
+    grey = picture.mean(dim=0, keepdim=True) / 2 + 0.5
+    return 2 * ((1 - heat) * 0.6 * grey + heat * colours) - 1

@@ -1,0 +1,99 @@
+"""Where a run's curves and pictures are drawn: TensorBoard always, and the trackers that the config asks for.
+
+All of them are given the same (`LogFiles` in watch.py says what); one that fails ends alone, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import yaml
+from PIL import Image
+
+from daybreak.config import Config
+from daybreak.config.files import plain
+
+
+class Board(Protocol):
+    """Draws curves and shows pictures. Its methods may raise whatever its library raises."""
+
+    name: str
+
+    def config(self, config: Config) -> None:
+        """Shows every setting of the run."""
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """One point for each curve."""
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """Shows a PNG."""
+
+    def close(self) -> None:
+        """Writes or sends what still waits."""
+
+
+class TensorBoard:
+    """RUN/tensorboard. A resumed run goes on in it; what was drawn after `resumed_from` is hidden."""
+
+    name = "TensorBoard"
+
+    def __init__(self, run: Path, resumed_from: int | None) -> None:
+        # Imported here: it takes a second that `daybreak --help` need not wait for.
+        from torch.utils.tensorboard import SummaryWriter
+
+        purge = None if resumed_from is None else resumed_from + 1
+        self._writer = SummaryWriter(run / "tensorboard", purge_step=purge)
+
+    def config(self, config: Config) -> None:
+        """As a text."""
+        self._writer.add_text("config", f"```yaml\n{yaml.safe_dump(plain(config), sort_keys=False)}```")
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """See `Board`."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """See `Board`."""
+        import numpy as np
+
+        with Image.open(path) as image:
+            self._writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """See `Board`."""
+        self._writer.close()
+
+
+class Boards:
+    """Several as one. `on_trouble` is told once of each that fails; nothing more is drawn there."""
+
+    def __init__(self, boards: list[Board], on_trouble: Callable[[str], None]) -> None:
+        self._boards, self._on_trouble = boards, on_trouble
+
+    def config(self, config: Config) -> None:
+        """See `Board`."""
+        self._each(lambda b: b.config(config))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """See `Board`."""
+        self._each(lambda b: b.scalars(values, step))
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        """See `Board`."""
+        self._each(lambda b: b.picture(name, path, step))
+
+    def close(self) -> None:
+        """See `Board`."""
+        self._each(lambda b: b.close())
+
+    def _each(self, draw: Callable[[Board], None]) -> None:
+        for board in list(self._boards):
+            try:
+                draw(board)
+            except Exception as e:  # a full disk, a network, a library's own: training goes on whatever it is
+                self._boards.remove(board)
+                why = (e.strerror if isinstance(e, OSError) else None) or " ".join(str(e).split()) or type(e).__name__
+                self._on_trouble(f"{board.name} cannot be written: {why}; its curves end here, log.jsonl goes on")
