@@ -222,7 +222,16 @@ class Prx(Family):
     """PRX in latents."""
 
     text_encoders = ("text_encoder",)
-    targets = ("img_qkv_proj", "txt_kv_proj", "to_out.0")
+
+    @property
+    def multiple(self) -> int:
+        """See `Family`."""
+        return int(self.pipeline.vae_scale_factor) * int(self.network.config.patch_size)
+
+    @property
+    def resolution(self) -> int:
+        """See `Family`."""
+        return int(self.pipeline.config.default_sample_size)
 
     def text(self, captions: list[str]) -> Text:
         """The pipeline's own embeddings."""
@@ -240,15 +249,9 @@ class Prx(Family):
 class PrxPixel(Prx):
     """PRX in pixels: a row is the picture."""
 
-    @property
-    def multiple(self) -> int:
+    def max_tokens(self) -> int:
         """See `Family`."""
-        return int(self.network.config.patch_size)
-
-    @property
-    def resolution(self) -> int:
-        """See `Family`."""
-        return int(self.network.config.sample_size)
+        return int(self.pipeline.config.prompt_max_tokens)
 
     def rows(self, pictures: Tensor) -> Tensor:
         """See `Family`."""

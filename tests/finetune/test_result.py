@@ -36,7 +36,6 @@ def lora_run(base, pictures, tmp_path_factory):
     return out
 
 
-@pytest.mark.slow
 def test_sample_and_export(lora_run, tmp_path):
     run_sample(QUIET, lora_run, ["a red circle", "a dog"], tmp_path / "grid.png", 1, None, 0, None)
     assert Image.open(tmp_path / "grid.png").width > 300
@@ -48,7 +47,6 @@ def test_sample_and_export(lora_run, tmp_path):
         run_export(QUIET, lora_run, "safetensors", tmp_path / "other", "float32", Licences(None, None))
 
 
-@pytest.mark.slow
 def test_serve_and_compare_blind(lora_run, full_run, tmp_path):
     model = open_served(f"mine={lora_run}", ServeSettings(), torch.device("cpu"))
     (row,) = model.begin([Job(Order("mine", "a dog", 16, 16, 1, 1.0, 3), lambda _e: None, float("inf"))])
@@ -59,7 +57,6 @@ def test_serve_and_compare_blind(lora_run, full_run, tmp_path):
     assert [p.prompt for p in found] == ["a dog", "a red circle"] and found[1].path.is_file()
 
 
-@pytest.mark.slow
 def test_report(base, tmp_path, monkeypatch):
     import tiny_models
 
@@ -86,7 +83,6 @@ def test_report(base, tmp_path, monkeypatch):
     assert found["base_model"]["fid"] != found["tuned"]["fid"]
 
 
-@pytest.mark.slow
 def test_the_finder_suggests_a_rate_below_where_it_diverges(base, pictures, tmp_path):
     tiny.finetune(base, pictures, tmp_path / "run", find_lr=True, method="lora", rank=4, lr=1e-3)
     found = json.loads((tmp_path / "run" / "lr.json").read_text())
@@ -96,7 +92,6 @@ def test_the_finder_suggests_a_rate_below_where_it_diverges(base, pictures, tmp_
     assert losses[lowest] < losses[0] and (tmp_path / "run" / "lr.png").is_file()
 
 
-@pytest.mark.slow
 def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     assert is_own(str(finished_run))
     settings = FinetuneSettings(base=str(finished_run), data=str(pictures), steps=2, batch=4)
