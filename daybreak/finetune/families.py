@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,6 +91,10 @@ class Family:
     def predict(self, network: nn.Module, x_t: Tensor, t: Tensor, text: Text) -> Tensor:
         """The network's output, of x_t's shape; `t` as the process gives it."""
         raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Writes the pipeline, so that `DiffusionPipeline.from_pretrained` opens it."""
+        self.pipeline.save_pretrained(folder, safe_serialization=True)
 
 
 class StableDiffusion(Family):
@@ -244,6 +250,20 @@ class Prx(Family):
             hidden_states=x_t, timestep=t, encoder_hidden_states=text["states"], attention_mask=text["mask"],
             return_dict=False,
         )[0]  # fmt: skip
+
+    def save(self, folder: Path) -> None:
+        """See `Family`. T5Gemma's encoder needs help: diffusers 0.42 writes it under its own library and without the
+        configuration of the whole T5Gemma, neither of which it can open."""
+        super().save(folder)
+        index = json.loads((folder / "model_index.json").read_text())
+        if index["text_encoder"][1] == "T5GemmaEncoder":
+            from transformers import T5GemmaConfig
+
+            index["text_encoder"][0] = "transformers"
+            (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+            own = self.pipeline.text_encoder.config
+            whole = T5GemmaConfig(encoder=own, decoder=own, vocab_size=own.vocab_size)
+            whole.save_pretrained(folder / "text_encoder")
 
 
 class PrxPixel(Prx):

@@ -51,7 +51,7 @@ def open_state(settings: FinetuneSettings, device: torch.device) -> State:
         pipeline.vae.float()  # SDXL's overflows in float16, and it works once
     family = family_of(pipeline, settings.base)
     process = process_of(pipeline, settings)
-    if settings.low_rank and not hasattr(pipeline, "save_lora_weights"):
+    if settings.low_rank and not hasattr(family.network, "add_adapter"):
         raise ConfigError(f"diffusers has no LoRA format for {type(pipeline).__name__}: take --method full")
     torch.manual_seed(settings.seed)  # what adapters begin with
     trained = make_trainable(family, settings)
