@@ -94,10 +94,25 @@ def test_the_finder_suggests_a_rate_below_where_it_diverges(base, pictures, tmp_
 
 def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     assert is_own(str(finished_run))
-    settings = FinetuneSettings(base=str(finished_run), data=str(pictures), steps=2, batch=4)
-    finetune_own(QUIET, settings, tmp_path / "run")
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in log if r["event"] == "step"] == [1, 2]
+    run = tmp_path / "run"
+    settings = FinetuneSettings(
+        base=str(finished_run), data=str(pictures), steps=20, batch=4, lr=1e-2, ema=0.5, warmup_steps=0,
+        general_prompts=("a blue square", "two red circles"), report_pictures=2,
+        metric_weights=(f"inception={tmp_path / 'none.pt'}", f"clip={tmp_path}", f"dinov2={tmp_path}"),
+    )  # fmt: skip
+    finetune_own(QUIET, settings, run)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in log if r["event"] == "step"] == list(range(1, 21))
+    rows = [json.loads(line) for line in (run / "training" / "metadata.jsonl").read_text().splitlines()]
+    held = [json.loads(line)["key"] for line in (run / "held_out.jsonl").read_text().splitlines()]
+    assert len(rows) == 22 and len(held) == 2 and not {r["file_name"] for r in rows} & set(held)
+    found = json.loads((run / "report" / "report.json").read_text())
+    assert found["losses"]["domain"]["change"] < -0.01 and found["losses"]["general"]["change"] != 0
+    assert any("the domain was gained" in line for line in found["verdict"])
+    assert "fid" in found["tuned"]["not measured"] and (run / "report" / "general.png").is_file()
+    before, after = (Image.open(f / "00000.png").tobytes() for f in (run / "general", run / "report" / "general"))
+    assert before != after
+    assert not is_own(str(tiny.save_prx_pixel(tmp_path / "published")))  # by another's hand: a pipeline like others
     with pytest.raises(ConfigError, match="--method full"):
         finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", method="lora"), tmp_path / "other")
 
