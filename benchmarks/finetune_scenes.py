@@ -5,8 +5,8 @@
 Trains an AutoencoderKL on both domains' pictures, then, by `daybreak finetune` from random weights, a UNet and a CLIP
 text model on scenes with one object; saves them as a StableDiffusionPipeline; fine-tunes that on the domain: whole, at
 three learning rates, and by LoRA. Prints what the domain gained (loss on held-out pictures) beside what was forgotten
-(loss on the base's own pictures of scene captions), into table.md too, and draws the same captions with all of them:
-side_by_side.png. Without --domain: scenes with two objects.
+(loss on the base's own pictures of scene captions, and how far these drift), into table.md too, and draws the same
+captions with all of them: side_by_side.png. Without --domain: scenes with two objects.
 """
 
 from __future__ import annotations
@@ -163,8 +163,8 @@ def main() -> None:
     print(f"base: {size:.2f} M parameters, {spent:.0f} s of CPU", flush=True)
 
     table = [
-        "| method | learning rate | loss on held-out domain | loss on general prompts | CPU s |",
-        "|---|---|---|---|---|",
+        "| method | learning rate | loss on held-out domain | loss on general prompts | drift | CPU s |",
+        "|---|---|---|---|---|---|",
     ]
     runs = {"base": base}
     for method, lr in [*(("full", r) for r in o.lr), ("lora", o.lora_lr)]:
@@ -181,7 +181,8 @@ def main() -> None:
             f"{run.state.start[k]:.4f} → {last[k]:.4f} ({last[k] / run.state.start[k] - 1:+.1%})"
             for k in ("domain", "general")
         ]
-        table.append(f"| {method} | {lr:g} | {cells[0]} | {cells[1]} | {time.process_time() - since:.0f} |")
+        cells.append(f"{last['drift']:.2f}")
+        table.append(f"| {method} | {lr:g} | {' | '.join(cells)} | {time.process_time() - since:.0f} |")
         print(table[-1], flush=True)
     (o.out / "table.md").write_text("\n".join(table) + "\n")
     held = [run.cache.captions[i] for i in run.cache.held_out]

@@ -20,7 +20,7 @@ from daybreak.finetune.board import Board
 from daybreak.finetune.cache import Cache, Order
 from daybreak.finetune.drawing import draw
 from daybreak.finetune.inside import draw_inside
-from daybreak.finetune.probes import Probe, TextOf
+from daybreak.finetune.probes import DRIFT_PICTURES, Probe, TextOf, drift
 from daybreak.finetune.processes import sum_gradients, total
 from daybreak.finetune.state import State
 from daybreak.finetune.step import StepRandomness, squared_errors
@@ -257,15 +257,20 @@ def _look(run: Run, watchers: list[Watcher | LogFiles], board: Board | None, adv
         run.seconds_a_picture = (time.monotonic() - began) / len(run.prompts)
         path = run.folder / "samples" / f"step-{state.step:08d}.png"
         save_grid(pictures, run.prompts, path)
+        moved = None
+        if state.step > 0:
+            general = run.probes["general"].captions[:DRIFT_PICTURES]
+            moved = drift(run.folder, draw(state.family.pipeline, general, state.settings, run.side))
         shown = draw_inside(state, run.probes, run.text_of, run.folder / "samples")
     for w in watchers:
         w.on_samples(SampleRecord(state.step, state.step * state.settings.batch, seconds, str(path), None))
-    board.on_probes(state.step, losses, state.start)
+    board.on_probes(state.step, losses, state.start, moved)
     for name, file in shown.items():
         board.picture(name, file, state.step)
-    run.note("probes: " + ", ".join(f"{k} loss {v:.4f} ({v / state.start[k] - 1:+.1%})" for k, v in losses.items()))
+    said = [f"{k} loss {v:.4f} ({v / state.start[k] - 1:+.1%})" for k, v in losses.items()]
+    run.note("probes: " + ", ".join(said + ([f"general pictures moved {moved:.0%}"] if moved is not None else [])))
     epochs = state.step * run.order.own / len(run.cache.training)
-    for a in adviser.after_probe(state.step, state.start, losses, epochs):
+    for a in adviser.after_probe(state.step, state.start, losses, epochs, moved):
         run.note(f"advice, step {state.step}: {a.text}")
         board.text(f"advice/{a.alarm}", a.text, state.step)
 

@@ -125,6 +125,6 @@ def report_own(
             Ranks(), tell,
         )  # fmt: skip
     prompts = [item.caption for item in list_items(run / "general")]
-    show_general(run, after.draw(prompts, settings.seed))
+    found["drift"] = show_general(run, after.draw(prompts, settings.seed))
     found["advice"] = []
     return write_report(run, found, start, losses)

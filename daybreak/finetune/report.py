@@ -26,10 +26,11 @@ from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.report_evaluation import shown_value
 from daybreak.evaluate.subjects import Drawer, Subject
 from daybreak.evaluate.workbench import Request, Workbench
-from daybreak.finetune.advice import FORGETTING, Adviser
+from daybreak.finetune.advice import DRIFT, FORGETTING, Adviser
 from daybreak.finetune.bases import open_base
 from daybreak.finetune.drawing import AT_ONCE, draw
 from daybreak.finetune.loop import Run, measure
+from daybreak.finetune.probes import drift
 from daybreak.finetune.settings import FinetuneSettings
 
 COMPARED = ("fid", "kid", "clipscore")
@@ -75,7 +76,7 @@ def make_report(
         found["tuned"] = compare("tuned", state.family.pipeline)
         tell("drawing the general prompts again ...")
         prompts = [i.caption for i in open_pictures(run.folder / "general", "general").items]
-        show_general(run.folder, draw(state.family.pipeline, prompts, settings, run.side))
+        found["drift"] = show_general(run.folder, draw(state.family.pipeline, prompts, settings, run.side))
     if state.device.type == "cuda":
         state.family.pipeline.to("cpu")
     base = open_base(settings.base, settings.allow_pickle, settings.base_config, state.dtype).to(state.device)
@@ -117,15 +118,12 @@ def verdict(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"{passed}: FID on held-out pictures is {ours['value']:.1f}, of the base {theirs['value']:.1f}{excellent}"
         )
-    change = losses["general"]["change"]
-    word = (
-        "much was forgotten"
-        if change > FORGETTING
-        else "little was forgotten"
-        if change > 0.01
-        else "nothing forgotten"
-    )
-    lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+.1%}")
+    change, moved = losses["general"]["change"], found["drift"]
+    much = change > FORGETTING or (moved is not None and moved > DRIFT)
+    little = change > 0.01 or (moved is not None and moved > DRIFT / 2)
+    word = "much was forgotten" if much else "little was forgotten" if little else "nothing forgotten"
+    shown = "" if moved is None else f", and from the same noise these moved {moved:.0%} of the way between two prompts"
+    lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+.1%}{shown}")
     if memorised := found["tuned"].get("memorised"):
         lines.append(f"{memorised['value']:.0%} of the pictures are nearer to a training picture than real ones are")
     return lines
@@ -182,8 +180,11 @@ def _memorised(run: Path, bench: Workbench) -> dict[str, Any]:
     return {"memorised": found.as_json()}
 
 
-def show_general(run: Path, after: Tensor) -> None:
-    """general.png: the base's picture of each general prompt, before training, beside today's from the same noise."""
+def show_general(run: Path, after: Tensor) -> float | None:
+    """general.png: the base's picture of each general prompt, before training, beside today's from the same noise.
+
+    Returns how far they moved (probes.drift).
+    """
     before, folder = open_pictures(run / "general", "general"), run / "report"
     target = folder / "general"
     target.mkdir(parents=True, exist_ok=True)
@@ -192,12 +193,15 @@ def show_general(run: Path, after: Tensor) -> None:
     write_captions(target, names, [i.caption for i in before.items])
     pairs = [(Tile(i.path, i.caption), Tile(target / i.path.name, "after")) for i in before.items]
     save_mosaic([t for pair in pairs for t in pair], folder / "general.png")
+    return drift(run, after)
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """(what, base, tuned, better)."""
     names = {"domain": "loss on held-out pictures", "general": "loss on general prompts (forgetting)"}
     rows = [(names[k], f"{v['base']:.4f}", f"{v['tuned']:.4f}", "lower") for k, v in found["losses"].items()]
+    if found["drift"] is not None:
+        rows.append(("drift of general pictures", "0 %", f"{100 * found['drift']:.0f} %", "lower"))
     for metric in (*COMPARED, "memorised"):
         values = [found[who].get(metric) for who in ("base_model", "tuned")]
         base, tuned = ("not measured" if v is None else shown_value(metric, v["value"]) for v in values)

@@ -17,7 +17,9 @@ from daybreak.evaluate.blind.contestants import is_run
 from daybreak.export.card import Licences
 from daybreak.export.commands import run_export
 from daybreak.finetune.advice import Adviser
+from daybreak.finetune.opening import write_general
 from daybreak.finetune.own_runs import finetune_own, is_own
+from daybreak.finetune.probes import drift
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings, parse_duration
 from daybreak.runs import run_sample
@@ -111,10 +113,18 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     assert any("the domain was gained" in line for line in found["verdict"])
     assert "fid" in found["tuned"]["not measured"] and (run / "report" / "general.png").is_file()
     before, after = (Image.open(f / "00000.png").tobytes() for f in (run / "general", run / "report" / "general"))
-    assert before != after
+    assert before != after and found["drift"] > 0
     assert not is_own(str(tiny.save_prx_pixel(tmp_path / "published")))  # by another's hand: a pipeline like others
     with pytest.raises(ConfigError, match="--method full"):
         finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", method="lora"), tmp_path / "other")
+
+
+def test_drift_is_one_where_pictures_are_as_far_as_those_of_other_prompts(tmp_path):
+    drawn = torch.stack([torch.full((3, 16, 16), v) for v in (-1.0, 1.0)])
+    write_general(drawn, ["a dog", "a bus"], tmp_path / "general")
+    assert drift(tmp_path, drawn) == pytest.approx(0, abs=0.01)
+    assert drift(tmp_path, drawn.flip(0)) == pytest.approx(1, abs=0.01)
+    assert drift(tmp_path, drawn[1:]) == pytest.approx(1, abs=0.01)  # only the first prompt's
 
 
 def test_advice_rings_for_what_it_is_about_and_not_before():
@@ -126,7 +136,11 @@ def test_advice_rings_for_what_it_is_about_and_not_before():
     slow = Adviser()
     rang = [a.alarm for i in range(150) for a in slow.after_step(i, 0.5, 1.0, i / 10, 1.0)]
     assert rang == ["stuck"]
+    high = Adviser()
     start = {"general": 1.0, "domain": 1.0}
+    assert high.after_probe(1, start, {"general": 1.0, "domain": 0.9}, 1.0) == []
+    assert not [a for i in range(150) for a in high.after_step(i, 0.5, 1.0, i / 10, 1.0)]  # high, but it learns
+    assert [a.alarm for a in Adviser().after_probe(5, start, {"general": 1.0, "domain": 0.9}, 1.0, 0.7)] == ["drift"]
     assert [a.alarm for a in Adviser().after_probe(5, start, {"general": 1.2, "domain": 0.9}, 1.0)] == ["forgetting"]
     assert [a.alarm for a in Adviser().after_probe(5, start, {"general": 1.0, "domain": 1.0}, 6.0)] == ["no gain"]
     late = Adviser()
