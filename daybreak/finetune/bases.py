@@ -34,6 +34,7 @@ def open_base(
     refused, or nothing that draws from text.
     """
     diffusers = require("diffusers", "finetune", PURPOSE)
+    diffusers.utils.logging.disable_progress_bar()  # of loading; it would break into what daybreak shows
     path = Path(base).expanduser()
     if path.is_file():
         return _open_file(diffusers, path, allow_pickle, config, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def is_own(base: str) -> bool:
     return known and form_of(folder) in ("run", "prx", "safetensors")
 
 
-def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None) -> None:
+def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None, find_lr: bool = False) -> None:
     """Trains a run of our own on other pictures, as daybreak train does: it is resumed with daybreak train --resume.
 
     Before and after, the losses on held-out pictures and on the base's own pictures of general prompts are measured; a
@@ -49,6 +50,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None)
     """
     if settings.method != "full" or settings.class_prompt or settings.instance_prompt:
         raise ConfigError(f"{settings.base} is a model of our own: it is trained whole, with --method full")
+    _refuse_what_has_no_use(settings, find_lr)
     if holds_shards(settings.data):
         raise ConfigError(f"--data {settings.data}: for a model of our own give a folder of captioned pictures")
     weights = parse_weights(list(settings.metric_weights))
@@ -97,6 +99,31 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None)
         for line in summary(page):
             console.print(f"- {line}", markup=False, highlight=False)
         console.print(f"report  {page}", highlight=False, soft_wrap=True)
+
+
+def _refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:
+    """ConfigError for flags that training as daybreak train does has no ear for, and for several processes."""
+    plain = FinetuneSettings(base=settings.base, data=settings.data)
+    for name in (
+        "min_snr",
+        "offset_noise",
+        "zero_snr",
+        "adam_8bit",
+        "text_lr",
+        "micro_batch",
+        "precision",
+        "recompute",
+    ):
+        if getattr(settings, name) != getattr(plain, name):
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(f"{flag} has no use with {settings.base}, a model of our own: leave it out")
+    if find_lr:
+        raise ConfigError(f"--find-lr has no use with {settings.base}, a model of our own: leave it out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"{settings.base} is a model of our own, which is fine-tuned in one process; for several: daybreak "
+            "import an export of it, and torchrun -m daybreak train --resume that"
+        )
 
 
 def _training_folder(run: Path) -> Path:

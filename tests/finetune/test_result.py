@@ -117,6 +117,8 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     assert not is_own(str(tiny.save_prx_pixel(tmp_path / "published")))  # by another's hand: a pipeline like others
     with pytest.raises(ConfigError, match="--method full"):
         finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", method="lora"), tmp_path / "other")
+    with pytest.raises(ConfigError, match="--min-snr has no use"):
+        finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", min_snr=5.0), tmp_path / "other")
 
 
 def test_drift_is_one_where_pictures_are_as_far_as_those_of_other_prompts(tmp_path):
