@@ -5,7 +5,8 @@
 Trains an AutoencoderKL on both domains' pictures, then, by `daybreak finetune` from random weights, a UNet and a CLIP
 text model on scenes with one object; saves them as a StableDiffusionPipeline; fine-tunes that on the domain: whole, at
 three learning rates, and by LoRA. Prints what the domain gained (loss on held-out pictures) beside what was forgotten
-(loss on the base's own pictures of scene captions). Without --domain: scenes with two objects.
+(loss on the base's own pictures of scene captions, and how far these drift), into table.md too, and draws the same
+captions with all of them: side_by_side.png. Without --domain: scenes with two objects.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image, ImageOps
 from rich.console import Console
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from daybreak.data.folder import list_items
 from daybreak.data.scenes.source import ScenesSource
-from daybreak.evaluate.pictures import save_pictures, write_captions
+from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.pictures import read_picture, save_pictures, write_captions
 from daybreak.finetune.cache import to_tensor
 from daybreak.finetune.command import run_finetune
+from daybreak.finetune.drawing import draw
 from daybreak.finetune.pictures import open_pictures
+from daybreak.finetune.result import open_pipeline
 from daybreak.finetune.settings import FinetuneSettings
 
 SIDE = 32
@@ -40,6 +46,26 @@ def write_scenes(folder: Path, count: int, task: int, first: int) -> None:
     names = [f"{i:05d}.png" for i in range(count)]
     save_pictures(batch.images, [folder / n for n in names])
     write_captions(folder, names, batch.captions)
+
+
+def write_part(source: Path, folder: Path, count: int) -> None:
+    """`count` captioned pictures of a folder, evenly over it, at SIDE px."""
+    items = [item for item in list_items(source) if item.caption]
+    chosen = items[:: max(1, len(items) // count)][:count]
+    folder.mkdir(parents=True)
+    names = [f"{i:05d}.png" for i in range(len(chosen))]
+    for name, item in zip(names, chosen, strict=True):
+        ImageOps.fit(read_picture(item.path), (SIDE, SIDE), Image.Resampling.LANCZOS).save(folder / name)
+    write_captions(folder, names, [item.caption for item in chosen])
+
+
+def side_by_side(runs: dict[str, Path], captions: list[str], settings: FinetuneSettings, path: Path) -> None:
+    """The same captions from the same noise, a row for each of `runs`."""
+    pictures, titles = [], []
+    for name, place in runs.items():
+        pictures.append(draw(open_pipeline(str(place)), captions, settings, SIDE))
+        titles += [f"{name}: {caption}" for caption in captions]
+    save_grid(torch.cat(pictures), titles, path, columns=len(captions))
 
 
 def train_vae(pixels: torch.Tensor, steps: int) -> AutoencoderKL:
@@ -102,60 +128,65 @@ def random_pipeline(vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> StableDiffu
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--domain", help="folder of captioned pictures; default: scenes with two objects")
-    parser.add_argument("--pictures", type=int, default=600, help="scenes of each part")
-    parser.add_argument("--vae-steps", type=int, default=500)
-    parser.add_argument("--base-steps", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=200, help="of each fine-tuning")
+    parser.add_argument("--domain", type=Path, help="folder of captioned pictures; default: scenes with two objects")
+    parser.add_argument("--pictures", type=int, default=400, help="of each part")
+    parser.add_argument("--vae-steps", type=int, default=300)
+    parser.add_argument("--base-steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=120, help="of each fine-tuning")
     parser.add_argument("--lr", type=float, nargs=3, default=(2e-4, 1e-3, 2e-3), help="1e-6, 5e-6, 1e-5, scaled")
     parser.add_argument("--lora-lr", type=float, default=5e-3)
-    parser.add_argument("--report", action="store_true", help="also write each run's report")
+    parser.add_argument("--report", action="store_true", help="also write the report of the middle rate")
     o = parser.parse_args()
     began = time.process_time()
-    general, domain = o.out / "scenes", Path(o.domain) if o.domain else o.out / "two"
+    general, domain = o.out / "scenes", o.out / "domain"
     write_scenes(general, o.pictures, 0, 0)
-    if not o.domain:
+    if o.domain:
+        write_part(o.domain, domain, o.pictures)
+    else:
         write_scenes(domain, o.pictures, 1, 10**6)
     ours, theirs = (open_pictures(str(p), SIDE, (255, 255, 255)) for p in (general, domain))
-    pixels = torch.cat([to_tensor(ours.pixels), to_tensor(theirs.pixels[: o.pictures])])
+    pixels = torch.cat([to_tensor(ours.pixels), to_tensor(theirs.pixels)])
     vae = train_vae(pixels, o.vae_steps)
     random_pipeline(vae, tokenizer_of(ours.captions + theirs.captions)).save_pretrained(o.out / "random")
-    spent = time.process_time() - began
-    print(f"{spent:.0f} s of CPU so far", flush=True)
+    print(f"{time.process_time() - began:.0f} s of CPU so far", flush=True)
 
     prompts = tuple(list(dict.fromkeys(ours.captions))[:12])
-    shared = {"general_prompts": prompts, "sample_steps": 12, "guidance": 3.0, "report": False, "held_out": 0.05}
+    shared = {"general_prompts": prompts, "sample_steps": 12, "guidance": 3.0, "report": False, "held_out": 0.08}
     console = Console(quiet=True)
-    run = run_finetune(
-        console,
-        FinetuneSettings(
-            base=str(o.out / "random"), data=str(general), lr=2e-3, train_text_encoder=True, steps=o.base_steps,
-            decay_share=0.3, sample_every=o.base_steps, **shared,
-        ),
-        o.out / "base",
+    started = FinetuneSettings(
+        base=str(o.out / "random"), data=str(general), lr=2e-3, train_text_encoder=True, steps=o.base_steps,
+        decay_share=0.3, sample_every=o.base_steps, **shared,
     )  # fmt: skip
+    run = run_finetune(console, started, o.out / "base")
     base = run.folder / "model"
-    print(
-        f"base: {run.state.trained.count() / 1e6:.2f} M parameters, {time.process_time() - began:.0f} s of CPU",
-        flush=True,
-    )
+    size, spent = run.state.trained.count() / 1e6, time.process_time() - began
+    print(f"base: {size:.2f} M parameters, {spent:.0f} s of CPU", flush=True)
 
-    print(
-        "| method | learning rate | loss on held-out domain | loss on general prompts | CPU s |\n|---|---|---|---|---|"
-    )
+    table = [
+        "| method | learning rate | loss on held-out domain | loss on general prompts | drift | CPU s |",
+        "|---|---|---|---|---|---|",
+    ]
+    runs = {"base": base}
     for method, lr in [*(("full", r) for r in o.lr), ("lora", o.lora_lr)]:
         since = time.process_time()
+        name = f"{method} {lr:g}"
         settings = FinetuneSettings(
             base=str(base), data=str(domain), method=method, lr=lr, steps=o.steps, sample_every=max(1, o.steps // 2),
-            **(shared | {"report": o.report, "report_pictures": 50}),
+            **(shared | {"report": o.report and lr == o.lr[1], "report_pictures": 50}),
         )  # fmt: skip
-        run = run_finetune(console, settings, o.out / f"{method}-{lr:g}")
+        run = run_finetune(console, settings, o.out / name.replace(" ", "-"))
+        runs[name] = run.folder
         last = json.loads((run.folder / "probes.jsonl").read_text().splitlines()[-1])
         cells = [
             f"{run.state.start[k]:.4f} → {last[k]:.4f} ({last[k] / run.state.start[k] - 1:+.1%})"
             for k in ("domain", "general")
         ]
-        print(f"| {method} | {lr:g} | {cells[0]} | {cells[1]} | {time.process_time() - since:.0f} |", flush=True)
+        cells.append(f"{last['drift']:.2f}")
+        table.append(f"| {method} | {lr:g} | {' | '.join(cells)} | {time.process_time() - since:.0f} |")
+        print(table[-1], flush=True)
+    (o.out / "table.md").write_text("\n".join(table) + "\n")
+    held = [run.cache.captions[i] for i in run.cache.held_out]
+    side_by_side(runs, [*held[:5], *prompts[:5]], started, o.out / "side_by_side.png")
 
 
 if __name__ == "__main__":

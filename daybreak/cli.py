@@ -264,7 +264,7 @@ def finetune(
         metric_weights=tuple(weights or ()),
     )
     if is_own(base):
-        finetune_own(console, settings, out)
+        finetune_own(console, settings, out, find_lr)
         return
     run_finetune(console, settings, out, find_lr=find_lr)
 

@@ -129,6 +129,7 @@ def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) ->
         import diffusers  # noqa: F401
     except ImportError:
         raise ConfigError("evaluating a diffusers pipeline needs diffusers: pip install daybreak[export]") from None
+    from daybreak.finetune.drawing import call
     from daybreak.finetune.result import drawing_of, open_pipeline
 
     drawing = drawing_of(source, drawing)
@@ -157,8 +158,7 @@ def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) ->
         def draw(self, prompts: list[str], first: int) -> Tensor:
             seeds = [seed * 1_000_003 + first + i for i in range(len(prompts))]
             generators = [torch.Generator().manual_seed(s) for s in seeds]
-            drawn = pipeline(prompt=prompts, generator=generators, output_type="pt", **options).images
-            return drawn.float().cpu() * 2 - 1
+            return call(pipeline, prompts, generators, options)
 
     parts = [m for m in pipeline.components.values() if isinstance(m, torch.nn.Module)]
     facts = {

@@ -18,6 +18,7 @@ from daybreak.export.card import Licences, write_card
 from daybreak.export.diffusers_folder import differences, write_diffusers
 from daybreak.export.open import form_of, open_model
 from daybreak.export.safetensors_folder import write_safetensors
+from daybreak.finetune.families import family_of
 from daybreak.finetune.result import is_finetuned, merge, open_result
 from daybreak.runs import load_run_config
 from daybreak.train import checkpoint
@@ -71,7 +72,7 @@ def _export_finetuned(console: Console, run: Path, to: Format, out: Path, dtype:
     pipeline = open_result(run)
     merge(pipeline)
     with new_folder(out) as building:
-        pipeline.to(DTYPES[dtype]).save_pretrained(building, safe_serialization=True)
+        family_of(pipeline.to(DTYPES[dtype]), str(run)).save(building)
         size = folder_bytes(building)
     console.print(f"{out}: {type(pipeline).__name__} as {dtype}, {size / 1e6:.1f} MB", highlight=False)
     console.print(f'load it with DiffusionPipeline.from_pretrained("{out}")')

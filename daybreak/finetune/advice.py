@@ -13,6 +13,9 @@ SPIKE, SPIKES = 4.0, 3
 """A gradient norm so many times the median is a spike; so many among the last hundred steps are an alarm."""
 FORGETTING = 0.10
 """Rise of the loss on general prompts over the base's."""
+DRIFT = 0.5
+"""Way that pictures of general prompts moved, of that between two prompts (probes.drift). Where a small base's pictures
+had all become the domain's it was 0.62 to 0.78, while the loss had risen by 2 to 6 % only (benchmarks/RESULTS.md)."""
 OVERFITTING = 0.03
 """Rise of the held-out loss over its best."""
 LEARNT = 0.002
@@ -36,6 +39,7 @@ class Adviser:
         self._norms: deque[float] = deque(maxlen=100)
         self._losses: deque[float] = deque(maxlen=200)
         self._best: float | None = None
+        self._gain = 0.0
         self._rang: dict[str, int] = {}
         self.given: list[tuple[int, Advice]] = []
 
@@ -56,7 +60,10 @@ class Adviser:
                     )
                 )
         mean = float(np.mean(self._losses))
-        if epochs >= STUCK_EPOCHS and len(self._losses) >= 100 and mean > STUCK_LOSS:
+        learns = (
+            self._gain >= LEARNT
+        )  # a base whose loss is high by nature, such as a small one, may learn all the same
+        if epochs >= STUCK_EPOCHS and len(self._losses) >= 100 and mean > STUCK_LOSS and not learns:
             found.append(
                 Advice(
                     "stuck",
@@ -66,9 +73,20 @@ class Adviser:
             )
         return self._ring(step, found)
 
-    def after_probe(self, step: int, start: dict[str, float], now: dict[str, float], epochs: float) -> list[Advice]:
+    def after_probe(
+        self, step: int, start: dict[str, float], now: dict[str, float], epochs: float, drift: float | None = None
+    ) -> list[Advice]:
         """After the probes; `start` are the base's. "domain" may be missing where nothing is held out."""
         found = []
+        if drift is not None and drift > DRIFT:
+            found.append(
+                Advice(
+                    "drift",
+                    f"pictures of general prompts moved {drift:.0%} of the way between two prompts: samples drift from "
+                    "the base; if it is to keep what it knew, lower --lr, train fewer epochs, take LoRA, or add class "
+                    "pictures (--class-prompt)",
+                )
+            )
         change = now["general"] / start["general"] - 1
         if change > FORGETTING:
             found.append(
@@ -80,7 +98,7 @@ class Adviser:
             )
         if "domain" in now:
             self._best = min(now["domain"], self._best if self._best is not None else now["domain"])
-            gain = 1 - now["domain"] / start["domain"]
+            gain = self._gain = 1 - now["domain"] / start["domain"]
             if now["domain"] > (1 + OVERFITTING) * self._best:
                 found.append(
                     Advice(

@@ -34,6 +34,7 @@ def open_base(
     refused, or nothing that draws from text.
     """
     diffusers = require("diffusers", "finetune", PURPOSE)
+    diffusers.utils.logging.disable_progress_bar()  # of loading; it would break into what daybreak shows
     path = Path(base).expanduser()
     if path.is_file():
         return _open_file(diffusers, path, allow_pickle, config, dtype)
@@ -48,7 +49,7 @@ def open_base(
     try:
         # None lets diffusers take what is there, by its weights-only reader.
         safe = None if allow_pickle else True
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(where, torch_dtype=dtype, use_safetensors=safe)
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(where, dtype=dtype, use_safetensors=safe)
     except Exception as e:  # whatever diffusers, transformers and the hub raise for what a user named wrongly
         raise ConfigError(f"{base}: diffusers cannot load it: {_line(e)}") from None
     pipeline.set_progress_bar_config(disable=True)
@@ -70,7 +71,7 @@ def _open_file(diffusers: Any, path: Path, allow_pickle: bool, config: str | Non
     if name is None:
         raise ConfigError(f"{path} holds a model of the kind {kind}, which cannot be fine-tuned here")
     try:
-        pipeline = getattr(diffusers, name).from_single_file(str(path), config=config, torch_dtype=dtype)
+        pipeline = getattr(diffusers, name).from_single_file(str(path), config=config, dtype=dtype)
     except Exception as e:
         hint = "" if config else "; without the hub, --base-config names a folder with the model's configuration"
         raise ConfigError(f"{path} cannot be loaded as a {name}: {_line(e)}{hint}") from None

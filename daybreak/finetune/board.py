@@ -29,13 +29,15 @@ class Board:
             self._board.add_scalar(name, rate, step)
         self._board.add_scalar("epochs", epochs, step)
 
-    def on_probes(self, step: int, losses: dict[str, float], start: dict[str, float]) -> None:
-        """Losses on fixed noise, and their change against the base's."""
+    def on_probes(self, step: int, losses: dict[str, float], start: dict[str, float], drift: float | None) -> None:
+        """Losses on fixed noise, and their change against the base's; how far general pictures moved."""
         for name, loss in losses.items():
             self._board.add_scalar(f"probe/{name}", loss, step)
             self._board.add_scalar(f"probe/{name}_change", loss / start[name] - 1, step)
         with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **losses}) + "\n")
+            file.write(json.dumps({"step": step, **losses, **({} if drift is None else {"drift": drift})}) + "\n")
+        if drift is not None:
+            self._board.add_scalar("probe/drift", drift, step)
 
     def picture(self, name: str, path: Path, step: int) -> None:
         """A PNG."""

@@ -44,26 +44,37 @@ def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: in
         "height": side,
         "width": side,
         "use_resolution_binning": False,
-        "output_type": "pt",
     }
     options = {k: v for k, v in wanted.items() if k in known}
     own, checker = pipeline.scheduler, getattr(pipeline, "safety_checker", None)
     pipeline.scheduler = scheduler_for(pipeline, settings.sampler, settings.zero_snr)
     if checker is not None:
         pipeline.safety_checker = None  # a black square would tell nothing of the training
-    # diffusers 0.42: with guidance PRXPixelPipeline's times fit no more than one picture
-    at_once = 1 if type(pipeline).__name__ == "PRXPixelPipeline" else AT_ONCE
     pictures = []
     try:
-        for start in range(0, len(prompts), at_once):
-            some = prompts[start : start + at_once]
+        for start in range(0, len(prompts), AT_ONCE):
+            some = prompts[start : start + AT_ONCE]
             generators = [torch.Generator().manual_seed(seed * 1_000_003 + start + i) for i in range(len(some))]
-            pictures.append(pipeline(prompt=some, generator=generators, **options).images.float().cpu() * 2 - 1)
+            pictures.append(call(pipeline, some, generators, options))
     finally:
         pipeline.scheduler = own
         if checker is not None:
             pipeline.safety_checker = checker
     return torch.cat(pictures)
+
+
+def call(pipeline: Any, prompts: list[str], generators: list[torch.Generator], options: dict[str, Any]) -> Tensor:
+    """Pictures [len(prompts), 3, H, W] in [-1, 1], on the CPU, of one call of the pipeline with these options."""
+    kind = type(pipeline).__name__
+    # diffusers 0.42: with guidance the times of PRX's pipelines fit no more than one picture.
+    at_once = 1 if kind in ("PRXPipeline", "PRXPixelPipeline") else len(prompts)
+    found = []
+    for i in range(0, len(prompts), at_once):
+        part = slice(i, i + at_once)
+        drawn = pipeline(prompt=prompts[part], generator=generators[part], output_type="pt", **options).images
+        # PRXPixelPipeline's tensors are what was diffused, in [-1, 1]; the others' are pictures in [0, 1].
+        found.append(drawn.float().cpu().clamp(-1, 1) if kind == "PRXPixelPipeline" else drawn.float().cpu() * 2 - 1)
+    return torch.cat(found)
 
 
 def sample_pipeline(

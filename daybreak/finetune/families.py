@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,6 +91,10 @@ class Family:
     def predict(self, network: nn.Module, x_t: Tensor, t: Tensor, text: Text) -> Tensor:
         """The network's output, of x_t's shape; `t` as the process gives it."""
         raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Writes the pipeline, so that `DiffusionPipeline.from_pretrained` opens it."""
+        self.pipeline.save_pretrained(folder, safe_serialization=True)
 
 
 class StableDiffusion(Family):
@@ -222,7 +228,16 @@ class Prx(Family):
     """PRX in latents."""
 
     text_encoders = ("text_encoder",)
-    targets = ("img_qkv_proj", "txt_kv_proj", "to_out.0")
+
+    @property
+    def multiple(self) -> int:
+        """See `Family`."""
+        return int(self.pipeline.vae_scale_factor) * int(self.network.config.patch_size)
+
+    @property
+    def resolution(self) -> int:
+        """See `Family`."""
+        return int(self.pipeline.config.default_sample_size)
 
     def text(self, captions: list[str]) -> Text:
         """The pipeline's own embeddings."""
@@ -236,19 +251,27 @@ class Prx(Family):
             return_dict=False,
         )[0]  # fmt: skip
 
+    def save(self, folder: Path) -> None:
+        """See `Family`. T5Gemma's encoder needs help: diffusers 0.42 writes it under its own library and without the
+        configuration of the whole T5Gemma, neither of which it can open."""
+        super().save(folder)
+        index = json.loads((folder / "model_index.json").read_text())
+        if index["text_encoder"][1] == "T5GemmaEncoder":
+            from transformers import T5GemmaConfig
+
+            index["text_encoder"][0] = "transformers"
+            (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+            own = self.pipeline.text_encoder.config
+            whole = T5GemmaConfig(encoder=own, decoder=own, vocab_size=own.vocab_size)
+            whole.save_pretrained(folder / "text_encoder")
+
 
 class PrxPixel(Prx):
     """PRX in pixels: a row is the picture."""
 
-    @property
-    def multiple(self) -> int:
+    def max_tokens(self) -> int:
         """See `Family`."""
-        return int(self.network.config.patch_size)
-
-    @property
-    def resolution(self) -> int:
-        """See `Family`."""
-        return int(self.network.config.sample_size)
+        return int(self.pipeline.config.prompt_max_tokens)
 
     def rows(self, pictures: Tensor) -> Tensor:
         """See `Family`."""

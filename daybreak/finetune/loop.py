@@ -20,7 +20,7 @@ from daybreak.finetune.board import Board
 from daybreak.finetune.cache import Cache, Order
 from daybreak.finetune.drawing import draw
 from daybreak.finetune.inside import draw_inside
-from daybreak.finetune.probes import Probe, TextOf
+from daybreak.finetune.probes import DRIFT_PICTURES, Probe, TextOf, drift
 from daybreak.finetune.processes import sum_gradients, total
 from daybreak.finetune.state import State
 from daybreak.finetune.step import StepRandomness, squared_errors
@@ -64,6 +64,11 @@ class Run:
                 w.on_note(text)
 
     @property
+    def afterwards(self) -> float:
+        """Seconds that a deadline keeps for the report."""
+        return REPORT_PICTURES * self.seconds_a_picture if self.state.settings.report else 0.0
+
+    @property
     def text_of(self) -> TextOf:
         """Captions to text."""
         return TextOf(self.state.family, self.cache, self.state.trained.text, self.state.device)
@@ -81,13 +86,13 @@ def train(run: Run) -> Adviser:
     board = Board(run.folder, purge_from=state.step or None) if first else None
     everyone = [files, *run.watchers] if files else []
     clock = Clock(TrainConfig(steps=run.steps, minutes=settings.minutes), state.seconds)
-    bad, speed, began_run = 0, 0.0, time.time()
+    bad, speed, began_run, looked = 0, 0.0, time.time(), state.step
 
     def progress() -> float:
         """Of steps, minutes and deadline, whichever is furthest."""
         share = clock.progress(state.step)
         if run.ends is not None:
-            left = run.ends - time.time() - REPORT_PICTURES * run.seconds_a_picture
+            left = run.ends - time.time() - run.afterwards
             share = max(share, 1 - max(0.0, left) / max(1e-9, run.ends - began_run))
         return float(total(torch.tensor([share if first else 0.0]), run.ranks))
 
@@ -139,6 +144,7 @@ def train(run: Run) -> Adviser:
             if state.step % settings.sample_every == 0 or state.step == run.steps:
                 clock.pause()
                 _look(run, everyone, board, adviser, clock.seconds)
+                looked = state.step
                 clock.run()
             if state.step % settings.save_every == 0 and state.step < run.steps:
                 clock.pause()
@@ -146,6 +152,8 @@ def train(run: Run) -> Adviser:
                 clock.run()
         clock.pause()
     finished = clock.progress(state.step) >= 1 or progress() >= 1
+    if finished and looked < state.step:  # where time, and not the last step, ended it
+        _look(run, everyone, board, adviser, clock.seconds)
     _save(run, clock)
     if not finished:
         run.note(f"stopped at step {state.step} and saved; continue with: daybreak finetune --resume {run.folder}")
@@ -161,7 +169,7 @@ def finished(run: Run) -> bool:
     return (
         run.state.step >= run.steps
         or (minutes is not None and run.state.seconds >= 60 * minutes)
-        or (run.ends is not None and time.time() + REPORT_PICTURES * run.seconds_a_picture >= run.ends)
+        or (run.ends is not None and time.time() + run.afterwards >= run.ends)
     )
 
 
@@ -249,15 +257,20 @@ def _look(run: Run, watchers: list[Watcher | LogFiles], board: Board | None, adv
         run.seconds_a_picture = (time.monotonic() - began) / len(run.prompts)
         path = run.folder / "samples" / f"step-{state.step:08d}.png"
         save_grid(pictures, run.prompts, path)
+        moved = None
+        if state.step > 0:
+            general = run.probes["general"].captions[:DRIFT_PICTURES]
+            moved = drift(run.folder, draw(state.family.pipeline, general, state.settings, run.side))
         shown = draw_inside(state, run.probes, run.text_of, run.folder / "samples")
     for w in watchers:
         w.on_samples(SampleRecord(state.step, state.step * state.settings.batch, seconds, str(path), None))
-    board.on_probes(state.step, losses, state.start)
+    board.on_probes(state.step, losses, state.start, moved)
     for name, file in shown.items():
         board.picture(name, file, state.step)
-    run.note("probes: " + ", ".join(f"{k} loss {v:.4f} ({v / state.start[k] - 1:+.1%})" for k, v in losses.items()))
+    said = [f"{k} loss {v:.4f} ({v / state.start[k] - 1:+.1%})" for k, v in losses.items()]
+    run.note("probes: " + ", ".join(said + ([f"general pictures moved {moved:.0%}"] if moved is not None else [])))
     epochs = state.step * run.order.own / len(run.cache.training)
-    for a in adviser.after_probe(state.step, state.start, losses, epochs):
+    for a in adviser.after_probe(state.step, state.start, losses, epochs, moved):
         run.note(f"advice, step {state.step}: {a.text}")
         board.text(f"advice/{a.alarm}", a.text, state.step)
 

@@ -20,6 +20,8 @@ from daybreak.finetune.settings import FinetuneSettings
 GIB = 2**30
 CONTEXT = 1.0 * GIB
 """CUDA's own, and what fragments."""
+FILL = 0.92
+"""Share of the memory that a plan may take."""
 RECOMPUTED = 0.15
 """Of the full activations, what the largest recomputed block takes again; measured on SD 1.5's UNet: 0.12."""
 
@@ -76,26 +78,33 @@ def make_plan(
         ("the device's own", CONTEXT if device.type == "cuda" else 0.0),
     ]
     full = kept_bytes(family, settings, side, recompute=False) * size / 4
-    less = kept_bytes(family, settings, side, recompute=True) * size / 4 + RECOMPUTED * full
     sizes = [settings.micro_batch] if settings.micro_batch else _halvings(settings.batch)
-    modes = [False, True] if settings.recompute is None else [settings.recompute]
-    choices = []
-    for recompute in modes:
+    enough = min(4, sizes[0])
+
+    def plans(recompute: bool) -> list[Plan]:
+        one = full
+        if recompute:
+            one = kept_bytes(family, settings, side, recompute=True) * size / 4 + RECOMPUTED * full
+        found = []
         for n in sizes:
-            parts = [*fixed, (f"activations of {n} pictures", n * (less if recompute else full))]
-            choices.append(Plan([p for p in parts if p[1] > 0], available, n, recompute))
-    fitting = [c for c in choices if c.total <= 0.92 * available]
-    if not fitting:
-        if settings.micro_batch is not None:
-            return choices[-1]  # the user's word; the plan that is printed says that it does not fit
-        least = choices[-1].total / GIB
-        raise ConfigError(
-            f"one picture at {side} px takes about {least:.1f} GiB, and there are {available / GIB:.1f}: try --method "
-            "lora, --adam-8bit or a smaller --resolution"
-        )
-    plain = [c for c in fitting if not c.recompute]
-    roomy = [c for c in plain if c.at_once >= min(4, settings.batch)]
-    return max(roomy or fitting, key=lambda c: (c.at_once, not c.recompute))
+            parts = [*fixed, (f"activations of {n} pictures", n * one)]
+            found.append(Plan([p for p in parts if p[1] > 0], available, n, recompute))
+        return found
+
+    choices = plans(bool(settings.recompute))
+    fitting = [c for c in choices if c.total <= FILL * available]
+    if settings.recompute is None and not any(c.at_once >= enough for c in fitting):
+        choices = plans(True)  # counted only where it is needed: it takes as long as the first count
+        fitting += [c for c in choices if c.total <= FILL * available]
+    if fitting:
+        return max(fitting, key=lambda c: (c.at_once, not c.recompute))
+    if settings.micro_batch is not None:
+        return choices[-1]  # the user's word; the plan that is printed says that it does not fit
+    least = choices[-1].total / GIB
+    raise ConfigError(
+        f"one picture at {side} px takes about {least:.1f} GiB, and there are {available / GIB:.1f}: try --method "
+        "lora, --adam-8bit or a smaller --resolution"
+    )
 
 
 def _halvings(batch: int) -> list[int]:

@@ -51,7 +51,7 @@ def open_state(settings: FinetuneSettings, device: torch.device) -> State:
         pipeline.vae.float()  # SDXL's overflows in float16, and it works once
     family = family_of(pipeline, settings.base)
     process = process_of(pipeline, settings)
-    if settings.low_rank and not hasattr(pipeline, "save_lora_weights"):
+    if settings.low_rank and not hasattr(family.network, "add_adapter"):
         raise ConfigError(f"diffusers has no LoRA format for {type(pipeline).__name__}: take --method full")
     torch.manual_seed(settings.seed)  # what adapters begin with
     trained = make_trainable(family, settings)
@@ -179,7 +179,7 @@ def _build(
     with torch.no_grad(), state.autocast():
         # Before training: what the base draws is what must not be forgotten.
         before = draw(family.pipeline, general, settings, side)
-        _save(before, general, folder / "general")
+        write_general(before, general, folder / "general")
         if settings.class_prompt is not None and prior is None:
             prior = _draw_class(state, settings.class_prompt, folder / "class", side, progress)
         cache = caches.build(
@@ -188,22 +188,28 @@ def _build(
         )  # fmt: skip
         rows = [family.rows(before[i : i + 4].to(state.device)).float().cpu() for i in range(0, len(before), 4)]
     torch.save(torch.cat(rows), folder / "cache" / "general.pt")
+    write_split(folder, pictures, cache.training, cache.held_out)
+
+
+def write_split(folder: Path, pictures: Pictures, training: list[int], held_out: list[int]) -> None:
+    """RUN/training.jsonl and RUN/held_out.jsonl: names and captions; RUN/held_out/: the squares themselves."""
     keys = [row.key for row in pictures.look.rows]
-    for name, numbers in (("held_out", cache.held_out), ("training", cache.training)):
-        listed = [{"key": keys[i], "text": cache.captions[i]} for i in numbers]
+    for name, numbers in (("held_out", held_out), ("training", training)):
+        listed = [{"key": keys[i], "text": pictures.captions[i]} for i in numbers]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in listed)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    if cache.held_out:
+    if held_out:
         held = folder / "held_out"
         shutil.rmtree(held, ignore_errors=True)
         held.mkdir()
-        names = [f"{i:06d}.png" for i in cache.held_out]
-        for name, i in zip(names, cache.held_out, strict=True):
+        names = [f"{i:06d}.png" for i in held_out]
+        for name, i in zip(names, held_out, strict=True):
             Image.fromarray(np.array(pictures.pixels[i])).save(held / name)
-        write_captions(held, names, [cache.captions[i] for i in cache.held_out])
+        write_captions(held, names, [pictures.captions[i] for i in held_out])
 
 
-def _save(pictures: torch.Tensor, prompts: list[str], folder: Path) -> None:
+def write_general(pictures: torch.Tensor, prompts: list[str], folder: Path) -> None:
+    """The base's pictures of the general prompts."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     names = [f"{i:05d}.png" for i in range(len(prompts))]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import tempfile
 from pathlib import Path
 
@@ -12,13 +14,22 @@ from rich.console import Console
 from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.data.shards.reader import holds_shards
+from daybreak.evaluate.pictures import write_captions
+from daybreak.evaluate.workbench import parse_weights
 from daybreak.export.commands import run_import
+from daybreak.export.diffusers_folder import CONFIG_FILE
 from daybreak.export.open import form_of, open_model
 from daybreak.export.safetensors_folder import WEIGHTS_FILE, write_safetensors
-from daybreak.finetune.pictures import list_entries
+from daybreak.finetune.cache import split
+from daybreak.finetune.opening import write_skipped, write_split
+from daybreak.finetune.own_report import OwnModel, open_probes, report_own
+from daybreak.finetune.pictures import open_pictures
+from daybreak.finetune.report import summary
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.runs import new_run_folder, run_train
+from daybreak.train import checkpoint
 from daybreak.train.deadline import Limits
+from daybreak.train.loop import pick_device
 
 GENTLER = 0.1
 """Of the rates that the base was trained with, where --lr says nothing."""
@@ -27,29 +38,33 @@ GENTLER = 0.1
 def is_own(base: str) -> bool:
     """Whether a base is a run of daybreak train, or what daybreak export made of one."""
     folder = Path(base).expanduser()
-    known = any((folder / n).is_file() for n in ("config.yaml", "model_index.json", WEIGHTS_FILE))
+    known = any((folder / n).is_file() for n in ("config.yaml", CONFIG_FILE, WEIGHTS_FILE))
     return known and form_of(folder) in ("run", "prx", "safetensors")
 
 
-def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None) -> None:
+def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None, find_lr: bool = False) -> None:
     """Trains a run of our own on other pictures, as daybreak train does: it is resumed with daybreak train --resume.
 
-    ConfigError for a method that only pipelines of diffusers have.
+    Before and after, the losses on held-out pictures and on the base's own pictures of general prompts are measured; a
+    report compares the two. ConfigError for a method that only pipelines of diffusers have.
     """
     if settings.method != "full" or settings.class_prompt or settings.instance_prompt:
         raise ConfigError(f"{settings.base} is a model of our own: it is trained whole, with --method full")
+    _refuse_what_has_no_use(settings, find_lr)
     if holds_shards(settings.data):
         raise ConfigError(f"--data {settings.data}: for a model of our own give a folder of captioned pictures")
-    captioned = sum(bool(e.caption) for e in list_entries(settings.data))
-    if not captioned:
-        raise ConfigError(f"--data {settings.data}: no picture has a caption")
+    weights = parse_weights(list(settings.metric_weights))
     run = out or new_run_folder("finetune")
     transformer, text_encoder, config = open_model(Path(settings.base).expanduser(), torch.device("cpu"))
     config = configs.at_stage(config, -1)
+    side = settings.resolution or config.data.resolution
+    config = configs.check(configs.override(config, "data.resolution", side))
+    pictures = open_pictures(settings.data, side, settings.background)
+    training, held = split(len(pictures), settings.held_out, settings.seed)
     optim = config.optim
     scale = GENTLER if settings.lr is None else settings.lr / optim.adam_lr
-    changes = {
-        "train.steps": settings.steps or math.ceil(settings.epochs * captioned / settings.batch),
+    changes: dict[str, float | str] = {
+        "train.steps": settings.steps or math.ceil(settings.epochs * len(training) / settings.batch),
         "train.minutes": settings.minutes or settings.deadline_minutes or "none",
         "train.batch": settings.batch,
         "train.seed": settings.seed,
@@ -62,10 +77,59 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None)
         "train.ema": settings.ema,
         "data.flip": str(settings.flip).lower(),
     }
-    if settings.resolution is not None:
-        changes["data.resolution"] = settings.resolution
     with tempfile.TemporaryDirectory(prefix="daybreak-") as folder:
         write_safetensors(transformer, text_encoder, config, Path(folder) / "base", torch.float32)
-        run_import(console, Path(folder) / "base", run, Path(settings.data).expanduser())
+        run_import(console, Path(folder) / "base", run, Path(settings.data).expanduser().resolve())
+    write_split(run, pictures, training, held)
+    write_skipped(run, pictures.skipped)
+    changes["data.resolution"], changes["data.folder"] = side, str(_training_folder(run))
+    before = OwnModel(transformer, text_encoder, config, pick_device())
+    probes = open_probes(run, before, settings, pictures, held)
+    start = {name: before.loss(probe) for name, probe in probes.items()}
     words = [word for key, value in changes.items() for word in (f"--{key}", str(value))]
     run_train(console, words, [], None, None, str(run), Limits())
+    if json.loads((checkpoint.newest(run) / "state.json").read_text())["progress"] < 1:
+        return  # told to stop
+    after = OwnModel(*open_model(run, torch.device("cpu")), pick_device())
+    losses = {name: after.loss(probe) for name, probe in probes.items()}
+    for name, loss in losses.items():
+        console.print(f"{name} loss {start[name]:.4f} -> {loss:.4f} ({loss / start[name] - 1:+.1%})", highlight=False)
+    if settings.report:
+        page = report_own(console, run, settings, weights, before, after, start, losses)
+        for line in summary(page):
+            console.print(f"- {line}", markup=False, highlight=False)
+        console.print(f"report  {page}", highlight=False, soft_wrap=True)
+
+
+def _refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:
+    """ConfigError for flags that training as daybreak train does has no ear for, and for several processes."""
+    plain = FinetuneSettings(base=settings.base, data=settings.data)
+    for name in (
+        "min_snr",
+        "offset_noise",
+        "zero_snr",
+        "adam_8bit",
+        "text_lr",
+        "micro_batch",
+        "precision",
+        "recompute",
+    ):
+        if getattr(settings, name) != getattr(plain, name):
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(f"{flag} has no use with {settings.base}, a model of our own: leave it out")
+    if find_lr:
+        raise ConfigError(f"--find-lr has no use with {settings.base}, a model of our own: leave it out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"{settings.base} is a model of our own, which is fine-tuned in one process; for several: daybreak "
+            "import an export of it, and torchrun -m daybreak train --resume that"
+        )
+
+
+def _training_folder(run: Path) -> Path:
+    """RUN/training: the user's pictures without the held-out ones, as daybreak train reads a folder."""
+    folder = run / "training"
+    folder.mkdir()
+    rows = [json.loads(line) for line in (run / "training.jsonl").read_text(encoding="utf-8").splitlines()]
+    write_captions(folder, [str(Path(row["key"]).resolve()) for row in rows], [row["text"] for row in rows])
+    return folder.resolve()

@@ -67,7 +67,11 @@ def open_pictures(
     Raises ConfigError, which names `flag`, where none is usable.
     """
     entries, skipped = [], []
-    for entry in list_entries(place):
+    try:
+        found = list_entries(place)
+    except ConfigError as e:
+        raise ConfigError(str(e).replace("--data", flag, 1)) from None
+    for entry in found:
         if caption or entry.caption:
             entries.append(entry)
         else:
@@ -78,9 +82,9 @@ def open_pictures(
 
     def work(entry: Entry) -> tuple[np.ndarray, int, int] | str:
         try:
-            found = decode(entry.file(), background, least=(side, side))
-            square = ImageOps.fit(found.image, (side, side), Image.Resampling.LANCZOS)
-            return np.asarray(square), found.width, found.height
+            picture = decode(entry.file(), background, least=(side, side))
+            square = ImageOps.fit(picture.image, (side, side), Image.Resampling.LANCZOS)
+            return np.asarray(square), picture.width, picture.height
         except (PictureError, RowError) as e:
             return str(e)
 

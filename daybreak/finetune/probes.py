@@ -2,16 +2,22 @@
 
 The domain's are held-out pictures. The general ones are pictures that the base drew of prompts that have nothing to do
 with the domain, before training began: where the network predicts their noise worse than the base did, it forgets.
+Low noise rules that loss, and can be removed without knowing what is shown; so some of the general prompts are also
+drawn again from the same noise, and the drift says how far the pictures moved.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from daybreak.finetune.cache import Cache
+from daybreak.evaluate.pictures import open_pictures, read_picture
+from daybreak.finetune.cache import Cache, to_tensor
 from daybreak.finetune.families import Family, Text
 from daybreak.finetune.process import Process
 from daybreak.finetune.step import StepRandomness, squared_errors
@@ -19,6 +25,10 @@ from daybreak.finetune.step import StepRandomness, squared_errors
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 MOST = 32
 """Pictures of a probe."""
+DRIFT_PICTURES = 4
+"""General prompts that are drawn again while a run trains; its report draws all."""
+DRIFT_SIDE = 8
+"""Pictures are compared at this many pixels a side: what is where, and in which colours."""
 GENERAL_PROMPTS = (
     "a dog running through tall grass",
     "a red bus on a rainy street at night",
@@ -78,3 +88,18 @@ class TextOf:
         if self._live or any(c not in self._cache.place for c in captions):
             return self._family.text(captions)
         return self._cache.text(captions, self._device)
+
+
+def drift(run: Path, after: Tensor) -> float | None:
+    """How far the first general prompts' pictures `after` [N, 3, H, W] moved from the base's, kept in RUN/general.
+
+    0: not at all; 1: as far as two of the base's pictures are from each other, of different prompts. Root mean square.
+    None where the base's pictures do not differ.
+    """
+    items = open_pictures(run / "general", "general").items
+    all_before = torch.stack([to_tensor(np.asarray(read_picture(i.path))[None])[0] for i in items])
+    before = functional.adaptive_avg_pool2d(all_before, DRIFT_SIDE).flatten(1)
+    moved = (functional.adaptive_avg_pool2d(after, DRIFT_SIDE).flatten(1) - before[: len(after)]).square().mean()
+    n = len(before)
+    apart = torch.cdist(before, before).square().sum() / max(1, n * (n - 1)) / before.shape[1]
+    return float((moved / apart).sqrt()) if apart > 0 else None

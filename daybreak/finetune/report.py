@@ -22,13 +22,15 @@ from daybreak.evaluate.measures import METRICS, measures_of
 from daybreak.evaluate.memorisation import measure_memorised
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import PictureFolder, open_pictures, save_pictures, write_captions
+from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.report_evaluation import shown_value
-from daybreak.evaluate.subjects import Subject
+from daybreak.evaluate.subjects import Drawer, Subject
 from daybreak.evaluate.workbench import Request, Workbench
-from daybreak.finetune.advice import FORGETTING, Adviser
+from daybreak.finetune.advice import DRIFT, FORGETTING, Adviser
 from daybreak.finetune.bases import open_base
 from daybreak.finetune.drawing import AT_ONCE, draw
 from daybreak.finetune.loop import Run, measure
+from daybreak.finetune.probes import drift
 from daybreak.finetune.settings import FinetuneSettings
 
 COMPARED = ("fid", "kid", "clipscore")
@@ -64,28 +66,37 @@ def make_report(
     state, settings = run.state, run.state.settings
     found: dict[str, Any] = {"method": settings.method, "base": settings.base, "steps": state.step}
     found["learning rate"] = settings.learning_rate
-    contact = [p for p in day_check.diverse(_captions(run)) for _ in range(day_check.PICTURES_EACH)]
+
+    def compare(name: str, pipeline: Any) -> dict[str, Any]:
+        drawer = _Drawer(pipeline, settings, run.side)
+        return judge(run.folder, name, drawer, _captions(run), weights, pictures, state.device, run.ranks, tell)
+
     with state.drawing():
         losses = measure(run)
-        found["tuned"], tuned = _judge(run, "tuned", state.family.pipeline, weights, pictures, contact, folder, tell)
-        _draw_general(run, folder, tell)
-        if tuned is not None:
-            found["tuned"] |= _memorised(run, tuned, folder)
+        found["tuned"] = compare("tuned", state.family.pipeline)
+        tell("drawing the general prompts again ...")
+        prompts = [i.caption for i in open_pictures(run.folder / "general", "general").items]
+        found["drift"] = show_general(run.folder, draw(state.family.pipeline, prompts, settings, run.side))
     if state.device.type == "cuda":
         state.family.pipeline.to("cpu")
     base = open_base(settings.base, settings.allow_pickle, settings.base_config, state.dtype).to(state.device)
     with torch.no_grad():
-        found["base_model"], _ = _judge(run, "base", base, weights, pictures, contact, folder, tell)
-    found["losses"] = {
-        name: {"base": state.start[name], "tuned": loss, "change": loss / state.start[name] - 1}
-        for name, loss in losses.items()
-    }
+        found["base_model"] = compare("base", base)
     found["advice"] = [{"step": step, "alarm": a.alarm, "text": a.text} for step, a in adviser.given]
+    return write_report(run.folder, found, state.start, losses)
+
+
+def write_report(run: Path, found: dict[str, Any], start: dict[str, float], losses: dict[str, float]) -> Path:
+    """Adds losses and verdict to what was found, and writes it as JSON, Markdown and HTML. Returns report.html."""
+    folder = run / "report"
+    found["losses"] = {
+        name: {"base": start[name], "tuned": loss, "change": loss / start[name] - 1} for name, loss in losses.items()
+    }
     found["verdict"] = verdict(found)
     (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     (folder / "report.md").write_text(_markdown(found), encoding="utf-8")
     page = folder / "report.html"
-    page.write_text(_html(found, folder, run.folder), encoding="utf-8")
+    page.write_text(_html(found, folder, run), encoding="utf-8")
     return page
 
 
@@ -107,15 +118,12 @@ def verdict(found: dict[str, Any]) -> list[str]:
         lines.append(
             f"{passed}: FID on held-out pictures is {ours['value']:.1f}, of the base {theirs['value']:.1f}{excellent}"
         )
-    change = losses["general"]["change"]
-    word = (
-        "much was forgotten"
-        if change > FORGETTING
-        else "little was forgotten"
-        if change > 0.01
-        else "nothing forgotten"
-    )
-    lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+.1%}")
+    change, moved = losses["general"]["change"], found["drift"]
+    much = change > FORGETTING or (moved is not None and moved > DRIFT)
+    little = change > 0.01 or (moved is not None and moved > DRIFT / 2)
+    word = "much was forgotten" if much else "little was forgotten" if little else "nothing forgotten"
+    shown = "" if moved is None else f", and from the same noise these moved {moved:.0%} of the way between two prompts"
+    lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+.1%}{shown}")
     if memorised := found["tuned"].get("memorised"):
         lines.append(f"{memorised['value']:.0%} of the pictures are nearer to a training picture than real ones are")
     return lines
@@ -126,24 +134,24 @@ def _captions(run: Run) -> list[str]:
     return [cache.captions[i] for i in cache.held_out or cache.training]
 
 
-def _judge(
-    run: Run, name: str, pipeline: Any, weights: dict[str, str], pictures: int, contact: list[str], folder: Path,
-    tell: Callable[[str], None],
-) -> tuple[dict[str, Any], Workbench | None]:  # fmt: skip
-    """Metrics against the held-out pictures, one after the other, and the contact sheet."""
-    held = run.folder / "held_out"
-    drawer = _Drawer(pipeline, run.state.settings, run.side)
+def judge(
+    run: Path, name: str, drawer: Drawer, captions: list[str], weights: dict[str, str], pictures: int,
+    device: torch.device, ranks: Ranks, tell: Callable[[str], None],
+) -> dict[str, Any]:  # fmt: skip
+    """Of "tuned" or "base": the contact sheet of ten of the `captions`, and metrics against RUN/held_out."""
+    folder, held = run / "report", run / "held_out"
+    folder.mkdir(exist_ok=True)
     request = Request(reference=held if held.is_dir() else None, count=pictures, weights=weights)
-    bench = Workbench(Subject(name, drawer=drawer), request, folder / name, run.state.device, run.ranks, tell)
+    bench = Workbench(Subject(name, drawer=drawer), request, folder / name, device, ranks, tell)
+    contact = [p for p in day_check.diverse(captions) for _ in range(day_check.PICTURES_EACH)]
     sheet = bench.draw(bench.subject, "contact", contact)
     tiles = day_check.contact_tiles([i.path for i in sheet.items], contact)
-    side = 120
     target = folder / ("contact_sheet.png" if name == "tuned" else f"contact_sheet_{name}.png")
-    save_mosaic(tiles, target, columns=day_check.PICTURES_EACH, side=side)
+    save_mosaic(tiles, target, columns=day_check.PICTURES_EACH, side=120)
     result: dict[str, Any] = {"not measured": {}}
     if not held.is_dir():
         result["not measured"]["all"] = "no picture was held out"
-        return result, None
+        return result
     for metric in COMPARED:
         bench.request = Request(metrics=(metric,), reference=held, count=pictures, weights=weights)
         try:
@@ -152,45 +160,48 @@ def _judge(
             result["not measured"][metric] = str(e)
             continue
         result |= {m.name: m.as_json() for m in measures}
-    return result, bench
+    return result | (_memorised(run, bench) if name == "tuned" else {})
 
 
-def _memorised(run: Run, bench: Workbench, folder: Path) -> dict[str, Any]:
-    lines = [json.loads(line) for line in (run.folder / "training.jsonl").read_text(encoding="utf-8").splitlines()]
+def _memorised(run: Path, bench: Workbench) -> dict[str, Any]:
+    lines = [json.loads(line) for line in (run / "training.jsonl").read_text(encoding="utf-8").splitlines()]
     items = [Item(Path(row["key"]), row["text"]) for row in lines]
     if not items or not items[0].path.is_file():
         return {}
-    training = PictureFolder(run.folder, items)
+    training = PictureFolder(run, items)
     try:
         drawn, held = bench.features("pictures", "dinov2"), bench.features("reference", "dinov2")
         network = bench.network("dinov2")
         found = measure_memorised(
-            drawn, bench.folder("pictures"), held, training, network, bench.device, bench.ranks, folder
+            drawn, bench.folder("pictures"), held, training, network, bench.device, bench.ranks, run / "report"
         )
     except ConfigError:
         return {}
     return {"memorised": found.as_json()}
 
 
-def _draw_general(run: Run, folder: Path, tell: Callable[[str], None]) -> None:
-    """general.png: the base's picture of each general prompt, before training, beside today's from the same noise."""
-    before = open_pictures(run.folder / "general", "general")
-    prompts = [i.caption for i in before.items]
-    tell(f"drawing {len(prompts)} general prompts again ...")
-    after = draw(run.state.family.pipeline, prompts, run.state.settings, run.side)
+def show_general(run: Path, after: Tensor) -> float | None:
+    """general.png: the base's picture of each general prompt, before training, beside today's from the same noise.
+
+    Returns how far they moved (probes.drift).
+    """
+    before, folder = open_pictures(run / "general", "general"), run / "report"
     target = folder / "general"
-    target.mkdir(exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
     names = [i.path.name for i in before.items]
     save_pictures(after, [target / n for n in names])
-    write_captions(target, names, prompts)
+    write_captions(target, names, [i.caption for i in before.items])
     pairs = [(Tile(i.path, i.caption), Tile(target / i.path.name, "after")) for i in before.items]
     save_mosaic([t for pair in pairs for t in pair], folder / "general.png")
+    return drift(run, after)
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """(what, base, tuned, better)."""
     names = {"domain": "loss on held-out pictures", "general": "loss on general prompts (forgetting)"}
     rows = [(names[k], f"{v['base']:.4f}", f"{v['tuned']:.4f}", "lower") for k, v in found["losses"].items()]
+    if found["drift"] is not None:
+        rows.append(("drift of general pictures", "0 %", f"{100 * found['drift']:.0f} %", "lower"))
     for metric in (*COMPARED, "memorised"):
         values = [found[who].get(metric) for who in ("base_model", "tuned")]
         base, tuned = ("not measured" if v is None else shown_value(metric, v["value"]) for v in values)

@@ -59,7 +59,7 @@ def save_result(state: State, run: Path) -> Path:
                 if settings.zero_snr:
                     zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
                     pipeline.scheduler = type(own).from_config(own.config, **zero)
-                pipeline.save_pretrained(building, safe_serialization=True)
+                family.save(building)
                 pipeline.scheduler = own
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(building, folder)
@@ -71,8 +71,6 @@ def _save_lora(family: Family, settings: FinetuneSettings, folder: Path) -> None
     from peft.utils import get_peft_model_state_dict
 
     pipeline = family.pipeline
-    if not hasattr(pipeline, "save_lora_weights"):
-        raise ConfigError(f"diffusers has no LoRA format for {type(pipeline).__name__}: take --method full")
     parts = {family.denoiser: family.network} | (family.encoders if settings.train_text_encoder else {})
     layers = {name: get_peft_model_state_dict(network) for name, network in parts.items()}
     # Of a transformer diffusers reads peft's own names; its older ones would lose layers (to_add_out) without a word.

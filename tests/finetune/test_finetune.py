@@ -59,7 +59,6 @@ def test_stopped_and_resumed_it_ends_in_the_same_weights(full_run, base, picture
     assert [p["step"] for p in probes(run)] == [0, 8]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method, text", [("lora", False), ("dora", False), ("lora", True)])
 def test_low_rank_files_load_in_plain_diffusers(base, pictures, tmp_path, method, text):
     changes = {"method": method, "rank": 4, "alpha": 8.0, "lr": 2e-2, "train_text_encoder": text}
@@ -76,7 +75,6 @@ def test_low_rank_files_load_in_plain_diffusers(base, pictures, tmp_path, method
     assert torch.allclose(drawn(open_result(run.folder)), expected, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_textual_inversion(base, pictures, tmp_path):
     changes = {"method": "textual-inversion", "token": "<x>", "init_word": "red", "vectors": 2, "lr": 0.1}
     changes |= {"steps": 40, "batch": 16, "ema": 0.9, "sample_every": 1000}  # a random network hardly hears one word
@@ -99,7 +97,6 @@ def test_textual_inversion(base, pictures, tmp_path):
     assert torch.equal(pipeline.text_encoder.get_input_embeddings().weight[: len(before)], before)
 
 
-@pytest.mark.slow
 def test_dreambooth_keeps_the_class(base, pictures, tmp_path):
     changes = {"instance_prompt": "a photo of red dog", "class_prompt": "a dog", "class_count": 4, "steps": 2}
     run = finetune(base, pictures, tmp_path / "run", **changes)
@@ -109,7 +106,6 @@ def test_dreambooth_keeps_the_class(base, pictures, tmp_path):
     assert run.order.own == 4 and set(rows[4:]) <= set(run.cache.prior) and set(rows[:4]) <= set(run.cache.training)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("save", [tiny.save_sdxl, tiny.save_sd3, tiny.save_flux])
 def test_other_families(save, pictures, tmp_path):
     base = save(tmp_path / "base")
@@ -122,7 +118,6 @@ def test_other_families(save, pictures, tmp_path):
     assert torch.allclose(drawn(pipeline), expected, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_v_prediction_with_zero_terminal_snr(pictures, tmp_path):
     base = tiny.save_sd(tmp_path / "base", "v_prediction")
     run = finetune(base, pictures, tmp_path / "run", zero_snr=True, min_snr=5.0, lr=3e-3, steps=2)

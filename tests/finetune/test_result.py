@@ -17,7 +17,9 @@ from daybreak.evaluate.blind.contestants import is_run
 from daybreak.export.card import Licences
 from daybreak.export.commands import run_export
 from daybreak.finetune.advice import Adviser
+from daybreak.finetune.opening import write_general
 from daybreak.finetune.own_runs import finetune_own, is_own
+from daybreak.finetune.probes import drift
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings, parse_duration
 from daybreak.runs import run_sample
@@ -36,7 +38,6 @@ def lora_run(base, pictures, tmp_path_factory):
     return out
 
 
-@pytest.mark.slow
 def test_sample_and_export(lora_run, tmp_path):
     run_sample(QUIET, lora_run, ["a red circle", "a dog"], tmp_path / "grid.png", 1, None, 0, None)
     assert Image.open(tmp_path / "grid.png").width > 300
@@ -48,7 +49,6 @@ def test_sample_and_export(lora_run, tmp_path):
         run_export(QUIET, lora_run, "safetensors", tmp_path / "other", "float32", Licences(None, None))
 
 
-@pytest.mark.slow
 def test_serve_and_compare_blind(lora_run, full_run, tmp_path):
     model = open_served(f"mine={lora_run}", ServeSettings(), torch.device("cpu"))
     (row,) = model.begin([Job(Order("mine", "a dog", 16, 16, 1, 1.0, 3), lambda _e: None, float("inf"))])
@@ -59,7 +59,6 @@ def test_serve_and_compare_blind(lora_run, full_run, tmp_path):
     assert [p.prompt for p in found] == ["a dog", "a red circle"] and found[1].path.is_file()
 
 
-@pytest.mark.slow
 def test_report(base, tmp_path, monkeypatch):
     import tiny_models
 
@@ -86,7 +85,6 @@ def test_report(base, tmp_path, monkeypatch):
     assert found["base_model"]["fid"] != found["tuned"]["fid"]
 
 
-@pytest.mark.slow
 def test_the_finder_suggests_a_rate_below_where_it_diverges(base, pictures, tmp_path):
     tiny.finetune(base, pictures, tmp_path / "run", find_lr=True, method="lora", rank=4, lr=1e-3)
     found = json.loads((tmp_path / "run" / "lr.json").read_text())
@@ -96,15 +94,39 @@ def test_the_finder_suggests_a_rate_below_where_it_diverges(base, pictures, tmp_
     assert losses[lowest] < losses[0] and (tmp_path / "run" / "lr.png").is_file()
 
 
-@pytest.mark.slow
 def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     assert is_own(str(finished_run))
-    settings = FinetuneSettings(base=str(finished_run), data=str(pictures), steps=2, batch=4)
-    finetune_own(QUIET, settings, tmp_path / "run")
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in log if r["event"] == "step"] == [1, 2]
+    run = tmp_path / "run"
+    settings = FinetuneSettings(
+        base=str(finished_run), data=str(pictures), steps=20, batch=4, lr=1e-2, ema=0.5, warmup_steps=0,
+        general_prompts=("a blue square", "two red circles"), report_pictures=2,
+        metric_weights=(f"inception={tmp_path / 'none.pt'}", f"clip={tmp_path}", f"dinov2={tmp_path}"),
+    )  # fmt: skip
+    finetune_own(QUIET, settings, run)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in log if r["event"] == "step"] == list(range(1, 21))
+    rows = [json.loads(line) for line in (run / "training" / "metadata.jsonl").read_text().splitlines()]
+    held = [json.loads(line)["key"] for line in (run / "held_out.jsonl").read_text().splitlines()]
+    assert len(rows) == 22 and len(held) == 2 and not {r["file_name"] for r in rows} & set(held)
+    found = json.loads((run / "report" / "report.json").read_text())
+    assert found["losses"]["domain"]["change"] < -0.01 and found["losses"]["general"]["change"] != 0
+    assert any("the domain was gained" in line for line in found["verdict"])
+    assert "fid" in found["tuned"]["not measured"] and (run / "report" / "general.png").is_file()
+    before, after = (Image.open(f / "00000.png").tobytes() for f in (run / "general", run / "report" / "general"))
+    assert before != after and found["drift"] > 0
+    assert not is_own(str(tiny.save_prx_pixel(tmp_path / "published")))  # by another's hand: a pipeline like others
     with pytest.raises(ConfigError, match="--method full"):
         finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", method="lora"), tmp_path / "other")
+    with pytest.raises(ConfigError, match="--min-snr has no use"):
+        finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", min_snr=5.0), tmp_path / "other")
+
+
+def test_drift_is_one_where_pictures_are_as_far_as_those_of_other_prompts(tmp_path):
+    drawn = torch.stack([torch.full((3, 16, 16), v) for v in (-1.0, 1.0)])
+    write_general(drawn, ["a dog", "a bus"], tmp_path / "general")
+    assert drift(tmp_path, drawn) == pytest.approx(0, abs=0.01)
+    assert drift(tmp_path, drawn.flip(0)) == pytest.approx(1, abs=0.01)
+    assert drift(tmp_path, drawn[1:]) == pytest.approx(1, abs=0.01)  # only the first prompt's
 
 
 def test_advice_rings_for_what_it_is_about_and_not_before():
@@ -116,7 +138,11 @@ def test_advice_rings_for_what_it_is_about_and_not_before():
     slow = Adviser()
     rang = [a.alarm for i in range(150) for a in slow.after_step(i, 0.5, 1.0, i / 10, 1.0)]
     assert rang == ["stuck"]
+    high = Adviser()
     start = {"general": 1.0, "domain": 1.0}
+    assert high.after_probe(1, start, {"general": 1.0, "domain": 0.9}, 1.0) == []
+    assert not [a for i in range(150) for a in high.after_step(i, 0.5, 1.0, i / 10, 1.0)]  # high, but it learns
+    assert [a.alarm for a in Adviser().after_probe(5, start, {"general": 1.0, "domain": 0.9}, 1.0, 0.7)] == ["drift"]
     assert [a.alarm for a in Adviser().after_probe(5, start, {"general": 1.2, "domain": 0.9}, 1.0)] == ["forgetting"]
     assert [a.alarm for a in Adviser().after_probe(5, start, {"general": 1.0, "domain": 1.0}, 6.0)] == ["no gain"]
     late = Adviser()

@@ -138,6 +138,56 @@ def save_flux(path: Path) -> Path:
     return path
 
 
+def prx_transformer(**options):
+    from diffusers import PRXTransformer2DModel
+
+    sizes = {"patch_size": 2, "context_in_dim": 32, "hidden_size": 32, "mlp_ratio": 2.0, "num_heads": 2, "depth": 2}
+    return PRXTransformer2DModel(**(sizes | {"axes_dim": [8, 8]} | options))
+
+
+def save_prx(path: Path) -> Path:
+    """PRX in latents, with T5Gemma's encoder as published."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, PRXPipeline
+    from transformers import T5GemmaConfig, T5GemmaModuleConfig
+    from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+    torch.manual_seed(4)
+    _, tokenizer = t5(32)
+    layers = T5GemmaModuleConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16, vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=1, bos_token_id=2,
+    )  # fmt: skip
+    config = T5GemmaConfig(encoder=layers, decoder=layers, vocab_size=len(tokenizer))
+    PRXPipeline(
+        transformer=prx_transformer(in_channels=4), vae=vae(shift_factor=0.06), tokenizer=tokenizer,
+        text_encoder=T5GemmaEncoder(config.encoder), default_sample_size=16,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    ).save_pretrained(path)  # fmt: skip
+    # The published folder has the configuration of the whole T5Gemma, which diffusers looks into for the encoder's.
+    config.save_pretrained(path / "text_encoder")
+    return path
+
+
+def save_prx_pixel(path: Path) -> Path:
+    """PRX in pixels, with Qwen3-VL's language model as published."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, PRXPixelPipeline
+    from transformers import Qwen3VLTextConfig, Qwen3VLTextModel
+
+    torch.manual_seed(5)
+    _, tokenizer = t5(32)
+    text = Qwen3VLTextConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16, vocab_size=len(tokenizer), pad_token_id=0,
+        rope_parameters={"rope_type": "default", "mrope_section": [4, 2, 2]},
+    )  # fmt: skip
+    PRXPixelPipeline(
+        transformer=prx_transformer(in_channels=3, patch_size=4, bottleneck_size=16, resolution_embeds=True),
+        text_encoder=Qwen3VLTextModel(text), tokenizer=tokenizer, default_sample_size=16, prompt_max_tokens=12,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0), noise_scale=2.0,
+    ).save_pretrained(path)  # fmt: skip
+    return path
+
+
 def write_pictures(folder: Path, count: int = 24, side: int = 16, shape: str = "circle", seed: int = 0) -> Path:
     """Coloured shapes on white, captioned."""
     folder.mkdir(parents=True)

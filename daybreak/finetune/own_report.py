@@ -1,0 +1,130 @@
+"""What fine-tuning one of our own runs gained and forgot: the probes and the report of report.py, before and after."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from daybreak.config import Config
+from daybreak.data.folder import list_items
+from daybreak.data.scenes.source import ScenesSource
+from daybreak.diffusion import flow
+from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.generate import generate, noise_of
+from daybreak.evaluate.ranks import Ranks
+from daybreak.evaluate.subjects import RunDrawer
+from daybreak.finetune.cache import to_tensor
+from daybreak.finetune.opening import write_general
+from daybreak.finetune.pictures import Pictures
+from daybreak.finetune.probes import GENERAL_PROMPTS, LEVELS, MOST
+from daybreak.finetune.report import judge, show_general, write_report
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.model.transformer import Transformer
+
+NOISE_SEED = 4321
+
+
+@dataclass(frozen=True)
+class OwnProbe:
+    """Pictures [N, 3, H, W] in [-1, 1] and their captions; every model sees the same noise on them."""
+
+    pictures: Tensor
+    captions: list[str]
+
+
+class OwnModel:
+    """A model of ours as it is measured: averaged weights, the sampling settings of its config, one device."""
+
+    def __init__(
+        self, transformer: Transformer, text_encoder: TextEncoder, config: Config, device: torch.device
+    ) -> None:
+        self.transformer, self.text_encoder = transformer.to(device).eval(), text_encoder.to(device).eval()
+        self.config, self.device = config, device
+
+    def draw(self, prompts: list[str], seed: int) -> Tensor:
+        """[len(prompts), 3, H, W] in [-1, 1], on the CPU."""
+        return generate(self.transformer, self.text_encoder, prompts, self.config, seed)
+
+    def drawer(self, seed: int) -> RunDrawer:
+        """As daybreak/evaluate has pictures drawn."""
+        return RunDrawer(self.transformer, self.text_encoder, self.config, seed)
+
+    @torch.no_grad()
+    def loss(self, probe: OwnProbe) -> float:
+        """The velocity's mean squared error over pictures and noise levels, with fixed noise."""
+        d, total = self.config.diffusion, 0.0
+        side = probe.pictures.shape[-1]
+        for start in range(0, len(probe.captions), 8):
+            x0 = probe.pictures[start : start + 8].to(self.device)
+            text = self.text_encoder(probe.captions[start : start + 8])
+            numbers = range(start, start + len(x0))
+            noise = d.noise_scale * torch.stack([noise_of(side, side, NOISE_SEED, n) for n in numbers]).to(self.device)
+            for level in LEVELS:
+                t = torch.full((len(x0),), level, device=self.device)
+                x_t = flow.interpolate(x0, noise, t)
+                said = flow.velocity(x_t, self.transformer(x_t, t, text).x0, t, d.floor)
+                error = said - flow.velocity(x_t, x0, t, d.floor)
+                total += float(error.square().mean(dim=(1, 2, 3)).double().sum())
+        return total / (len(probe.captions) * len(LEVELS))
+
+
+def open_probes(
+    run: Path, base: OwnModel, settings: FinetuneSettings, pictures: Pictures, held: list[int]
+) -> dict[str, OwnProbe]:
+    """ "general", whose pictures the base draws now and RUN/general keeps, and "domain" where pictures are held out."""
+    prompts = _general_prompts(settings, base.config)
+    drawn = base.draw(prompts, settings.seed)
+    write_general(drawn, prompts, run / "general")
+    probes = {"general": OwnProbe(drawn, prompts)}
+    if some := held[:MOST]:
+        probes["domain"] = OwnProbe(to_tensor(pictures.pixels[some]), [pictures.captions[i] for i in some])
+    return probes
+
+
+def _general_prompts(settings: FinetuneSettings, config: Config) -> list[str]:
+    """The settings' own, else what the base knows: captions of scenes, or the fixed list."""
+    if settings.general_prompts:
+        return list(settings.general_prompts)
+    if config.data.source == "scenes":
+        known = ScenesSource(config.data.resolution, config.evaluate.seed).some_captions(4 * len(GENERAL_PROMPTS))
+        return list(dict.fromkeys(known))[: len(GENERAL_PROMPTS)]
+    return list(GENERAL_PROMPTS)
+
+
+def report_own(
+    console: Console, run: Path, settings: FinetuneSettings, weights: dict[str, str], before: OwnModel,
+    after: OwnModel, start: dict[str, float], losses: dict[str, float],
+) -> Path:  # fmt: skip
+    """Draws with both, measures both, and writes RUN/report. Returns report.html."""
+    steps = after.config.train.steps
+    found: dict[str, Any] = {
+        "method": "full",
+        "base": settings.base,
+        "steps": steps,
+        "learning rate": after.config.optim.adam_lr,
+    }
+    listed = run / ("held_out.jsonl" if "domain" in losses else "training.jsonl")
+    captions = [json.loads(line)["text"] for line in listed.read_text(encoding="utf-8").splitlines()]
+    # Both with the same sampler and guidance, those of the base.
+    after.config = replace(after.config, sample=before.config.sample)
+    rows = [{"step": 0, **start}, {"step": steps, **losses}]
+    (run / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def tell(line: str) -> None:
+        console.print(line, markup=False, highlight=False)
+
+    for key, name, model in (("tuned", "tuned", after), ("base_model", "base", before)):
+        found[key] = judge(
+            run, name, model.drawer(settings.seed + 1), captions, weights, settings.report_pictures, model.device,
+            Ranks(), tell,
+        )  # fmt: skip
+    prompts = [item.caption for item in list_items(run / "general")]
+    found["drift"] = show_general(run, after.draw(prompts, settings.seed))
+    found["advice"] = []
+    return write_report(run, found, start, losses)
