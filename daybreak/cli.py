@@ -814,7 +814,7 @@ def entry() -> None:
         sys.stderr.close()
         sys.exit(141)
     except Exception as e:
-        from daybreak.train.loop import TrainingError
+        from daybreak.train.guard import TrainingError
 
         if isinstance(e, TrainingError):
             _fail(e, code=1)

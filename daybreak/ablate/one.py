@@ -28,8 +28,9 @@ from daybreak.evaluate.report import read_events, write_report
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
+from daybreak.train.guard import TrainingError
 from daybreak.train.host_memory import process_peak_bytes
-from daybreak.train.loop import TrainingError, train
+from daybreak.train.loop import train
 from daybreak.train.state import TrainState
 
 MEASURES = "measures.json"

@@ -26,7 +26,8 @@ from daybreak.finetune.state import State
 from daybreak.finetune.step import StepRandomness, squared_errors
 from daybreak.optim.schedule import learning_rate_factor
 from daybreak.train.clock import Clock
-from daybreak.train.loop import TrainingError, _stop_requested
+from daybreak.train.guard import TrainingError
+from daybreak.train.stop import stop_requested
 from daybreak.train.watch import LogFiles, SampleRecord, StepRecord, Watcher
 
 MAX_BAD_STEPS = 10
@@ -96,7 +97,7 @@ def train(run: Run) -> Adviser:
             share = max(share, 1 - max(0.0, left) / max(1e-9, run.ends - began_run))
         return float(total(torch.tensor([share if first else 0.0]), run.ranks))
 
-    with _stop_requested() as stop:
+    with stop_requested() as stop:
         if state.step == 0:
             _look(run, everyone, board, adviser, clock.seconds)
         clock.run()

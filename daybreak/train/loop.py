@@ -22,18 +22,15 @@ from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, has_deadline
 from daybreak.train.distributed import Processes, is_lost_connection
 from daybreak.train.ema import update_average
-from daybreak.train.guard import MAX_ROLLBACKS, Guard
-from daybreak.train.guard import TrainingError as TrainingError
+from daybreak.train.guard import MAX_ROLLBACKS, Guard, TrainingError
 from daybreak.train.pauses import Pauses
 from daybreak.train.precision import lower_precision
 from daybreak.train.stage import ORDER_SEED, Stage, open_stage_source
 from daybreak.train.state import TrainState
 from daybreak.train.step import NoiseLevels, StepRandomness, backward, clip_and_step
 from daybreak.train.stop import stop_requested
-from daybreak.train.stop import stop_requested as _stop_requested  # noqa: F401 - the name by which others know it
 from daybreak.train.trackers import check_trackers, open_trackers
-from daybreak.train.watch import LogFiles, StepRecord, Watcher
-from daybreak.train.watch import SkippedFile as SkippedFile
+from daybreak.train.watch import LogFiles, SkippedFile, StepRecord, Watcher
 
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
        "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb"}  # fmt: skip

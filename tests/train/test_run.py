@@ -15,7 +15,8 @@ from daybreak.config import ConfigError, override
 from daybreak.encoders.text import TextEncoder
 from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
-from daybreak.train.loop import TrainingError, pick_device, train
+from daybreak.train.guard import TrainingError
+from daybreak.train.loop import pick_device, train
 from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
 from tests.conftest import tiny_config
 

@@ -16,7 +16,8 @@ from daybreak.config import ConfigError
 from daybreak.data.batch import Batch
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.train import checkpoint, checkpoint_files, guard
-from daybreak.train.loop import TrainingError, train
+from daybreak.train.guard import TrainingError
+from daybreak.train.loop import train
 from daybreak.train.watch import LogFiles
 from tests.conftest import tiny_config
 from tests.train.test_run import Recorder, losses
