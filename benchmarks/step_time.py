@@ -28,7 +28,7 @@ from torch import Tensor
 from workload import SIZES, batches, only, open_state
 
 from daybreak.config import Config
-from daybreak.data.batch import Batch
+from daybreak.data.batch import Batch, to_floats
 from daybreak.diffusion import flow
 from daybreak.losses import compute as losses
 from daybreak.model.transformer import Prediction
@@ -71,7 +71,7 @@ def divided_step(state: TrainState, config: Config, batch: Batch, phase: Phase) 
 
     def data() -> tuple[Tensor, StepRandomness]:
         random = StepRandomness.draw(batch.images.shape, config, state.generator)
-        return batch.images.to(device, non_blocking=True), random.to(device)
+        return to_floats(batch.images.to(device, non_blocking=True)), random.to(device)
 
     x0, random = phase("data and noise", data)
     captions = ["" if drop else c for c, drop in zip(batch.captions, random.drop.tolist(), strict=True)]

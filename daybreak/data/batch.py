@@ -14,7 +14,8 @@ from torch import Tensor
 class Batch:
     """Captioned pictures.
 
-    images: [B, 3, H, W] float32 in [-1, 1], sRGB; H and W are divisible by the model's patch size.
+    images: [B, 3, H, W] sRGB, float32 in [-1, 1] or uint8 in 0..255, a quarter of the bytes on their way to the
+    training device, where `to_floats` makes one of the other; H and W are divisible by the model's patch size.
     captions: B strings; the empty string is the unconditional caption.
     text: their tokens' features [L_i, C], one tensor a caption, where the data hold them; none: captions are encoded.
     """
@@ -60,6 +61,11 @@ class Source(Protocol):
     def describe(self) -> str:
         """One line for the log: what this is and how much of it there is."""
         ...
+
+
+def to_floats(images: Tensor) -> Tensor:
+    """A batch's images [B, 3, H, W] as float32 in [-1, 1]: x / 127.5 - 1 of uint8, floats as they are."""
+    return images.float().mul_(1 / 127.5).sub_(1) if images.dtype == torch.uint8 else images
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -91,7 +91,10 @@ def _connect(workers: int | None) -> Any:
             ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as e:
             where = f" at RAY_ADDRESS {os.environ['RAY_ADDRESS']}" if "RAY_ADDRESS" in os.environ else ""
-            raise ConfigError(f"--engine ray: no Ray cluster{where}: {' '.join(str(e).split())[:200]}") from None
+            raise ConfigError(
+                f"--engine ray: no Ray cluster{where} ({' '.join(str(e).split())[:200]}); "
+                "does it run, and is its token in RAY_AUTH_TOKEN here?"
+            ) from None
     return ray
 
 

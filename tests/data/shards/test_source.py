@@ -5,12 +5,14 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from making import captioned_folder, prepared
 from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.data.batch import to_floats
 from daybreak.data.shards.reader import ShardReader, decode_to_bucket
 from daybreak.data.shards.source import ShardSource
 from daybreak.data.stream import stream
@@ -40,8 +42,17 @@ def test_pictures_and_captions_are_those_of_the_shards(shards):
     for picture, caption in zip(batch.images, batch.captions, strict=True):
         height, width = picture.shape[1:]
         pixels = np.asarray(decode_to_bucket(by_caption[caption]["image"]["bytes"], (width, height)))
-        assert np.array_equal(((picture.permute(1, 2, 0) + 1) * 127.5).round().numpy(), pixels)
-        assert np.allclose(picture.permute(1, 2, 0), pixels / 127.5 - 1, atol=1e-6)
+        assert np.array_equal(picture.permute(1, 2, 0), pixels)
+        assert np.allclose(to_floats(picture).permute(1, 2, 0), pixels / 127.5 - 1, atol=1e-6)
+
+
+def test_bytes_become_the_floats_that_numpy_makes_of_them():
+    values = np.arange(256, dtype=np.uint8)
+    expected = values.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
+    assert np.array_equal(to_floats(torch.from_numpy(values)).numpy(), expected)
+    assert (expected[0], expected[255]) == (-1, 1)
+    floats = torch.rand(4) * 2 - 1
+    assert to_floats(floats) is floats
 
 
 def test_decoding_agrees_with_plain_pillow(shards):
