@@ -45,7 +45,7 @@ Phase = Callable[[str, Callable[[], Any]], Any]
 
 def whole_step(state: TrainState, config: Config, batch: Batch) -> None:
     """The step as the training loop does it."""
-    random = StepRandomness.draw(batch.images.shape, config, state.generator)
+    random = StepRandomness.draw(batch.shape, config, state.generator)
     with autocast(config, state.device):
         loss, _ = training_loss(state.transformer, state.text_encoder, batch, random, config, state.objective)
     loss.backward()
@@ -70,7 +70,7 @@ def divided_step(state: TrainState, config: Config, batch: Batch, phase: Phase) 
     device = state.device
 
     def data() -> tuple[Tensor, StepRandomness]:
-        random = StepRandomness.draw(batch.images.shape, config, state.generator)
+        random = StepRandomness.draw(batch.shape, config, state.generator)
         return to_floats(batch.images.to(device, non_blocking=True)), random.to(device)
 
     x0, random = phase("data and noise", data)
