@@ -39,6 +39,7 @@ def cluster(tmp_path_factory):
     os.environ |= {
         "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # by default workers wait for everything else that runs here
         "RAY_AUTH_MODE": "token",  # recent versions take no stranger
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
     }
