@@ -3,9 +3,10 @@
     python benchmarks/loader.py [--pictures 256] [--rounds 5] [--work DIR]
 
 Bare decoding is Pillow alone on bytes that lie in memory, to an array: the ceiling of every loader built on it. All
-contestants decode JPEG at half size (`draft`) and give float32 batches of 16 in [-1, 1], but for bare decoding, which
-stops at the array. One thread; CPU time of the process, since other work may share the machine; the median of rounds
-that take turns. `datasets` reads the same Parquet shards as a stream, `webdataset` a tar of the same files.
+contestants decode JPEG at half size (`draft`) and give batches of 16 as uint8 [16, 512, 512, 4], of which the training
+device makes floats; bare decoding stops at the array. One thread; CPU time of the process, since other work may share
+the machine; the median of rounds that take turns. `datasets` reads the same Parquet shards as a stream, `webdataset` a
+tar of the same files.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ MEMORY = BatchMemory()
 
 
 def to_tensor(pictures: list[Image.Image]) -> torch.Tensor:
-    """[B, 3, H, W] in [-1, 1], in the way that our own loader does it, so that only the loaders differ."""
+    """[B, H, W, 4] uint8, in the way that our own loader does it, so that only the loaders differ."""
     images, pixels = MEMORY.take(len(pictures), SIDE, SIDE)
     for picture, out in zip(pictures, pixels, strict=True):
         write_pixels(picture, out)

@@ -43,7 +43,7 @@ def measured(config: Config, steps: int) -> tuple[float, int]:
         batch = source.batch(step * config.train.batch, config.train.batch)
         lengths.append(state.text_encoder.tokens(batch.captions)[0].shape[1])
         began = time.process_time()
-        random = StepRandomness.draw(batch.images.shape, config, state.generator)
+        random = StepRandomness.draw(batch.shape, config, state.generator)
         backward(state.transformer, state.text_encoder, batch, random, config, state.objective, 0.5)
         clip_and_step(state.parameters(), state.optimizers, 1.0, 1.0)
         times.append(time.process_time() - began)

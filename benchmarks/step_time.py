@@ -28,7 +28,7 @@ from torch import Tensor
 from workload import SIZES, batches, only, open_state
 
 from daybreak.config import Config
-from daybreak.data.batch import Batch
+from daybreak.data.batch import Batch, to_floats
 from daybreak.diffusion import flow
 from daybreak.losses import compute as losses
 from daybreak.model.transformer import Prediction
@@ -45,7 +45,7 @@ Phase = Callable[[str, Callable[[], Any]], Any]
 
 def whole_step(state: TrainState, config: Config, batch: Batch) -> None:
     """The step as the training loop does it."""
-    random = StepRandomness.draw(batch.images.shape, config, state.generator)
+    random = StepRandomness.draw(batch.shape, config, state.generator)
     with autocast(config, state.device):
         loss, _ = training_loss(state.transformer, state.text_encoder, batch, random, config, state.objective)
     loss.backward()
@@ -70,8 +70,8 @@ def divided_step(state: TrainState, config: Config, batch: Batch, phase: Phase) 
     device = state.device
 
     def data() -> tuple[Tensor, StepRandomness]:
-        random = StepRandomness.draw(batch.images.shape, config, state.generator)
-        return batch.images.to(device, non_blocking=True), random.to(device)
+        random = StepRandomness.draw(batch.shape, config, state.generator)
+        return to_floats(batch.images.to(device, non_blocking=True)), random.to(device)
 
     x0, random = phase("data and noise", data)
     captions = ["" if drop else c for c, drop in zip(batch.captions, random.drop.tolist(), strict=True)]

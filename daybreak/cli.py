@@ -24,6 +24,11 @@ app = typer.Typer(
 )
 console = Console()
 
+ENGINE = "processes, or ray: the same on a Ray cluster."
+MODEL_WORKERS = (
+    "Each loads the model, and takes a GPU where there are any. 0: this process alone. "
+    "Default: all GPUs; without any, this process (on Ray, one a machine)."
+)
 TRAIN_HELP = """Train a model by a recipe.
 
 [bold]Recipes[/bold]
@@ -561,10 +566,14 @@ def prepare(
     uncaptioned: Annotated[bool, typer.Option(help="Keep pictures without caption, for daybreak caption.")] = False,
     duplicates: Annotated[str, typer.Option(help="drop; exact: only identical files go; keep.")] = "drop",
     shard_mb: Annotated[float, typer.Option(help="Size of a shard, MB.")] = 256.0,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores.")] = None,
-    engine: Annotated[str, typer.Option(help="processes, or ray: the same on a Ray cluster.")] = "processes",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores (of the cluster).")
+    ] = None,
+    engine: Annotated[str, typer.Option(help=ENGINE)] = "processes",
     work: Annotated[Path | None, typer.Option(help="Folder for unfinished work; default: in OUT.")] = None,
-    embed: Annotated[str | None, typer.Option(help="Text encoder: then also daybreak embed with it.")] = None,
+    embed: Annotated[
+        str | None, typer.Option(help="Text encoder: then also daybreak embed with it, on the same --engine.")
+    ] = None,
 ) -> None:
     """Bring captioned pictures of any kind into training shards, and list what is wrong with the rest.
 
@@ -759,6 +768,8 @@ def embed(
     dtype: Annotated[str, typer.Option(help="bfloat16, or fp8 with a scale a token: half the size.")] = "bfloat16",
     batch: Annotated[int, typer.Option(min=1, help="Captions at once.")] = 64,
     cache: Annotated[Path | None, typer.Option(help="Local folder for shards at an address.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help=MODEL_WORKERS)] = None,
+    engine: Annotated[str, typer.Option(help=ENGINE)] = "processes",
 ) -> None:
     """Encode all captions of shards once, with a frozen text encoder, so that training need not.
 
@@ -768,7 +779,7 @@ def embed(
     from daybreak.data.commands import run_embed
 
     text = TextConfig(pretrained=model, revision=revision, max_tokens=max_tokens)
-    run_embed(console, shards, text, name, dtype, batch, cache)
+    run_embed(console, shards, text, name, dtype, batch, cache, workers, engine)
 
 
 @app.command()
@@ -784,6 +795,8 @@ def caption(
     revision: Annotated[str, typer.Option(help="Of the model on the hub.")] = "main",
     batch: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 16,
     cache: Annotated[Path | None, typer.Option(help="Local folder for shards at an address.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help=MODEL_WORKERS)] = None,
+    engine: Annotated[str, typer.Option(help=ENGINE)] = "processes",
 ) -> None:
     """Have a vision-language model write captions for shards; they join those that are there.
 
@@ -791,7 +804,7 @@ def caption(
     """
     from daybreak.data.commands import run_caption
 
-    run_caption(console, shards, model, name, weight, prompt, max_tokens, revision, batch, cache)
+    run_caption(console, shards, model, name, weight, prompt, max_tokens, revision, batch, cache, workers, engine)
 
 
 @app.command()

@@ -14,7 +14,9 @@ from torch import Tensor
 class Batch:
     """Captioned pictures.
 
-    images: [B, 3, H, W] float32 in [-1, 1], sRGB; H and W are divisible by the model's patch size.
+    images: [B, 3, H, W] float32 in [-1, 1], sRGB; H and W are divisible by the model's patch size. Or as Pillow holds
+    them in memory, uint8 [B, H, W, 4], the last of no meaning: a third of the bytes on their way to the training
+    device, where `to_floats` makes the one of the other.
     captions: B strings; the empty string is the unconditional caption.
     text: their tokens' features [L_i, C], one tensor a caption, where the data hold them; none: captions are encoded.
     """
@@ -30,11 +32,18 @@ class Batch:
         """Some of the pictures, with their captions."""
         return Batch(self.images[rows], self.captions[rows], None if self.text is None else self.text[rows])
 
+    @property
+    def shape(self) -> torch.Size:
+        """[B, 3, H, W], however the images are held."""
+        b, *others = self.images.shape
+        return torch.Size((b, 3, *others[:2])) if self.images.dtype == torch.uint8 else self.images.shape
+
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.shape[1] != 3 or len(self.images) != len(self.captions):
+        axis, channels = (3, 4) if self.images.dtype == torch.uint8 else (1, 3)
+        if self.images.ndim != 4 or self.images.shape[axis] != channels or len(self.images) != len(self):
             raise ValueError(
-                f"a batch needs images [B, 3, H, W] and B captions, got {tuple(self.images.shape)} "
-                f"and {len(self.captions)} captions"
+                f"a batch needs images [B, 3, H, W], or [B, H, W, 4] uint8, and B captions, got "
+                f"{tuple(self.images.shape)} and {len(self.captions)} captions"
             )
 
 
@@ -60,6 +69,14 @@ class Source(Protocol):
     def describe(self) -> str:
         """One line for the log: what this is and how much of it there is."""
         ...
+
+
+def to_floats(images: Tensor) -> Tensor:
+    """A batch's images as float32 [B, 3, H, W] in [-1, 1]: x / 127.5 - 1 of uint8 [B, H, W, 4], floats as they are."""
+    if images.dtype != torch.uint8:
+        return images
+    floats = images[..., :3].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    return floats.mul_(1 / 127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,6 +23,8 @@ import torch
 from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.data.engines.models import run_on_models
+from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import exists, join, read_bytes, write_atomically
 from daybreak.data.shards.format import INDEX, ROWS, caption_file
 from daybreak.data.shards.reader import RowError, ShardReader
@@ -84,47 +85,76 @@ class Captioner:
         return [" ".join(a.split()) for a in answers]
 
 
+@dataclass(frozen=True)
+class CaptionJob:
+    """What a worker needs to write the captions `name` of shards at `place`, `batch` pictures at once."""
+
+    place: str
+    name: str
+    how: Captioning
+    batch: int
+    cache: Path | None
+
+    def reader(self) -> ShardReader:
+        """The shards."""
+        return ShardReader(self.place, self.cache, cache_bytes=2**62)
+
+    def target(self, shard: int) -> str:
+        """Where the captions of a shard come to lie."""
+        return join(self.place, caption_file(self.name, shard))
+
+    def check(self, reader: ShardReader) -> None:
+        """ConfigError where the name is taken; otherwise it is this job's from now on."""
+        if not self.name.isidentifier() or self.name in set(pq_columns(reader)) - set(reader.index.written):
+            raise ConfigError(
+                f"--name {self.name} is taken by a column of the shards, or is no plain name; choose another"
+            )
+        stamp = join(self.place, "captions", self.name, "how.json")
+        text = json.dumps(dataclasses.asdict(self.how), indent=1)
+        if not exists(stamp):
+            write_atomically(stamp, text.encode())
+        elif read_bytes(stamp).decode() != text:
+            raise ConfigError(
+                f"{stamp}: the captions {self.name} were begun with another model or prompt; choose another --name"
+            )
+
+    def open(self, device: torch.device) -> Callable[[int], int]:
+        """Loads the model; what comes back describes a shard's pictures and returns how many."""
+        reader, captioner = self.reader(), Captioner(self.how, device)
+
+        def describe(shard: int) -> int:
+            rows = reader.rows_of(shard)
+            captions: list[str | None] = []
+            for at in range(0, len(rows), self.batch):
+                captions += _describe(captioner, reader, rows[at : at + self.batch])
+            path = reader.files.local(reader.index.shards[shard].file)
+            keys = pq.read_table(path, columns=["key"], partitioning=None)["key"]
+            buffer = pa.BufferOutputStream()
+            table = pa.table({"key": keys, self.name: pa.array(captions, pa.string())})
+            pq.write_table(table, buffer, compression="zstd")
+            write_atomically(self.target(shard), buffer.getvalue().to_pybytes())
+            return len(rows)
+
+        return describe
+
+
 def write_captions(
-    place: str,
-    name: str,
-    how: Captioning,
-    batch: int,
-    weight: float,
-    cache: Path | None,
-    make: Callable[[], Captioner],
-    progress: Callable[[int, int], None],
+    job: CaptionJob, weight: float, workers: int | None, engine: Engine, progress: Callable[[int, int], None]
 ) -> int:
-    """Writes the captions `name` of all shards at `place`; returns how many rows got one. `make` loads the model.
+    """Writes captions of all shards; returns how many rows got one. See `run_on_models` for workers and engines.
 
     Raises ConfigError where other captions of that name are there.
     """
-    reader = ShardReader(place, cache, cache_bytes=2**62)
-    if not name.isidentifier() or name in set(pq_columns(reader)) - set(reader.index.written):
-        raise ConfigError(f"--name {name} is taken by a column of the shards, or is no plain name; choose another")
-    stamp = join(place, "captions", name, "how.json")
-    text = json.dumps(dataclasses.asdict(how), indent=1)
-    if not exists(stamp):
-        write_atomically(stamp, text.encode())
-    elif read_bytes(stamp).decode() != text:
-        raise ConfigError(
-            f"{stamp}: the captions {name} were begun with another model or prompt; choose another --name"
-        )
-    captioner: Captioner | None = None
-    starts = np.searchsorted(reader.shard, np.arange(len(reader.index.shards)))
-    for number, shard in enumerate(reader.index.shards):
-        target = join(place, caption_file(name, number))
-        if not exists(target):
-            captioner = captioner or make()
-            rows = range(int(starts[number]), int(starts[number]) + shard.rows)
-            captions: list[str | None] = []
-            for at in range(0, len(rows), batch):
-                captions += _describe(captioner, reader, rows[at : at + batch])
-            keys = pq.read_table(reader.files.local(shard.file), columns=["key"], partitioning=None)["key"]
-            buffer = pa.BufferOutputStream()
-            pq.write_table(pa.table({"key": keys, name: pa.array(captions, pa.string())}), buffer, compression="zstd")
-            write_atomically(target, buffer.getvalue().to_pybytes())
-        progress(number + 1, len(reader.index.shards))
-    return _register(reader, name, how, weight)
+    reader = job.reader()
+    job.check(reader)
+    shards = len(reader.index.shards)
+    left = [s for s in range(shards) if not exists(job.target(s))]
+    done = shards - len(left)
+    progress(done, shards)
+    for _ in run_on_models(job, left, workers, engine):
+        done += 1
+        progress(done, shards)
+    return _register(reader, job.name, job.how, weight)
 
 
 def pq_columns(reader: ShardReader) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from daybreak.config import ConfigError, TextConfig
+from daybreak.data.engines.tasks import Engine
 from daybreak.data.inspect.findings import examine
 from daybreak.data.inspect.look import look_at, report_place
 from daybreak.data.inspect.page import print_report, write_page
 from daybreak.data.places import join
-from daybreak.data.prepare.engine import Engine
 from daybreak.data.prepare.run import prepare
 from daybreak.data.prepare.settings import Duplicates, Encoding, PrepareSettings, parse_captions
 from daybreak.data.shards.format import DROPPED, NOTES, Index
@@ -37,7 +36,8 @@ def run_prepare(
 ) -> None:
     """`daybreak prepare`: shards, and a summary of what was dropped. `options` are fields of PrepareSettings.
 
-    embed: the text encoder whose features are to lie beside the shards, as `run_embed` makes them by default.
+    embed: the text encoder whose features are to lie beside the shards, as `run_embed` makes them by default, with as
+    many workers as that chooses: `workers` counts those that work on pictures.
     """
     one_of("--encoding", options["encoding"], Encoding)
     one_of("--duplicates", options["duplicates"], Duplicates)
@@ -51,13 +51,13 @@ def run_prepare(
             note = f"{pictures / max(1e-3, time.monotonic() - began):.0f} pictures/s" if pictures else ""
             bar.update(task, description=stage, completed=done, total=of, note=note)
 
-        n = workers_or_cores(workers)
-        prepared = prepare(sources, out, settings, n, cast(Engine, engine), work, show)
+        prepared = prepare(sources, out, settings, workers, cast(Engine, engine), work, show)
     if prepared.already:
         console.print(f"{out} was finished before; nothing to do", highlight=False)
     _summary(console, out, prepared.index)
     if embed is not None:
-        run_embed(console, out, TextConfig(pretrained=embed, max_tokens=256), "text", "bfloat16", 64, None)
+        text = TextConfig(pretrained=embed, max_tokens=256)
+        run_embed(console, out, text, "text", "bfloat16", 64, None, None, engine)
 
 
 def _summary(console: Console, out: str, index: Index) -> None:
@@ -88,11 +88,6 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-def workers_or_cores(workers: int | None) -> int:
-    """As asked, or one a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if workers is None else workers
-
-
 def one_of(flag: str, value: str, kind: Any) -> None:
     """ConfigError where `value` is none of a Literal's words."""
     if value not in get_args(kind):
@@ -100,26 +95,29 @@ def one_of(flag: str, value: str, kind: Any) -> None:
 
 
 def run_embed(
-    console: Console, shards: str, text: TextConfig, name: str, dtype: str, batch: int, cache: Path | None
+    console: Console,
+    shards: str,
+    text: TextConfig,
+    name: str,
+    dtype: str,
+    batch: int,
+    cache: Path | None,
+    workers: int | None,
+    engine: str,
 ) -> None:
     """`daybreak embed`: text features beside the shards."""
-    from daybreak.data.embed import write_embeddings
-    from daybreak.encoders.text import open_text_encoder
-    from daybreak.train.loop import pick_device
+    from daybreak.data.embed import EmbedJob, write_embeddings
 
     one_of("--dtype", dtype, Literal["bfloat16", "fp8"])
+    one_of("--engine", engine, Engine)
+    job = EmbedJob(shards, name, text, dtype, batch, cache)
     with progress_bar(console) as bar:
         task = bar.add_task("embedding", total=None, note="")
-        written = write_embeddings(
-            shards,
-            name,
-            text,
-            dtype,
-            batch,
-            cache,
-            lambda: open_text_encoder(text).to(pick_device()),
-            lambda done, of: bar.update(task, completed=done, total=of),
-        )
+
+        def show(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of)
+
+        written = write_embeddings(job, workers, cast(Engine, engine), show)
     console.print(f"{written / 1e6:,.1f} MB of text features as {name}", highlight=False)
     console.print(
         f"train with them: daybreak train RECIPE --data {shards} --data.embeddings {name} "
@@ -147,8 +145,7 @@ def run_inspect(
     count = token_counter(tokenizer) if tokenizer else None
     with progress_bar(console) as bar:
         task = bar.add_task("looking", total=None, note="")
-        n = workers_or_cores(workers)
-        look = look_at(place, settings, n, lambda done, of: bar.update(task, completed=done, total=of))
+        look = look_at(place, settings, workers, lambda done, of: bar.update(task, completed=done, total=of))
     report = examine(look, max_tokens, count)
     print_report(report, console)
     try:
@@ -185,22 +182,24 @@ def run_caption(
     revision: str,
     batch: int,
     cache: Path | None,
+    workers: int | None,
+    engine: str,
 ) -> None:
     """`daybreak caption`: a model's captions beside the shards."""
     # Imported here: torch and transformers take seconds that the other commands need not wait for.
-    import torch
+    from daybreak.data.caption import PROMPT, Captioning, CaptionJob, write_captions
 
-    from daybreak.data.caption import PROMPT, Captioner, Captioning, write_captions
-
+    one_of("--engine", engine, Engine)
     if not weight > 0:
         raise ConfigError(f"--weight is {weight:g}; it must be above 0")
-    how = Captioning(model, prompt or PROMPT, max_tokens, revision)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    job = CaptionJob(shards, name, Captioning(model, prompt or PROMPT, max_tokens, revision), batch, cache)
     with progress_bar(console) as bar:
         task = bar.add_task("captioning", total=None, note="")
-        done = write_captions(
-            *(shards, name, how, batch, weight, cache),
-            make=lambda: Captioner(how, device),
-            progress=lambda n, of: bar.update(task, completed=n, total=of),
-        )
-    console.print(f"{done:,} captions as {name!r} in {join(shards, 'captions', name)}", highlight=False, soft_wrap=True)
+
+        def show(done: int, of: int) -> None:
+            bar.update(task, completed=done, total=of)
+
+        written = write_captions(job, weight, workers, cast(Engine, engine), show)
+    console.print(
+        f"{written:,} captions as {name!r} in {join(shards, 'captions', name)}", highlight=False, soft_wrap=True
+    )

@@ -9,7 +9,6 @@ command goes on with the next. `--data.embeddings NAME` trains with them.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,16 +16,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from daybreak.config import ConfigError, TextConfig
+from daybreak.data.engines.models import run_on_models
+from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import exists, join, read_bytes, write_atomically
 from daybreak.data.shards.reader import RowError, ShardReader
-from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.text import TextEncoder, open_text_encoder
 
 FP8_MAX = 448.0
 """Largest number of float8_e4m3fn."""
@@ -49,37 +49,73 @@ def embedding_file(name: str, shard: int, column: str) -> str:
     return f"embeddings/{name}/{shard:05d}-{column}.safetensors"
 
 
-def write_embeddings(
-    place: str, name: str, config: TextConfig, dtype: str, batch: int, cache: Path | None,
-    make: Callable[[], TextEncoder], progress: Callable[[int, int], None],
-) -> int:  # fmt: skip
-    """Embeds all captions of the shards at `place` with config.pretrained; returns the bytes written.
+@dataclass(frozen=True)
+class EmbedJob:
+    """What a worker needs to embed shards of `place` with text.pretrained, `batch` captions at once."""
 
-    `make` loads the encoder. Raises ConfigError where other features of that name are there.
-    """
-    assert config.pretrained is not None
-    if not name.isidentifier():
-        raise ConfigError(f"--name {name} is no plain name; choose one of letters, digits and underscores")
-    reader = ShardReader(place, cache, cache_bytes=2**62)
-    encoder = make()
-    how = Embedding(config.pretrained, config.revision, encoder.max_tokens, dtype, encoder.width)
-    stamp, text = join(place, "embeddings", name, "how.json"), json.dumps(dataclasses.asdict(how), indent=1)
-    if not exists(stamp):
-        write_atomically(stamp, text.encode())
-    elif read_bytes(stamp).decode() != text:
-        raise ConfigError(f"{stamp}: the embeddings {name} were begun in another way; choose another --name")
-    starts = np.searchsorted(reader.shard, np.arange(len(reader.index.shards)))
-    written = 0
-    for number, shard in enumerate(reader.index.shards):
-        for column in reader.index.captions:
-            target = join(place, embedding_file(name, number, column))
-            if not exists(target):
-                rows = range(int(starts[number]), int(starts[number]) + shard.rows)
-                captions = [reader.captions(row).get(column, "") for row in rows]
-                data = save(_tensors(encoder, captions, batch, dtype))
-                write_atomically(target, data)
+    place: str
+    name: str
+    text: TextConfig
+    dtype: str
+    batch: int
+    cache: Path | None
+
+    def reader(self) -> ShardReader:
+        """The shards."""
+        return ShardReader(self.place, self.cache, cache_bytes=2**62)
+
+    def left(self, reader: ShardReader, shard: int) -> list[str]:
+        """The caption columns of a shard whose file is not there yet."""
+        names = {c: embedding_file(self.name, shard, c) for c in reader.index.captions}
+        return [column for column, file in names.items() if not exists(join(self.place, file))]
+
+    def check(self, width: int | None) -> None:
+        """ConfigError where features of that name were begun in another way; `width` none: not known yet."""
+        stamp = join(self.place, "embeddings", self.name, "how.json")
+        how = {"model": self.text.pretrained, "revision": self.text.revision, "max_tokens": self.text.max_tokens,
+               "dtype": self.dtype, "width": width}  # fmt: skip
+        if exists(stamp):
+            begun = json.loads(read_bytes(stamp))
+            if begun != how | ({"width": begun.get("width")} if width is None else {}):
+                raise ConfigError(
+                    f"{stamp}: the embeddings {self.name} were begun in another way; choose another --name"
+                )
+        elif width is not None:
+            write_atomically(stamp, json.dumps(how, indent=1).encode())
+
+    def open(self, device: torch.device) -> Callable[[int], int]:
+        """Loads the encoder; what comes back embeds a shard and returns the bytes written."""
+        reader, encoder = self.reader(), open_text_encoder(self.text).to(device)
+        self.check(encoder.width)
+
+        def embed(shard: int) -> int:
+            written = 0
+            for column in self.left(reader, shard):
+                captions = [reader.captions(row).get(column, "") for row in reader.rows_of(shard)]
+                data = save(_tensors(encoder, captions, self.batch, self.dtype))
+                write_atomically(join(self.place, embedding_file(self.name, shard, column)), data)
                 written += len(data)
-        progress(number + 1, len(reader.index.shards))
+            return written
+
+        return embed
+
+
+def write_embeddings(job: EmbedJob, workers: int | None, engine: Engine, progress: Callable[[int, int], None]) -> int:
+    """Embeds all captions of the shards; returns the bytes written. See `run_on_models` for workers and engines.
+
+    Raises ConfigError where other features of that name are there.
+    """
+    if not job.name.isidentifier():
+        raise ConfigError(f"--name {job.name} is no plain name; choose one of letters, digits and underscores")
+    reader = job.reader()
+    job.check(None)
+    shards = len(reader.index.shards)
+    left = [s for s in range(shards) if job.left(reader, s)]
+    done, written = shards - len(left), 0
+    progress(done, shards)
+    for size in run_on_models(job, left, workers, engine):
+        done, written = done + 1, written + size
+        progress(done, shards)
     return written
 
 

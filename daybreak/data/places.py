@@ -100,10 +100,15 @@ def write_atomically(place: str | Path, data: bytes) -> None:
         return
     path = Path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
+    building = unfinished(path)
     with building.open("wb") as file:
         file.write(data)
     settle(building, path)
+
+
+def unfinished(path: Path) -> Path:
+    """The name under which this process writes a file until it is finished; machines may share the folder."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{os.uname().nodename}")
 
 
 def settle(building: Path, path: Path) -> None:

@@ -250,7 +250,7 @@ class Training:
         factor = learning_rate_factor(state.step, progress, c.optim.warmup_steps, c.optim.decay_share)
         batch = next(self.stage.batches)
         # Drawn for all ranks at once, so that nothing depends on how many there are.
-        random = StepRandomness.draw(torch.Size((c.train.batch, *batch.images.shape[1:])), c, state.generator)
+        random = StepRandomness.draw(torch.Size((c.train.batch, *batch.shape[1:])), c, state.generator)
         if ranks.world > 1:
             random = random.rows(ranks.share(c.train.batch))
         watched = (state.step + 1) % c.train.watch_every == 0

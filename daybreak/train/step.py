@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.config import Config
-from daybreak.data.batch import Batch
+from daybreak.data.batch import Batch, to_floats
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
 from daybreak.encoders.text import TextEncoder, TextTokens
@@ -77,7 +77,7 @@ def training_loss(
     `levels` takes note of the loss by noise level.
     """
     device = next(transformer.parameters()).device
-    x0, random = batch.images.to(device, non_blocking=True), random.to(device)
+    x0, random = to_floats(batch.images.to(device, non_blocking=True)), random.to(device)
     text = _encode(text_encoder, batch, random.drop, device)
     x_t = flow.interpolate(x0, random.noise, random.t)
     if objective is not None and objective.source is not None:

@@ -8,56 +8,17 @@ import pytest
 import torch
 from making import captioned_folder, prepared
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    CLIPImageProcessorPil,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
-)
 
 from daybreak.config import ConfigError
-from daybreak.data.caption import Captioner, Captioning, write_captions
+from daybreak.data.caption import Captioner, Captioning, CaptionJob, write_captions
 from daybreak.data.shards.reader import ShardReader
 from daybreak.data.shards.source import ShardSource
-
-TEMPLATE = (
-    "{% for m in messages %}{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}"
-    "{% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}: {% endif %}"
-)
+from tests.data.tiny_vlm import tiny_vlm
 
 
 @pytest.fixture(scope="module")
 def vlm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("vlm")
-    vocabulary = ["<pad>", "</s>", "<unk>", "<image>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    bpe = Tokenizer(models.BPE(unk_token="<unk>", vocab={w: i for i, w in enumerate(vocabulary)}, merges=[]))
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", extra_special_tokens=["<image>"]
-    )
-    LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    ).save_pretrained(folder)
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    torch.manual_seed(0)
-    text = LlamaConfig(vocab_size=len(vocabulary), pad_token_id=0, eos_token_id=1, bos_token_id=1, **small)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(image_size=32, patch_size=8, **small),
-        text_config=text,
-        image_token_id=3,
-        vision_feature_layer=-1,
-    )
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
-    return str(folder)
+    return tiny_vlm(tmp_path_factory.mktemp("vlm"))
 
 
 @pytest.fixture
@@ -69,36 +30,37 @@ def shards(tmp_path):
     return tmp_path / "out"
 
 
-def write(shards, how, make, name="written") -> int:
-    return write_captions(str(shards), name, how, 4, 3.0, None, make, lambda *_: None)
+def write(shards, how, name="written") -> int:
+    return write_captions(CaptionJob(str(shards), name, how, 4, None), 3.0, 0, "processes", lambda *_: None)
 
 
-def test_captions_join_the_others_and_a_kill_loses_nothing(shards, vlm):
+def test_captions_join_the_others_and_a_kill_loses_nothing(shards, vlm, monkeypatch):
     how = Captioning(vlm, "Say.", max_tokens=6)
     captioner = Captioner(how, torch.device("cpu"))
     whole = shutil.copytree(shards, shards.with_name("whole"))
-    assert write(whole, how, lambda: captioner) == 20
+    assert write(whole, how) == 20
 
     calls, resumed = 0, False
 
     class KilledError(Exception):
         pass
 
-    class Counting:
+    class Counting(Captioner):
         def describe(self, pictures):
             nonlocal calls
             calls += len(pictures)
             if calls >= 12 and not resumed:
                 raise KilledError
-            return captioner.describe(pictures)
+            return super().describe(pictures)
 
+    monkeypatch.setattr("daybreak.data.caption.Captioner", Counting)
     with pytest.raises(KilledError):
-        write(shards, how, Counting)
+        write(shards, how)
     assert "written" not in ShardReader(str(shards)).index.captions  # half of it is not used
     done = sum(pq.read_metadata(p).num_rows for p in (shards / "captions" / "written").glob("*.parquet"))
     assert 0 < done < 12
     before, resumed = calls, True
-    write(shards, how, Counting)
+    write(shards, how)
     assert calls - before == 20 - done
 
     a, b = ShardReader(str(shards)), ShardReader(str(whole))
@@ -116,12 +78,11 @@ def test_captions_join_the_others_and_a_kill_loses_nothing(shards, vlm):
 
 def test_other_captions_of_that_name_are_not_overwritten(shards, vlm):
     how = Captioning(vlm, "Say.", max_tokens=2)
-    captioner = Captioner(how, torch.device("cpu"))
-    write(shards, how, lambda: captioner)
+    write(shards, how)
     with pytest.raises(ConfigError, match="begun with another model or prompt"):
-        write(shards, Captioning(vlm, "Tell.", max_tokens=2), lambda: captioner)
+        write(shards, Captioning(vlm, "Tell.", max_tokens=2))
     with pytest.raises(ConfigError, match="--name caption is taken"):
-        write(shards, how, lambda: captioner, name="caption")
+        write(shards, how, name="caption")
 
 
 def test_a_model_that_is_none_is_named(tmp_path):

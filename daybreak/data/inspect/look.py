@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from daybreak.data.engines.tasks import run_tasks
 from daybreak.data.places import join, read_bytes
 from daybreak.data.prepare.duplicates import find_duplicates
-from daybreak.data.prepare.engine import run_tasks
 from daybreak.data.prepare.process import Dropped, process
 from daybreak.data.prepare.rows import read_part
 from daybreak.data.prepare.settings import PrepareSettings
@@ -58,14 +58,14 @@ class Look:
 Progress = Callable[[int, int], None]
 
 
-def look_at(place: str, settings: PrepareSettings, workers: int, progress: Progress) -> Look:
+def look_at(place: str, settings: PrepareSettings, workers: int | None, progress: Progress) -> Look:
     """Looks at shards, or at a source as `daybreak prepare` would take it, without writing anything."""
     if holds_shards(place):
         return _look_at_shards(place, progress)
     return _look_at_source(place, settings, workers, progress)
 
 
-def _look_at_source(place: str, settings: PrepareSettings, workers: int, progress: Progress) -> Look:
+def _look_at_source(place: str, settings: PrepareSettings, workers: int | None, progress: Progress) -> Look:
     plan = make_plan([place], settings)
     look = Look(place, is_shards=False, size=settings.size)
     look.dropped = [(key, "ignored", reason) for key, reason in plan.ignored]

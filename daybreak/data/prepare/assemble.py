@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from daybreak.data.places import filesystem, is_remote, join, settle, write_atomically
+from daybreak.data.places import filesystem, is_remote, join, settle, unfinished, write_atomically
 from daybreak.data.prepare.duplicates import find_duplicates
 from daybreak.data.prepare.parts import part_files
 from daybreak.data.prepare.settings import PrepareSettings
@@ -58,7 +57,7 @@ def plan_shards(work: Path, parts: int, settings: PrepareSettings) -> pa.Table:
     listing = "".join(json.dumps(d, ensure_ascii=False) + "\n" for d in duplicates)
     write_atomically(str(work / "duplicates.jsonl"), listing.encode())
     table = pa.table({name: pa.array(values, pa.int32()) for name, values in out.items()})
-    building = path.with_name(f".{path.name}.{os.getpid()}")
+    building = unfinished(path)
     pq.write_table(table, building)
     settle(building, path)
     return table
@@ -122,7 +121,7 @@ def write_shard(
     name = shard_name(number, of)
     folder = work / "shards" if is_remote(out) else Path(out, name).parent
     folder.mkdir(parents=True, exist_ok=True)
-    building = folder / f".shard-{number:06d}.{os.getpid()}"
+    building = unfinished(folder / f"shard-{number:06d}")
     with open_writer(building, schema) as writer:
         waiting: list[pa.Table] = []
         for table in _tables(rows, work, schema):
@@ -156,7 +155,7 @@ def write_shard(
     else:
         settle(building, Path(out, name))
     done = done_file(work, number)
-    building = done.with_name(f".{done.name}.{os.getpid()}")
+    building = unfinished(done)
     schema = ROW_SCHEMA.with_metadata({"bytes": str(size)})
     pq.write_table(pa.table(lines, schema=schema), building)
     settle(building, done)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from daybreak.data.places import settle, write_atomically
+from daybreak.data.places import settle, unfinished, write_atomically
 from daybreak.data.prepare.process import Dropped, Kept, process
 from daybreak.data.prepare.rows import read_part
 from daybreak.data.prepare.settings import PrepareSettings
@@ -45,7 +44,7 @@ def work_on_part(number: int, offset: int, work: Path, settings: PrepareSettings
     Returns (rows kept, rows dropped).
     """
     kept_file, list_file = part_files(work, number)
-    building = kept_file.with_name(f".{kept_file.name}.{os.getpid()}")
+    building = unfinished(kept_file)
     dropped: list[Dropped] = []
     notes: list[tuple[str, str]] = []
     kept = 0

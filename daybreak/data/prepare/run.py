@@ -19,9 +19,9 @@ from typing import Protocol
 import pyarrow as pa
 
 from daybreak.config import ConfigError
+from daybreak.data.engines.tasks import Engine, run_tasks
 from daybreak.data.places import exists, is_remote, join, write_atomically
 from daybreak.data.prepare.assemble import done_file, plan_shards, write_index, write_lists, write_shard
-from daybreak.data.prepare.engine import Engine, run_tasks
 from daybreak.data.prepare.parts import part_files, work_on_part
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.prepare.sources import make_plan
@@ -52,7 +52,7 @@ def prepare(
     sources: list[str],
     out: str,
     settings: PrepareSettings,
-    workers: int,
+    workers: int | None,
     engine: Engine = "processes",
     work: Path | None = None,
     progress: Progress = _silent,
@@ -92,6 +92,7 @@ def prepare(
         done += 1
         _remove_used(left.pop(number), left, work)
         progress("shards", done, len(shards), 0)
+    _remove_unfinished(out, work)  # by workers of a cluster that died, whose tasks others did
     index = write_index(work, out, len(shards), dropped_kinds, settings, fingerprint)
     shutil.rmtree(work)
     return Prepared(index, already=False)
@@ -131,13 +132,17 @@ def _begin(out: str, work: Path, lines: list[str], fingerprint: str) -> list[int
             write_atomically(str(stamp), fingerprint.encode())
     except OSError as e:
         raise ConfigError(f"--out {out} cannot be written: {e.strerror}") from None
-    for leftover in [*work.rglob(".*.[0-9]*"), *([] if is_remote(out) else Path(out, "data").glob(".shard-*"))]:
-        leftover.unlink()  # half-written when the last run was killed
+    _remove_unfinished(out, work)  # when the last run was killed
     offsets, at = [], 0
     for line in lines:
         offsets.append(at)
         at += len(line.encode()) + 1
     return offsets
+
+
+def _remove_unfinished(out: str, work: Path) -> None:
+    for leftover in [*work.rglob(".*.[0-9]*"), *([] if is_remote(out) else Path(out, "data").glob(".shard-*"))]:
+        leftover.unlink(missing_ok=True)
 
 
 def _shards(assembly: pa.Table) -> Iterator[list[tuple[int, list[int]]]]:

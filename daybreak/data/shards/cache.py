@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from daybreak.config import ConfigError
-from daybreak.data.places import filesystem, is_remote, join, settle
+from daybreak.data.places import filesystem, is_remote, join, settle, unfinished
 
 
 class ShardFiles:
@@ -42,7 +42,7 @@ class ShardFiles:
                 os.utime(path)
                 return path
             path.parent.mkdir(parents=True, exist_ok=True)
-            building = path.with_name(f".{path.name}.{os.getpid()}")
+            building = unfinished(path)
             fs, root = filesystem(join(self.place, name))
             fs.get_file(root, str(building))
             settle(building, path)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -69,6 +70,11 @@ class ShardReader:
 
     def __len__(self) -> int:
         return self.index.rows
+
+    def rows_of(self, shard: int) -> range:
+        """The rows that lie in a shard."""
+        first = int(np.searchsorted(self.shard, shard))
+        return range(first, first + self.index.shards[shard].rows)
 
     def name(self, i: int) -> str:
         """Where row i lies, for messages."""

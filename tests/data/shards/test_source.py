@@ -5,12 +5,15 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from making import captioned_folder, prepared
 from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.data.batch import to_floats
+from daybreak.data.shards.pixels import write_pixels
 from daybreak.data.shards.reader import ShardReader, decode_to_bucket
 from daybreak.data.shards.source import ShardSource
 from daybreak.data.stream import stream
@@ -38,10 +41,33 @@ def test_pictures_and_captions_are_those_of_the_shards(shards):
     batch = source(shards).batch(0, 8)
     by_caption = {row["caption"]: row for row in table}
     for picture, caption in zip(batch.images, batch.captions, strict=True):
-        height, width = picture.shape[1:]
+        height, width = picture.shape[:2]
         pixels = np.asarray(decode_to_bucket(by_caption[caption]["image"]["bytes"], (width, height)))
-        assert np.array_equal(((picture.permute(1, 2, 0) + 1) * 127.5).round().numpy(), pixels)
-        assert np.allclose(picture.permute(1, 2, 0), pixels / 127.5 - 1, atol=1e-6)
+        assert np.array_equal(picture[..., :3], pixels)
+        assert np.allclose(to_floats(picture[None])[0].permute(1, 2, 0), pixels / 127.5 - 1, atol=1e-6)
+
+
+def test_bytes_become_the_floats_that_numpy_makes_of_them():
+    values = np.arange(256, dtype=np.uint8)
+    expected = values.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
+    assert (expected[0], expected[255]) == (-1, 1)
+    picture = torch.from_numpy(np.stack([values, values[::-1], values // 2, values], axis=-1).reshape(1, 16, 16, 4))
+    floats = to_floats(picture)
+    assert floats.is_contiguous()
+    for plane, at in zip(floats[0].numpy(), (values, values[::-1], values // 2), strict=True):
+        assert np.array_equal(plane.reshape(-1), expected[at])
+    floats = torch.rand(4) * 2 - 1
+    assert to_floats(floats) is floats
+
+
+@pytest.mark.parametrize("size", [(512, 384), (4608, 1024)])  # Pillow holds the second in more than one piece
+def test_a_picture_comes_into_the_batch_as_pillow_holds_it(size):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    out = np.zeros((size[1], size[0], 4), dtype=np.uint8)
+    write_pixels(Image.fromarray(pixels), out)
+    assert np.array_equal(out[..., :3], pixels)
+    assert (out[..., 3] == 255).all()
 
 
 def test_decoding_agrees_with_plain_pillow(shards):

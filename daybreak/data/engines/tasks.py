@@ -13,31 +13,40 @@ from multiprocessing.connection import wait as wait_for
 from typing import Any, Literal, TypeVar
 
 from daybreak.config import ConfigError
+from daybreak.data.engines import cluster
 
 Engine = Literal["processes", "ray"]
 T = TypeVar("T")
 
 
 def run_tasks(
-    function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], workers: int, engine: Engine = "processes"
+    function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], workers: int | None, engine: Engine = "processes"
 ) -> Iterator[T]:
-    """function(*task) for each task, as they finish. `workers` 0 runs them here, one after another.
+    """function(*task) for each task, as they finish.
 
-    An error in a task is raised here. Raises ConfigError where a worker dies or the engine is not installed.
+    `workers` runs so many at a time; 0: here, one after another; none: as many as there are cores, on a cluster all of
+    its own. An error in a task is raised here. Raises ConfigError where a worker dies or the engine is not installed.
     """
     if engine == "ray":
-        yield from _on_ray(function, tasks)
+        yield from cluster.run_tasks(function, tasks, workers)
     elif workers == 0:
         for task in tasks:
             yield function(*task)
     else:
-        yield from _in_processes(function, tasks, workers)
+        yield from in_processes(function, tasks, workers or len(os.sched_getaffinity(0)))
 
 
-def _in_processes(function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], workers: int) -> Iterator[T]:
+def in_processes(
+    function: Callable[..., T],
+    tasks: Iterable[tuple[Any, ...]],
+    workers: int,
+    start: Callable[..., None] | None = None,
+    *of_start: Any,
+) -> Iterator[T]:
+    """As `run_tasks`, in new processes, each of which calls start(*of_start) first."""
     # Spawned: a fork would copy the locks of whatever threads run here.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(start, *of_start))
     pending: set[Future[T]] = set()
     try:
         for task in tasks:
@@ -57,7 +66,7 @@ def _in_processes(function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker() -> None:
+def _start_worker(start: Callable[..., None] | None, *of_start: Any) -> None:
     """Leaves with the parent, also when that is killed, and keeps the decoders' warnings to itself."""
     warnings.simplefilter("ignore")
     parent = multiprocessing.parent_process()
@@ -68,24 +77,5 @@ def _start_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=leave, daemon=True).start()
-
-
-def _on_ray(function: Callable[..., T], tasks: Iterable[tuple[Any, ...]]) -> Iterator[T]:
-    """On the cluster that `ray` is connected to, or on a new local one. All nodes need to see the same files."""
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError("--engine ray needs Ray: pip install 'daybreak[ray]'") from None
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, configure_logging=False)
-    remote = ray.remote(function)
-    limit = 4 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-    pending: list[Any] = []
-    for task in tasks:
-        pending.append(remote.remote(*task))
-        if len(pending) >= limit:
-            done, pending = ray.wait(pending)
-            yield from ray.get(done)
-    while pending:
-        done, pending = ray.wait(pending)
-        yield from ray.get(done)
+    if start is not None:
+        start(*of_start)
