@@ -68,7 +68,7 @@ def compare(console: Console, run: Path, teacher: Config, state: TrainState, con
         )
     shown = [p for pictures in drawn for p in pictures[:SHOWN]]
     titles = [f"{row.name}, {row.steps}: {prompt}" for row in rows for prompt in prompts[:SHOWN]]
-    save_grid(torch.stack(shown), titles, out / "distillation.png")
+    save_grid(torch.stack(shown), titles, out / "distillation.png", columns=len(shown) // len(rows))  # a row each
     (out / "distillation.json").write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     _show(console, rows)
     console.print(f"{out}: distillation.json, distillation.png", highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from daybreak.config import Config, override
-from daybreak.data.batch import Batch, Source
+from daybreak.data.batch import Batch, Source, to_floats
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks, see_all
@@ -117,7 +117,7 @@ class Probe:
         )
         if self._examples is None:
             found = self._source.batch(0, min(EXAMPLES, self._config.train.batch))
-            self._examples = Batch(found.images.clone(), found.captions)
+            self._examples = Batch(to_floats(found.images).clone(), found.captions)
         draw_predictions(*networks, self._examples, self._config, seed, inside["predictions"])
         return inside
 
