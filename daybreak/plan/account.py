@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,8 @@ class StagePlan:
         return sum(p.values * p.training / p.forward for p in self.parts if p.forward)
 
 
-def account(config: Config, text_tokens: int | None = None) -> list[StagePlan]:
+@lru_cache(maxsize=4)
+def account(config: Config, text_tokens: int | None = None) -> tuple[StagePlan, ...]:
     """Each stage's parts. text_tokens: the captions' length; None: text.max_tokens, the longest.
 
     Backward takes twice the forward pass where weights are trained, once where only a gradient passes through, and the
@@ -59,7 +61,7 @@ def account(config: Config, text_tokens: int | None = None) -> list[StagePlan]:
     """
     length = text_tokens or config.text.max_tokens
     stages = [at_stage(config, i) for i in range(max(1, len(config.stages)))]
-    return [StagePlan(c, *_parts(c, length)) for c in stages]
+    return tuple(StagePlan(c, *_parts(c, length)) for c in stages)
 
 
 def _parts(c: Config, length: int) -> tuple[list[Part], int]:

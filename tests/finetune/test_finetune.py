@@ -106,7 +106,7 @@ def test_dreambooth_keeps_the_class(base, pictures, tmp_path):
     assert run.order.own == 4 and set(rows[4:]) <= set(run.cache.prior) and set(rows[:4]) <= set(run.cache.training)
 
 
-@pytest.mark.parametrize("save", [tiny.save_sdxl, tiny.save_sd3, tiny.save_flux])
+@pytest.mark.parametrize("save", [pytest.param(tiny.save_sdxl, marks=pytest.mark.slow), tiny.save_sd3, tiny.save_flux])
 def test_other_families(save, pictures, tmp_path):
     base = save(tmp_path / "base")
     run = finetune(base, pictures, tmp_path / "run", method="lora", rank=4, lr=2e-2, resolution=16)

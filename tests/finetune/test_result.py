@@ -85,6 +85,7 @@ def test_report(base, tmp_path, monkeypatch):
     assert found["base_model"]["fid"] != found["tuned"]["fid"]
 
 
+@pytest.mark.slow
 def test_the_finder_suggests_a_rate_below_where_it_diverges(base, pictures, tmp_path):
     tiny.finetune(base, pictures, tmp_path / "run", find_lr=True, method="lora", rank=4, lr=1e-3)
     found = json.loads((tmp_path / "run" / "lr.json").read_text())

@@ -62,7 +62,7 @@ def test_four_ranks_with_micro_batches_and_copied_shards_do_too(alone, tmp_path)
     assert near(average_of(alone), average_of(four)) < TOLERANCE
 
 
-@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("processes", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_of_two_ranks_goes_on_with_another_number(two, alone, tmp_path, processes):
     run = tmp_path / "run"
     shutil.copytree(two, run)
