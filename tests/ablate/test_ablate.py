@@ -63,6 +63,7 @@ def test_the_same_command_goes_on_with_what_is_missing(done):
         ablate([], done, steps=5)
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_told_in_the_table_and_an_interrupt_saves_the_next(tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "daybreak", "ablate", *RECIPES, *TINY, "--seeds", "1", "--steps", "100000"]

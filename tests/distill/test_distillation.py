@@ -79,6 +79,7 @@ def distance_to(teacher_pictures, networks, config):
     return float((generate(*networks, prompts, config, 3) - teacher_pictures).square().mean().sqrt())
 
 
+@pytest.mark.slow
 def test_a_student_draws_in_two_steps_what_its_teacher_needs_sixteen_for(teacher, tmp_path):
     out = tmp_path / "student"
     words = ["distill", str(teacher), "--steps", "2", "--out", str(out), "--train.steps", "80", "--distill.guidance",

@@ -55,6 +55,7 @@ def test_two_ranks_have_the_losses_and_the_weights_of_one(alone, two):
     assert watched["update/transformer_blocks"] > 0 and watched["gradient_norm/text_encoder"] > 0
 
 
+@pytest.mark.slow
 def test_four_ranks_with_micro_batches_and_copied_shards_do_too(alone, tmp_path):
     """HSDP of 2 x 2, one picture at a time."""
     four = trained(tmp_path / "run", 4, train__steps=STEPS, train__shard=2, train__microbatch=1)
@@ -75,6 +76,7 @@ def test_a_run_of_two_ranks_goes_on_with_another_number(two, alone, tmp_path, pr
     assert near(average_of(alone), average_of(run)) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_muon_on_shards_is_muon(tmp_path):
     """NorMuon too: its row means are sharded with the rows."""
     one = trained(tmp_path / "one", 1, train__steps=4, optim__matrices="normuon")

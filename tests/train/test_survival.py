@@ -124,6 +124,7 @@ def test_a_full_disk_costs_nothing_but_time(tmp_path, monkeypatch):
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_ends_the_run_in_one_line_and_spares_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr("daybreak.train.pauses.ROOM_SECONDS", 1.0)
     disk = full_disk(tmp_path, 8)
