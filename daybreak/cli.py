@@ -29,6 +29,9 @@ MODEL_WORKERS = (
     "Each loads the model, and takes a GPU where there are any. 0: this process alone. "
     "Default: all GPUs; without any, this process (on Ray, one a machine)."
 )
+ANY_SETTING = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Of a command that takes --section.field VALUE: which fields there are is not the parser's to know."""
+
 TRAIN_HELP = """Train a model by a recipe.
 
 [bold]Recipes[/bold]
@@ -96,7 +99,7 @@ def demo(
 
 @app.command(
     help=TRAIN_HELP,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=ANY_SETTING,
     options_metavar="RECIPE [--section.field VALUE ...] [OPTIONS]",
 )
 def train(
@@ -388,7 +391,7 @@ def teach(
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=ANY_SETTING,
     options_metavar="RECIPE [--section.field VALUE ...] [OPTIONS]",
 )
 def plan(
@@ -422,7 +425,7 @@ def plan(
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=ANY_SETTING,
     options_metavar="RECIPE --out RUN [--section.field VALUE ...] [OPTIONS]",
 )
 def launch(
@@ -476,7 +479,7 @@ def compare(
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=ANY_SETTING,
     options_metavar="RECIPE ... [--section.field VALUE ...] [OPTIONS]",
 )
 def ablate(
@@ -630,7 +633,7 @@ def inspect(
 
 
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    context_settings=ANY_SETTING,
     options_metavar="RUN [--section.field VALUE ...] [OPTIONS]",
 )
 def distill(

@@ -188,12 +188,7 @@ def run_plan(
     from daybreak.plan.forecast import machines
     from daybreak.plan.show import show_forecast, show_plan
 
-    name, settings = parse_arguments(arguments)
-    if name is None:
-        raise ConfigError("say what to plan: daybreak plan RECIPE")
-    config, _ = limits.applied(find_recipe(name))
-    for key, value in settings:
-        config = configs.override(config, key, value)
+    _, _, config = named_recipe(arguments, limits, "say what to plan: daybreak plan RECIPE")
     if config.data.source == "folder" and config.data.folder is None:
         config = configs.override(config, "data.folder", "your pictures")  # not read here
     configs.check(config)
@@ -249,6 +244,20 @@ def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, s
     if len(names) > 1:
         raise ConfigError(f"unexpected argument {names[1]!r}; settings look like --train.minutes 20")
     return (names[0] if names else None), pairs
+
+
+def named_recipe(arguments: list[str], limits: Limits, missing: str) -> tuple[str, list[tuple[str, str]], Config]:
+    """The recipe that `arguments` begin with, the settings they hold, and the run that both and `limits` describe.
+
+    Raises ConfigError, which says `missing`, where no recipe is named.
+    """
+    name, settings = parse_arguments(arguments)
+    if name is None:
+        raise ConfigError(missing)
+    config, _ = limits.applied(find_recipe(name))
+    for key, value in settings:
+        config = configs.override(config, key, value)
+    return name, settings, config
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +18,7 @@ import torch
 from daybreak.config import ConfigError
 from daybreak.data.batch import Batch, Skipped
 from daybreak.data.pictures import PICTURE_SUFFIXES, PictureError, open_square
+from daybreak.data.pixel_file import PixelFile, threaded
 
 
 @dataclass(frozen=True)
@@ -115,31 +112,22 @@ class FolderSource:
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def _decode(self, items: list[Item], background: tuple[int, int, int]) -> np.ndarray:
-        """Decodes `items` into [N, H, W, 3] uint8, backed by a file that vanishes with the process."""
-        side = self.resolution
-        file = tempfile.TemporaryFile(prefix="daybreak-")  # noqa: SIM115 - lives as long as the array
-        row_bytes = side * side * 3
+        """The usable ones of `items`: [N, S, S, 3] uint8."""
+        pixels = PixelFile(self.resolution)
 
         def decode(item: Item) -> np.ndarray | str:
             try:
-                return open_square(item.path, side, background)
+                return open_square(item.path, self.resolution, background)
             except PictureError as e:
                 return str(e)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            remaining = iter(items)
-            while chunk := list(islice(remaining, 1024)):
-                for item, result in zip(chunk, pool.map(decode, chunk), strict=True):
-                    if isinstance(result, str):
-                        self.skipped.append(Skipped(str(item.path), result))
-                    else:
-                        file.write(result.tobytes())
-                        self.captions.append(item.caption)
-        file.flush()
-        if not self.captions:
-            return np.empty((0, side, side, 3), dtype=np.uint8)
-        assert file.tell() == row_bytes * len(self.captions)
-        return np.memmap(file, dtype=np.uint8, mode="r", shape=(len(self.captions), side, side, 3))
+        for item, result in threaded(decode, items):
+            if isinstance(result, str):
+                self.skipped.append(Skipped(str(item.path), result))
+            else:
+                pixels.add(result)
+                self.captions.append(item.caption)
+        return pixels.array()
 
     def __len__(self) -> int:
         return len(self.captions)

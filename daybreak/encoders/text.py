@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from daybreak.config import TextConfig
+from daybreak.config import ConfigError, TextConfig
 
 transformers_logging.disable_progress_bar()  # a bar for each checkpoint would break the live display
 
@@ -151,9 +151,13 @@ class TextEncoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> TextEncoder:
-        """An encoder that `save` wrote."""
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
-        network = T5EncoderModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
+        """An encoder that `save` wrote. Raises ConfigError where it is damaged or missing."""
+        try:
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+            network = T5EncoderModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
+        except Exception as e:  # the tokenizers library raises nothing more specific
+            reason = " ".join(str(e).split())[:200]
+            raise ConfigError(f"{folder}: its text encoder is damaged or missing: {reason}") from None
         return cls(tokenizer, network, tokenizer.model_max_length)
 
     def save(self, folder: Path) -> None:

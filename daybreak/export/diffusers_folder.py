@@ -127,12 +127,7 @@ def _read_text_encoder(folder: Path, index: dict[str, Any]) -> TextEncoder:
         encoder = PretrainedTextEncoder.open(TextConfig(pretrained=str(folder), max_tokens=max_tokens))
         encoder.network.float()
         return encoder
-    try:
-        text_encoder = TextEncoder.load(folder)
-    except Exception as e:  # the tokenizers library raises nothing more specific
-        raise ConfigError(
-            f"{folder}: its text encoder is damaged or missing: {' '.join(str(e).split())[:200]}"
-        ) from None
+    text_encoder = TextEncoder.load(folder)
     text_encoder.max_tokens = max_tokens
     text_encoder.network.float()
     return text_encoder

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from daybreak import __version__
 from daybreak import config as configs
-from daybreak.config import Config, ConfigError
+from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
 from daybreak.export.diffusers_folder import CONFIG_FILE, cast_copy, check_without_data, load_weights, read_tensors
 from daybreak.model.transformer import Transformer
@@ -38,12 +38,7 @@ def write_safetensors(
 def read_safetensors(folder: Path) -> tuple[Transformer, TextEncoder, Config]:
     """The networks that `write_safetensors` wrote, in float32. Raises ConfigError for missing or damaged files."""
     config = check_without_data(configs.load(folder / CONFIG_FILE))
-    try:
-        text_encoder = TextEncoder.load(folder)
-    except Exception as e:  # the tokenizers library raises nothing more specific
-        raise ConfigError(
-            f"{folder}: its text encoder is damaged or missing: {' '.join(str(e).split())[:200]}"
-        ) from None
+    text_encoder = TextEncoder.load(folder)
     text_encoder.network.float()
     transformer = Transformer(config.model, text_encoder.width, config.routing)
     tensors = {k: v.float() for k, v in read_tensors(folder / WEIGHTS_FILE).items()}

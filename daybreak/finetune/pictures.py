@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +16,7 @@ from daybreak.data.folder import list_items
 from daybreak.data.inspect.findings import Finding, Report, examine
 from daybreak.data.inspect.look import Look, Seen
 from daybreak.data.pictures import PictureError, decode
+from daybreak.data.pixel_file import PixelFile, threaded
 from daybreak.data.shards.reader import RowError, ShardReader, holds_shards
 from daybreak.finetune.families import Family
 
@@ -77,7 +74,7 @@ def open_pictures(
         else:
             skipped.append(Skipped(entry.key, "no caption"))
     look = Look(place, is_shards=False, size=side)
-    file = tempfile.TemporaryFile(prefix="daybreak-")  # noqa: SIM115 - lives as long as the array
+    pixels = PixelFile(side)
     captions: list[str] = []
 
     def work(entry: Entry) -> tuple[np.ndarray, int, int] | str:
@@ -88,26 +85,21 @@ def open_pictures(
         except (PictureError, RowError) as e:
             return str(e)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        remaining = iter(entries)
-        while chunk := list(islice(remaining, 256)):
-            for entry, result in zip(chunk, pool.map(work, chunk), strict=True):
-                if isinstance(result, str):
-                    skipped.append(Skipped(entry.key, result))
-                    look.dropped.append((entry.key, "broken", result))
-                    continue
-                pixels, width, height = result
-                file.write(pixels.tobytes())
-                captions.append(caption or entry.caption)
-                own = {"caption": captions[-1]}
-                look.rows.append(Seen(entry.key, own, width, height, f"{side}x{side}", pixels.nbytes))
+    for entry, result in threaded(work, entries):
+        if isinstance(result, str):
+            skipped.append(Skipped(entry.key, result))
+            look.dropped.append((entry.key, "broken", result))
+            continue
+        square, width, height = result
+        pixels.add(square)
+        captions.append(caption or entry.caption)
+        own = {"caption": captions[-1]}
+        look.rows.append(Seen(entry.key, own, width, height, f"{side}x{side}", square.nbytes))
     look.dropped += [(s.path, "no caption", s.reason) for s in skipped if s.reason == "no caption"]
     if not captions:
         reasons = sorted({s.reason for s in skipped})
         raise ConfigError(f"{flag} {place}: none of its {len(skipped)} items is usable ({'; '.join(reasons[:3])})")
-    file.flush()
-    pixels = np.memmap(file, dtype=np.uint8, mode="r", shape=(len(captions), side, side, 3))
-    return Pictures(pixels, captions, look, skipped)
+    return Pictures(pixels.array(), captions, look, skipped)
 
 
 def findings(pictures: Pictures, family: Family) -> Report:

@@ -12,8 +12,7 @@ from rich.console import Console
 from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.launch.write import FORMS, SUBMIT, Job
-from daybreak.recipes import recipe as find_recipe
-from daybreak.runs import parse_arguments
+from daybreak.runs import named_recipe
 from daybreak.train.deadline import Limits, parse_hours
 
 
@@ -26,12 +25,8 @@ def run_launch(
     Raises ConfigError for a wrong recipe or setting, a batch that does not divide over the processes, and where the
     command that submits is not installed.
     """
-    name, settings = parse_arguments(arguments)
-    if name is None:
-        raise ConfigError("say what to train: daybreak launch RECIPE --out RUN")
-    config, _ = limits.applied(find_recipe(name))
-    for key, value in settings:
-        config = configs.override(config, key, value)
+    missing = "say what to train: daybreak launch RECIPE --out RUN"
+    name, settings, config = named_recipe(arguments, limits, missing)
     processes = nodes * gpus
     for i in range(max(1, len(config.stages))):
         batch = configs.at_stage(config, i).train.batch

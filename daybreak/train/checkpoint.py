@@ -235,20 +235,11 @@ def load_average_of(run: Path, config: Config, length: float) -> tuple[Transform
 
 
 def _load_averages(folder: Path, config: Config) -> tuple[Transformer, TextEncoder]:
-    text_encoder = _load_text_encoder(folder, config)
+    frozen = config.text.pretrained is not None
+    text_encoder = open_text_encoder(config.text) if frozen else TextEncoder.load(folder)
     transformer = Transformer(config.model, text_encoder.width, config.routing)
     _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
     return transformer, text_encoder
-
-
-def _load_text_encoder(folder: Path, config: Config) -> TextEncoder:
-    if config.text.pretrained is not None:
-        return open_text_encoder(config.text)
-    try:
-        return TextEncoder.load(folder)
-    except Exception as e:  # the tokenizers library raises nothing more specific
-        reason = " ".join(str(e).split())[:200]
-        raise ConfigError(f"{folder}: its text encoder is damaged or missing: {reason}") from None
 
 
 def _contiguous(named: dict[str, Tensor]) -> dict[str, Tensor]:
