@@ -29,7 +29,7 @@ TINY = {
     "model.heads": 2,
     "train.batch": 8,
     "train.steps": 6,
-    "train.sample_every": 0.5,
+    "train.sample_every": 1.0,
     "optim.warmup_steps": 2,
     "sample.steps": 3,
     "evaluate.prompts_per_task": 1,

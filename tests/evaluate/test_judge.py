@@ -51,9 +51,10 @@ DISTURBANCES = {
 
 @pytest.mark.parametrize("name", DISTURBANCES)
 def test_true_pictures_are_accepted(name):
-    seen = [see(DISTURBANCES[name](p)) for p in PICTURES]
-    assert np.mean([matches(p, s) for p, s in zip(seen, SPECS, strict=True)]) >= 0.99
-    found = [attributes(p, s) for p, s in zip(seen, SPECS, strict=True)]
+    n = 400
+    seen = [see(DISTURBANCES[name](p)) for p in PICTURES[:n]]
+    assert np.mean([matches(p, s) for p, s in zip(seen, SPECS[:n], strict=True)]) >= 0.99
+    found = [attributes(p, s) for p, s in zip(seen, SPECS[:n], strict=True)]
     assert np.mean([all(f.values()) for f in found]) >= 0.99
     assert {name for f in found for name in f} == set(ATTRIBUTES)
 

@@ -20,7 +20,7 @@ from tests.encoders.test_pretrained_text import LM, saved
 from tests.export.test_export import CPU, PROMPTS, draw_with_plain_diffusers
 
 
-@pytest.mark.parametrize("family", ["qwen3", "t5"])
+@pytest.mark.parametrize("family", ["qwen3", pytest.param("t5", marks=pytest.mark.slow)])
 def test_a_run_on_a_frozen_encoder_goes_to_diffusers_and_back(family, tmp_path):
     """Qwen's tokenizer adds nothing to an empty caption, which guidance compares with; T5's does."""
     saved(family, tmp_path / "text")

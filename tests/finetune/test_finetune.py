@@ -59,7 +59,9 @@ def test_stopped_and_resumed_it_ends_in_the_same_weights(full_run, base, picture
     assert [p["step"] for p in probes(run)] == [0, 8]
 
 
-@pytest.mark.parametrize("method, text", [("lora", False), ("dora", False), ("lora", True)])
+@pytest.mark.parametrize(
+    "method, text", [("lora", False), pytest.param("dora", False, marks=pytest.mark.slow), ("lora", True)]
+)
 def test_low_rank_files_load_in_plain_diffusers(base, pictures, tmp_path, method, text):
     changes = {"method": method, "rank": 4, "alpha": 8.0, "lr": 2e-2, "train_text_encoder": text}
     run = finetune(base, pictures, tmp_path / "run", **changes)

@@ -1,4 +1,4 @@
-"""Training on shards, killed with SIGKILL ten times at random, sees the samples of an undisturbed run, to the bit."""
+"""Training on shards, killed with SIGKILL at random moments, sees the samples of an undisturbed run, to the bit."""
 
 import json
 import multiprocessing
@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from making import captioned_folder, prepared
 
 from tests.conftest import tiny_config
@@ -46,7 +47,8 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return [(e["step"], e["loss"]) for e in lines if e["event"] == "step"]
 
 
-def test_ten_kills_change_no_sample(tmp_path):
+@pytest.mark.parametrize("wanted", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_change_no_sample(tmp_path, wanted):
     folder = captioned_folder(tmp_path / "folder", 50, size=lambda i: [(96, 96), (128, 80)][i % 2])
     prepared(folder, tmp_path / "shards", shard_mb=0.05)
     context = multiprocessing.get_context("forkserver")
@@ -62,7 +64,7 @@ def test_ten_kills_change_no_sample(tmp_path):
     undisturbed.join(120)
     assert undisturbed.exitcode == 0
     killed = tmp_path / "killed"
-    while kills < 10:
+    while kills < wanted:
         process = start(killed)
         log = killed / "log.jsonl"
         time.sleep(0.1)
@@ -74,7 +76,7 @@ def test_ten_kills_change_no_sample(tmp_path):
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         kills += 1
-    assert kills >= 5
+    assert kills >= min(5, wanted)
     last = start(killed)
     last.join(120)
     assert last.exitcode == 0
