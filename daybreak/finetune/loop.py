@@ -236,7 +236,11 @@ def _update(state: State, factor: float) -> Tensor:
     state.scaler.unscale_(state.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(list(state.trained.parameters.values()), state.settings.clip_norm)
     for group in state.optimizer.param_groups:
-        group["lr"] = group["base_lr"] * factor
+        rate = group["base_lr"] * factor
+        if isinstance(group["lr"], torch.Tensor):  # torchao's, whose compiled step reads the rate from memory
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
     if torch.isfinite(norm):
         state.scaler.step(state.optimizer)
     state.scaler.update()

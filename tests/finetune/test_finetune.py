@@ -43,13 +43,7 @@ def test_full(full_run, base):
 
 def test_stopped_and_resumed_it_ends_in_the_same_weights(full_run, base, pictures, tmp_path):
     run = tmp_path / "run"
-
-    def stop():
-        while not (run / "log.jsonl").exists() or '"step": 3' not in (run / "log.jsonl").read_text():
-            time.sleep(0.005)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=stop, daemon=True).start()
+    stop_at_step_3(run)
     stopped = finetune(base, pictures, run, lr=3e-3, flip=True, offset_noise=0.05, micro_batch=3, save_every=100)
     assert 3 <= stopped.state.step < 8 and not (run / "model").exists()
     run_finetune(Console(quiet=True), settings_file.load(run), run, resume=True)
@@ -57,6 +51,31 @@ def test_stopped_and_resumed_it_ends_in_the_same_weights(full_run, base, picture
         path = f"checkpoints/step-00000008/{name}"
         assert (run / path).read_bytes() == (full_run / path).read_bytes()
     assert [p["step"] for p in probes(run)] == [0, 8]
+
+
+def stop_at_step_3(run):
+    def stop():
+        while not (run / "log.jsonl").exists() or '"step": 3' not in (run / "log.jsonl").read_text():
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+
+
+@pytest.mark.slow  # torchao compiles its step
+def test_moments_in_8_bits_train_and_resume(base, pictures, tmp_path):
+    pytest.importorskip("torchao", reason="pip install 'daybreak[quant]'")
+    settings = {"lr": 3e-3, "adam_8bit": True, "save_every": 100, "steps": 12}
+    whole = finetune(base, pictures, tmp_path / "whole", **settings)
+    moments = {type(s["exp_avg"]).__name__ for s in whole.state.optimizer.state.values()}
+    assert "OptimState8bit" in moments  # of the tensors that are large enough
+    run = tmp_path / "run"
+    stop_at_step_3(run)
+    assert finetune(base, pictures, run, **settings).state.step < 12
+    run_finetune(Console(quiet=True), settings_file.load(run), run, resume=True)
+    for name in ("trained.safetensors", "averaged.safetensors"):
+        path = f"checkpoints/step-00000012/{name}"
+        assert (run / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
 
 
 @pytest.mark.parametrize(
