@@ -206,6 +206,9 @@ def finetune(
     report: Annotated[bool, typer.Option(help="Compare with the base when training is over.")] = True,
     report_pictures: Annotated[int, typer.Option(min=2, help="Drawn for the report's metrics.")] = 200,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=FILE or FOLDER of the metrics' networks.")] = None,
+    tracker: Annotated[
+        list[Literal["wandb", "mlflow"]] | None, typer.Option(help="Beside TensorBoard; several times.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     base_config: Annotated[str | None, typer.Option(help="Of a single-file base: folder with its settings.")] = None,
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,
@@ -270,6 +273,7 @@ def finetune(
         report=report,
         report_pictures=report_pictures,
         metric_weights=tuple(weights or ()),
+        trackers=tuple(tracker or ()),
     )
     if is_own(base):
         finetune_own(console, settings, out, find_lr)

@@ -17,15 +17,17 @@ from daybreak.evaluate.workbench import parse_weights
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.advice import Adviser
 from daybreak.finetune.find_lr import find_learning_rate, write_curve
+from daybreak.finetune.log import TRACKER, log_report
 from daybreak.finetune.loop import Run, describe, finished, train
 from daybreak.finetune.memory import GIB, Plan
 from daybreak.finetune.opening import absolute, deadline, open_data, open_run, open_state, plan_of, write_skipped
 from daybreak.finetune.processes import joined
-from daybreak.finetune.report import make_report, summary
+from daybreak.finetune.report import figures, make_report, summary
 from daybreak.finetune.result import save_result
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.runs import new_run_folder
 from daybreak.train.loop import pick_device
+from daybreak.train.trackers import check_trackers
 
 
 def run_finetune(
@@ -48,6 +50,7 @@ def run_finetune(
             raise ConfigError(f"{folder} is not empty: choose another --out, or continue it with --resume {folder}")
         ranks.gather(None)  # all have seen the folder empty
         parse_weights(list(settings.metric_weights))  # refuses before anything long begins
+        check_trackers(settings.trackers, TRACKER, ranks.first)
         state = open_state(settings, pick_device())
         plan = plan_of(state)
         print_plan(console, plan, state.device, state.dtype)
@@ -116,6 +119,7 @@ def _finish(console: Console, run: Run, adviser: Adviser) -> None:
         console.print("comparing with the base ...")
         tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
         page = make_report(run, adviser, weights, settings.report_pictures, tell)
+        log_report(run.folder, settings, run.state.step, figures(page))
         for line in summary(page):
             console.print(f"- {line}", markup=False, highlight=False)
     left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)

@@ -15,11 +15,11 @@ from daybreak.display import duration
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.ranks import Ranks
 from daybreak.finetune import state as states
-from daybreak.finetune.advice import Adviser
-from daybreak.finetune.board import Board
+from daybreak.finetune.advice import Advice, Adviser
 from daybreak.finetune.cache import Cache, Order
 from daybreak.finetune.drawing import draw
 from daybreak.finetune.inside import draw_inside
+from daybreak.finetune.log import FinetuneLog
 from daybreak.finetune.probes import DRIFT_PICTURES, Probe, TextOf, drift
 from daybreak.finetune.processes import sum_gradients, total
 from daybreak.finetune.state import State
@@ -28,11 +28,11 @@ from daybreak.optim.schedule import learning_rate_factor
 from daybreak.train.clock import Clock
 from daybreak.train.guard import TrainingError
 from daybreak.train.stop import stop_requested
-from daybreak.train.watch import LogFiles, SampleRecord, StepRecord, Watcher
+from daybreak.train.watch import SampleRecord, StepRecord, Watcher
 
 MAX_BAD_STEPS = 10
 """So many steps in a row without a finite gradient end the run."""
-QUARTERS = ("noise 0-25 %", "noise 25-50 %", "noise 50-75 %", "noise 75-100 %")
+QUARTERS = ("noise 0.00-0.25", "noise 0.25-0.50", "noise 0.50-0.75", "noise 0.75-1.00")
 REPORT_PICTURES = 250
 """About as many as the report has drawn; what a deadline keeps time for."""
 
@@ -83,9 +83,7 @@ def train(run: Run) -> Adviser:
     state, settings = run.state, run.state.settings
     first = run.ranks.first
     adviser = Adviser()
-    files = LogFiles(run.folder, resumed_from=state.step or None) if first else None
-    board = Board(run.folder, purge_from=state.step or None) if first else None
-    everyone = [files, *run.watchers] if files else []
+    log = FinetuneLog(run.folder, settings, state.step or None, run.watchers) if first else None
     clock = Clock(TrainConfig(steps=run.steps, minutes=settings.minutes), state.seconds)
     bad, speed, began_run, looked = 0, 0.0, time.time(), state.step
 
@@ -99,7 +97,7 @@ def train(run: Run) -> Adviser:
 
     with stop_requested() as stop:
         if state.step == 0:
-            _look(run, everyone, board, adviser, clock.seconds)
+            _look(run, log, adviser, clock.seconds)
         clock.run()
         while (used := progress()) < 1:
             if bool(total(torch.tensor([float(stop())]), run.ranks)):
@@ -134,17 +132,16 @@ def train(run: Run) -> Adviser:
                 images_per_second=speed,
                 waiting=0.0,  # everything is at hand
                 seconds_left=clock.seconds_left(state.step),
+                measured={"epochs": epochs},
+                learning_rates=dict(zip(("denoiser", "text"), _learning_rates(state), strict=False)),
             )
-            if board is not None:
-                for w in everyone:
+            if log is not None:
+                for w in (log, *run.watchers):
                     w.on_step(record)
-                board.on_step(state.step, [g["lr"] for g in state.optimizer.param_groups], epochs)
-                for a in adviser.after_step(state.step, loss, norm.item(), epochs, settings.clip_norm):
-                    run.note(f"advice, step {state.step}: {a.text}")
-                    board.text(f"advice/{a.alarm}", a.text, state.step)
+                _advise(run, log, adviser.after_step(state.step, loss, norm.item(), epochs, settings.clip_norm))
             if state.step % settings.sample_every == 0 or state.step == run.steps:
                 clock.pause()
-                _look(run, everyone, board, adviser, clock.seconds)
+                _look(run, log, adviser, clock.seconds)
                 looked = state.step
                 clock.run()
             if state.step % settings.save_every == 0 and state.step < run.steps:
@@ -154,13 +151,12 @@ def train(run: Run) -> Adviser:
         clock.pause()
     finished = clock.progress(state.step) >= 1 or progress() >= 1
     if finished and looked < state.step:  # where time, and not the last step, ended it
-        _look(run, everyone, board, adviser, clock.seconds)
+        _look(run, log, adviser, clock.seconds)
     _save(run, clock)
     if not finished:
         run.note(f"stopped at step {state.step} and saved; continue with: daybreak finetune --resume {run.folder}")
-    if files is not None and board is not None:
-        files.close()
-        board.close()
+    if log is not None:
+        log.close()
     return adviser
 
 
@@ -248,9 +244,20 @@ def _update(state: State, factor: float) -> Tensor:
     return norm.detach().cpu()
 
 
-def _look(run: Run, watchers: list[Watcher | LogFiles], board: Board | None, adviser: Adviser, seconds: float) -> None:
+def _learning_rates(state: State) -> list[float]:
+    """Of the denoiser, or the new word, and of the text encoder where it is trained."""
+    return [float(group["lr"]) for group in state.optimizer.param_groups]
+
+
+def _advise(run: Run, log: FinetuneLog, advice: list[Advice]) -> None:
+    for a in advice:
+        run.note(f"advice, step {run.state.step}: {a.text}")
+        log.on_advice(a.alarm, a.text, run.state.step)
+
+
+def _look(run: Run, log: FinetuneLog | None, adviser: Adviser, seconds: float) -> None:
     """Samples, probes, and what goes on inside, with the averaged weights."""
-    if board is None:
+    if log is None:
         return
     state = run.state
     with state.drawing():
@@ -267,17 +274,14 @@ def _look(run: Run, watchers: list[Watcher | LogFiles], board: Board | None, adv
             general = run.probes["general"].captions[:DRIFT_PICTURES]
             moved = drift(run.folder, draw(state.family.pipeline, general, state.settings, run.side))
         shown = draw_inside(state, run.probes, run.text_of, run.folder / "samples")
-    for w in watchers:
-        w.on_samples(SampleRecord(state.step, state.step * state.settings.batch, seconds, str(path), None))
-    board.on_probes(state.step, losses, state.start, moved)
-    for name, file in shown.items():
-        board.picture(name, file, state.step)
+    inside = {name: str(file) for name, file in shown.items()}
+    for w in (log, *run.watchers):
+        w.on_samples(SampleRecord(state.step, state.step * state.settings.batch, seconds, str(path), None, inside))
+    log.on_probes(state.step, losses, state.start, moved)
     said = [f"{k} loss {v:.4f} ({v / state.start[k] - 1:+.1%})" for k, v in losses.items()]
     run.note("probes: " + ", ".join(said + ([f"general pictures moved {moved:.0%}"] if moved is not None else [])))
     epochs = state.step * run.order.own / len(run.cache.training)
-    for a in adviser.after_probe(state.step, state.start, losses, epochs, moved):
-        run.note(f"advice, step {state.step}: {a.text}")
-        board.text(f"advice/{a.alarm}", a.text, state.step)
+    _advise(run, log, adviser.after_probe(state.step, state.start, losses, epochs, moved))
 
 
 def measure(run: Run) -> dict[str, float]:

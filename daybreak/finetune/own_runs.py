@@ -76,6 +76,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         "diffusion.p_uncond": settings.drop_captions,
         "train.ema": settings.ema,
         "data.flip": str(settings.flip).lower(),
+        "train.trackers": ",".join(settings.trackers) or "none",
     }
     with tempfile.TemporaryDirectory(prefix="daybreak-") as folder:
         write_safetensors(transformer, text_encoder, config, Path(folder) / "base", torch.float32)

@@ -257,6 +257,18 @@ def _chart(title: str, line: tuple[str, list[float], list[float]]) -> str:
     return html_parts.chart(f"{title}, over steps", [line]).replace(" min</text>", " steps</text>")
 
 
+def figures(page: Path) -> dict[str, float]:
+    """The figures that the report beside `page` holds, by name: of the result, and with `_base` of the base."""
+    found: dict[str, Any] = json.loads((page.parent / "report.json").read_text())
+    values = {f"{name}_loss_change": loss["change"] for name, loss in found["losses"].items()}
+    if found["drift"] is not None:
+        values["drift"] = found["drift"]
+    for which, ending in (("tuned", ""), ("base_model", "_base")):
+        measured = {k: v["value"] for k, v in found[which].items() if isinstance(v, dict) and "value" in v}
+        values |= {f"{name}{ending}": value for name, value in measured.items()}
+    return values
+
+
 def summary(page: Path) -> list[str]:
     """The verdict that the report beside `page` holds."""
     found: list[str] = json.loads((page.parent / "report.json").read_text())["verdict"]

@@ -114,6 +114,8 @@ class FinetuneSettings:
     """Drawn to be compared with the held-out ones."""
     metric_weights: tuple[str, ...] = ()
     """NAME=FILE, FOLDER or hub id of the metrics' networks, in place of a download."""
+    trackers: tuple[str, ...] = ()
+    """Beside TensorBoard: wandb, mlflow, or both."""
 
     def __post_init__(self) -> None:
         at_least = [
@@ -172,10 +174,14 @@ class FinetuneSettings:
         return self.method in ("lora", "dora")
 
 
+def plain(settings: FinetuneSettings) -> dict[str, Any]:
+    """As YAML has them."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
+
+
 def save(settings: FinetuneSettings, run: Path) -> None:
     """Writes RUN/finetune.yaml."""
-    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
-    (run / FILE).write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=False))
+    (run / FILE).write_text(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=False))
 
 
 def load(run: Path) -> FinetuneSettings:

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import yaml
 from PIL import Image
-
-from daybreak.config import Config
-from daybreak.config.files import plain
 
 
 class Board(Protocol):
@@ -21,14 +18,17 @@ class Board(Protocol):
 
     name: str
 
-    def config(self, config: Config) -> None:
-        """Shows every setting of the run."""
+    def config(self, settings: Mapping[str, Any]) -> None:
+        """Shows every setting of the run, as its file has them."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """One point for each curve."""
 
     def picture(self, name: str, path: Path, step: int) -> None:
         """Shows a PNG."""
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """Shows a line."""
 
     def close(self) -> None:
         """Writes or sends what still waits."""
@@ -46,9 +46,9 @@ class TensorBoard:
         purge = None if resumed_from is None else resumed_from + 1
         self._writer = SummaryWriter(run / "tensorboard", purge_step=purge)
 
-    def config(self, config: Config) -> None:
+    def config(self, settings: Mapping[str, Any]) -> None:
         """As a text."""
-        self._writer.add_text("config", f"```yaml\n{yaml.safe_dump(plain(config), sort_keys=False)}```")
+        self._writer.add_text("config", f"```yaml\n{yaml.safe_dump(dict(settings), sort_keys=False)}```")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """See `Board`."""
@@ -68,6 +68,10 @@ class TensorBoard:
         file = self._writer._get_file_writer()
         file.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), step)
 
+    def text(self, name: str, text: str, step: int) -> None:
+        """See `Board`."""
+        self._writer.add_text(name, text, step)
+
     def close(self) -> None:
         """See `Board`."""
         self._writer.close()
@@ -79,9 +83,9 @@ class Boards:
     def __init__(self, boards: list[Board], on_trouble: Callable[[str], None]) -> None:
         self._boards, self._on_trouble = boards, on_trouble
 
-    def config(self, config: Config) -> None:
+    def config(self, settings: Mapping[str, Any]) -> None:
         """See `Board`."""
-        self._each(lambda b: b.config(config))
+        self._each(lambda b: b.config(settings))
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """See `Board`."""
@@ -90,6 +94,10 @@ class Boards:
     def picture(self, name: str, path: Path, step: int) -> None:
         """See `Board`."""
         self._each(lambda b: b.picture(name, path, step))
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """See `Board`."""
+        self._each(lambda b: b.text(name, text, step))
 
     def close(self) -> None:
         """See `Board`."""

@@ -12,6 +12,7 @@ import torch
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
+from daybreak.config.files import plain
 from daybreak.data.batch import Source
 from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.optim.schedule import learning_rate_factor
@@ -35,6 +36,8 @@ from daybreak.train.watch import LogFiles, SkippedFile, StepRecord, Watcher
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
        "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb"}  # fmt: skip
 """What a run puts into its folder until its first checkpoint."""
+TRACKERS = "train.trackers="
+"""How a tracker is asked for."""
 
 
 def pick_device() -> torch.device:
@@ -56,7 +59,7 @@ def train(
     configs.check(config)
     if config.evaluate.metrics:
         measurement_request(config)  # refuses before anything is made
-    check_trackers(config, ranks.first)
+    check_trackers(config.train.trackers, TRACKERS, ranks.first)
     device = pick_device()
     watchers = watchers if ranks.first else []
     if ranks.first and not resume and run.exists() and not _is_free(run):
@@ -100,9 +103,9 @@ def train(
 
 def _open_files(config: Config, run: Path, state: TrainState, resume: bool, note: Callable[[str], None]) -> LogFiles:
     """The run's log and boards, told of the config; how long that takes is known to the deadline."""
-    trackers = open_trackers(config, run, resume, note)
+    trackers = open_trackers(config.train.trackers, TRACKERS, run, resume, note)
     files = LogFiles(run, state.step if resume else None, note, trackers)
-    files.on_config(config)
+    files.on_settings(plain(config))
     state.durations["boards"] = sum(t.seconds for t in trackers)
     return files
 
@@ -110,7 +113,7 @@ def _open_files(config: Config, run: Path, state: TrainState, resume: bool, note
 def log_score(config: Config, run: Path, step: int, scores: Mapping[str, float], note: Callable[[str], None]) -> None:
     """Adds the evaluation of a finished run of `step` steps, with the pictures it left, to its log and boards."""
     try:
-        trackers = open_trackers(config, run, True, lambda _: None)
+        trackers = open_trackers(config.train.trackers, TRACKERS, run, True, lambda _: None)
     except ConfigError as e:  # the figures are in the run folder already, and the report is still to come
         trackers = []
         note(f"{e}; the score is in {run / 'score.json'}")

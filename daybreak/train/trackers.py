@@ -1,4 +1,4 @@
-"""Weights & Biases and MLflow beside TensorBoard, where `train.trackers` asks for them.
+"""Weights & Biases and MLflow beside TensorBoard, where `train.trackers`, or `finetune --tracker`, asks for them.
 
 Which run of theirs belongs to a run folder stands in RUN/trackers.json, so that a resumed run goes on in the same one.
 Where they keep it is said as their users are used to: by WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE, MLFLOW_TRACKING_URI,
@@ -7,6 +7,7 @@ MLFLOW_EXPERIMENT_NAME.
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import os
@@ -14,15 +15,14 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
-from daybreak.config import Config, ConfigError
-from daybreak.config.files import plain
+from daybreak.config import ConfigError
 from daybreak.extras import require
 from daybreak.train.boards import Board
 
@@ -45,13 +45,13 @@ class Tracker(Board, Protocol):
     seconds: float
 
 
-def check_trackers(config: Config, first: bool) -> None:
+def check_trackers(names: Sequence[str], asked: str, first: bool) -> None:
     """Refuses a tracker whose package is missing, or that has no account to write to, before anything is made.
 
-    `first`: whether this process is the one that will write to it.
+    `asked`: what asks for it, up to its name. `first`: whether this process is the one that will write to it.
     """
-    for name in config.train.trackers:
-        module = require(name, name, f"train.trackers={name}")
+    for name in names:
+        module = require(name, name, f"{asked}{name}")
         if first and name == "wandb" and module.setup().settings.mode not in ("offline", "disabled", "dryrun"):
             try:
                 known = module.login(prompt=False)
@@ -59,26 +59,28 @@ def check_trackers(config: Config, first: bool) -> None:
                 known = False
             if not known:
                 raise ConfigError(
-                    "train.trackers=wandb: this machine has no key to Weights & Biases; run `wandb login`, set "
+                    f"{asked}wandb: this machine has no key to Weights & Biases; run `wandb login`, set "
                     "WANDB_API_KEY, or set WANDB_MODE=offline to keep the run in its folder for `wandb sync`"
                 )
 
 
-def open_trackers(config: Config, run: Path, resume: bool, note: Callable[[str], None]) -> list[Tracker]:
-    """The trackers of `train.trackers`; those of a resumed run go on where they were.
+def open_trackers(
+    names: Sequence[str], asked: str, run: Path, resume: bool, note: Callable[[str], None]
+) -> list[Tracker]:
+    """The trackers of these names; those of a resumed run go on where they were.
 
-    Raises ConfigError where one cannot be opened.
+    `asked`: what asks for them, up to the name. Raises ConfigError where one cannot be opened.
     """
     path = run / FILE
     known: dict[str, dict[str, str]] = json.loads(path.read_text()) if resume and path.exists() else {}
     boards: list[Tracker] = []
-    for name in config.train.trackers:
+    for name in names:
         try:
             board = OPENERS[name](run, known.get(name))
         except ConfigError:
             raise
         except Exception as e:  # whatever a tracker's library raises: a missing server, a wrong key, a full disk
-            raise ConfigError(f"train.trackers={name} cannot be opened: {' '.join(str(e).split())[:300]}") from None
+            raise ConfigError(f"{asked}{name} cannot be opened: {' '.join(str(e).split())[:300]}") from None
         known[name] = board.known
         boards.append(board)
         note(f"{board.name}: {board.where}")
@@ -97,7 +99,7 @@ class WeightsAndBiases:
     def __init__(self, run: Path, known: dict[str, str] | None) -> None:
         import wandb
 
-        self._image = wandb.Image
+        self._image, self._html = wandb.Image, wandb.Html
         began = time.monotonic()
         self.known = known or {"id": uuid.uuid4().hex[:12]}
         self._run: Any = wandb.init(
@@ -116,9 +118,9 @@ class WeightsAndBiases:
         offline = f"offline; send it with: wandb sync {run / 'wandb'}/offline-run-*"
         self.where = offline if self._run.offline else str(self._run.url)
 
-    def config(self, config: Config) -> None:
+    def config(self, settings: Mapping[str, Any]) -> None:
         """As the run's config."""
-        self._run.config.update(plain(config), allow_val_change=True)
+        self._run.config.update(dict(settings), allow_val_change=True)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """See `Board`."""
@@ -127,6 +129,10 @@ class WeightsAndBiases:
     def picture(self, name: str, path: Path, step: int) -> None:
         """See `Board`."""
         self._run.log({"step": step, name: self._image(str(path))})
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """See `Board`."""
+        self._run.log({"step": step, name: self._html(html.escape(text))})
 
     def close(self) -> None:
         """See `Board`."""
@@ -160,7 +166,7 @@ class MLflow:
                 self._client.update_run(self._id, status="RUNNING")
             except mlflow.exceptions.MlflowException as e:
                 raise ConfigError(
-                    f"train.trackers=mlflow: {uri} has no run {self._id} to go on with "
+                    f"MLflow: {uri} has no run {self._id} to go on with "
                     f"({' '.join(str(e).split())[:120]}); set MLFLOW_TRACKING_URI to where it is, or delete "
                     f"{run / FILE} to begin another"
                 ) from None
@@ -174,10 +180,9 @@ class MLflow:
         self._thread = threading.Thread(target=self._send_all, daemon=True)
         self._thread.start()
 
-    def config(self, config: Config) -> None:
+    def config(self, settings: Mapping[str, Any]) -> None:
         """As parameters, which MLflow never changes; as the file config.yaml with what a resumed run has changed."""
-        settings = plain(config)
-        self._send(lambda: self._client.log_dict(self._id, settings, "config.yaml"))
+        self._send(lambda: self._client.log_dict(self._id, dict(settings), "config.yaml"))
         if self._new:
             named = [self._param(k, v) for k, v in flat(settings).items()]
             for start in range(0, len(named), SETTINGS_AT_ONCE):
@@ -196,6 +201,10 @@ class MLflow:
         with Image.open(path) as image:
             image.load()
         self._send(lambda: self._client.log_image(self._id, image, key=name, step=step))
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """As a file of its own."""
+        self._send(lambda: self._client.log_text(self._id, text, f"{name}-step-{step:08d}.txt"))
 
     def close(self) -> None:
         """See `Board`. Raises RuntimeError where MLflow takes too long."""

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from daybreak.config import Config
 from daybreak.data.batch import Skipped, Source
 from daybreak.train.boards import Board, Boards, TensorBoard
 
@@ -127,9 +126,9 @@ class LogFiles:
         }
         self._boards.scalars(scalars, record.step)
 
-    def on_config(self, config: Config) -> None:
-        """The resolved config, for those who look at the boards alone; the run folder has it as a file."""
-        self._boards.config(config)
+    def on_settings(self, settings: Mapping[str, Any]) -> None:
+        """All settings of the run, for those who look at the boards alone; the run folder has them as a file."""
+        self._boards.config(settings)
 
     def on_score(self, scores: Mapping[str, float], pictures: Mapping[str, Path], step: int) -> None:
         """What the recipe's evaluation found after `step`, the end of the run: one line, points, and its pictures."""

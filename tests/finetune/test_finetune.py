@@ -41,6 +41,17 @@ def test_full(full_run, base):
     assert len(json.loads((full_run / "cache" / "index.json").read_text())["held_out"]) == 2
 
 
+def test_what_tensorboard_shows(full_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(full_run / "tensorboard"), size_guidance={"images": 0}).Reload()
+    for name in ("loss/total", "learning_rate/denoiser", "gradient_norm", "epochs"):
+        assert [e.step for e in board.Scalars(name)] == list(range(1, 9)), name
+    for name in ("probe/general", "probe/domain_change"):
+        assert [e.step for e in board.Scalars(name)] == [0, 8], name
+    assert {"samples", "predictions", "attention"} <= set(board.Tags()["images"])
+
+
 def test_stopped_and_resumed_it_ends_in_the_same_weights(full_run, base, pictures, tmp_path):
     run = tmp_path / "run"
     stop_at_step_3(run)
