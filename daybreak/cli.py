@@ -206,9 +206,7 @@ def finetune(
     report: Annotated[bool, typer.Option(help="Compare with the base when training is over.")] = True,
     report_pictures: Annotated[int, typer.Option(min=2, help="Drawn for the report's metrics.")] = 200,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=FILE or FOLDER of the metrics' networks.")] = None,
-    tracker: Annotated[
-        list[Literal["wandb", "mlflow"]] | None, typer.Option(help="Beside TensorBoard; several times.")
-    ] = None,
+    tracker: Annotated[list[str] | None, typer.Option(help="wandb or mlflow, beside TensorBoard.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     base_config: Annotated[str | None, typer.Option(help="Of a single-file base: folder with its settings.")] = None,
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,

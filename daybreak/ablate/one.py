@@ -30,7 +30,7 @@ from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
 from daybreak.train.guard import TrainingError
 from daybreak.train.host_memory import process_peak_bytes
-from daybreak.train.loop import train
+from daybreak.train.loop import log_score, train
 from daybreak.train.state import TrainState
 
 MEASURES = "measures.json"
@@ -50,6 +50,7 @@ def run_one(plan: plans.Plan, folder: Path, recipe: str, seed: int) -> None:
     if Clock(config.train, state.seconds).progress(state.step) < 1:
         raise TrainingError(f"stopped at step {state.step} and saved; the ablation goes on from there")
     measures = measure(state, config, run, plan)
+    log_score(config, run, state.step, {k: v for k, v in measures.items() if isinstance(v, float)}, print)
     write_report(run, configs.at_stage(config, -1))
     building = run / f"{MEASURES}.incomplete"
     building.write_text(json.dumps(measures, indent=2) + "\n")

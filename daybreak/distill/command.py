@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from daybreak.display import Display
 from daybreak.distill.compare import compare
 from daybreak.runs import load_run_config, new_run_folder, split_arguments
 from daybreak.train import checkpoint
-from daybreak.train.loop import pick_device, train
+from daybreak.train.loop import log_score, pick_device, train
 from daybreak.train.state import TrainState
 
 GENTLER = 0.3
@@ -39,7 +40,9 @@ def run_distill(console: Console, arguments: list[str], steps: int, minutes: flo
         state = train(config, out, [display], resume=True)
     if state.step == 0:
         return
-    compare(console, run, teacher, state, config, out)
+    *_, student = compare(console, run, teacher, state, config, out)
+    figures = {k: v for k, v in asdict(student).items() if isinstance(v, float)}
+    log_score(config, out, state.step, figures, console.print)
     console.print(f"go on with: daybreak train --resume {out} --train.minutes ...", highlight=False, soft_wrap=True)
 
 

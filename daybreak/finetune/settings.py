@@ -18,6 +18,7 @@ Sampler = Literal["ddim", "dpm", "euler", "unipc"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LEARNING_RATES = {"full": 5e-6, "lora": 1e-4, "dora": 1e-4, "textual-inversion": 5e-3}
 """Defaults of the tutorial recipe; textual inversion's is that of its paper's code (arXiv 2208.01618)."""
+TRACKERS = ("wandb", "mlflow")
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,9 @@ class FinetuneSettings:
         ):
             if not 0 <= share <= 1:
                 raise ConfigError(f"{flag} is {share:g}; it must lie between 0 and 1")
+        for name in self.trackers:
+            if name not in TRACKERS:
+                raise ConfigError(f"--tracker {name} is not known; there are {' and '.join(TRACKERS)}")
         if not 0 <= self.held_out <= 0.5:
             raise ConfigError(f"--held-out is {self.held_out:g}; it must lie between 0 and 0.5")
         if (self.method == "textual-inversion") != (self.token is not None):

@@ -48,6 +48,8 @@ def test_every_recipe_is_measured(done):
     measured = [json.loads((plans.run_folder(done, r, 0) / "measures.json").read_text()) for r in RECIPES]
     assert all(m["steps"] == 4 and m["images"] == 32 and m["frechet"] > 0 and 0 <= m["overall"] <= 1 for m in measured)
     assert measured[0]["loss"] != measured[1]["loss"]
+    last = json.loads((plans.run_folder(done, RECIPES[0], 0) / "log.jsonl").read_text().splitlines()[-1])
+    assert last["event"] == "score" and last["values"]["frechet"] == measured[0]["frechet"]
 
 
 def test_the_same_command_goes_on_with_what_is_missing(done):

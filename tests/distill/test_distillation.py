@@ -89,6 +89,8 @@ def test_a_student_draws_in_two_steps_what_its_teacher_needs_sixteen_for(teacher
     first, hurried, student = json.loads((out / "distillation.json").read_text())
     assert (first["steps"], hurried["steps"], student["steps"]) == (16, 2, 2)
     assert (out / "distillation.png").exists()
+    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    assert last["event"] == "score" and last["values"]["distance"] == student["distance"]
 
     own = override(load(teacher / "config.yaml"), "sample.guidance", 2.0)
     networks = checkpoint.load_averaged(teacher, own, torch.device("cpu"))

@@ -7,6 +7,7 @@ import pytest
 import tiny
 
 from daybreak.config import ConfigError
+from daybreak.finetune.settings import FinetuneSettings
 from daybreak.train.trackers import FILE
 
 
@@ -15,6 +16,8 @@ def test_a_missing_package_is_named_before_the_base_is_opened(tmp_path, monkeypa
     with pytest.raises(ConfigError, match="^--tracker mlflow needs the package mlflow, which is not installed: pip"):
         tiny.finetune(tmp_path / "no-base", tmp_path / "no-pictures", tmp_path / "run", trackers=("mlflow",))
     assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="^--tracker wand is not known; there are wandb and mlflow$"):
+        FinetuneSettings(base="base", data="pictures", trackers=("wand",))
 
 
 def test_mlflow_has_the_curves_the_advice_and_the_report(base, pictures, tmp_path, monkeypatch):
