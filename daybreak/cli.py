@@ -38,6 +38,8 @@ TRAIN_HELP = """Train a model by a recipe.
 
 scenes        the embedded world at 32 px, minutes on a CPU
 
+scenes-demo   the same with alignment, as daybreak demo trains it on a CPU
+
 scenes-gpu    the embedded world at 128 px, minutes on one GPU
 
 scenes-stack  every part of the 24-hour recipe on the embedded world, 32 then 64 px, minutes on a CPU

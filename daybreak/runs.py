@@ -33,7 +33,7 @@ from daybreak.train.loop import log_score, pick_device, train
 
 def run_demo(console: Console, minutes: float, out: Path | None) -> None:
     """`daybreak demo`: trains, draws, judges, and says where everything is."""
-    name = "scenes-gpu" if pick_device().type == "cuda" else "scenes+repa"
+    name = "scenes-gpu" if pick_device().type == "cuda" else "scenes-demo"
     config = configs.override(find_recipe(name), "train.minutes", minutes)
     run = out or new_run_folder("demo")
     console.print(

@@ -14,7 +14,7 @@ from daybreak.config import (
     TextConfig,
     TrainConfig,
 )
-from daybreak.recipes.variants import stack
+from daybreak.recipes.variants import repa, stack
 
 
 def scenes() -> Config:
@@ -29,6 +29,19 @@ def scenes() -> Config:
         diffusion=DiffusionConfig(shift=2.0, floor=0.4),
         optim=OptimConfig(muon_lr=0.005, adam_lr=0.002, decay_share=0.6),
         train=TrainConfig(minutes=8.0, batch=48, ema=0.998),
+    )
+
+
+def scenes_demo() -> Config:
+    """The embedded world at 32 px as `daybreak demo` trains it on a CPU: with alignment."""
+    base = repa(scenes())
+    # A heavier alignment and twice the rate hear the words for shapes in half the pictures (docs/journal.md).
+    return replace(
+        base,
+        recipe="scenes-demo",
+        alignment=replace(base.alignment, weight=1.5),
+        optim=replace(base.optim, muon_lr=0.01),
+        train=replace(base.train, ema=0.99),
     )
 
 
