@@ -110,6 +110,8 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path, monkeypatch, capsys):
         (["sample", "nowhere", "--prompt", "x"], "nowhere: no such run folder"),
         (["evaluate", "."], "is no run folder: it holds no config.yaml"),
         (["settings", "nope"], "unknown recipe 'nope'"),
+        (["teach", "--out", "teacher.pt"], "--out teacher.pt: the weights are written as safetensors"),
+        (["teach", "--out", "/dev/null/teacher.safetensors"], "--out /dev/null/teacher.safetensors cannot be written"),
     ],
 )
 def test_a_mistake_gets_one_line(tmp_path, monkeypatch, capsys, words, message):

@@ -156,6 +156,8 @@ def test_a_foreign_prx_folder_is_understood_without_our_config(exported, tmp_pat
     with pytest.raises(ConfigError, match="--data FOLDER"):
         run_import(Console(), foreign, tmp_path / "run", None)
     pictures = tmp_path / "pictures"
+    with pytest.raises(ConfigError, match="--data .*nowhere: no such folder"):
+        run_import(Console(), foreign, tmp_path / "run", tmp_path / "nowhere")
     run_import(Console(), foreign, tmp_path / "run", pictures)
     assert configs.load(tmp_path / "run" / "config.yaml").data.folder == str(pictures)
 
