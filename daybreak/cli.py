@@ -624,7 +624,7 @@ def inspect(
     image_column: Annotated[str | None, typer.Option(help="Of a source: column with the pictures.")] = None,
     uncaptioned: Annotated[bool, typer.Option(help="Of a source: look at pictures without caption too.")] = False,
     tokenizer: Annotated[str | None, typer.Option(help="Count tokens with this model's; default: an estimate.")] = None,
-    max_tokens: Annotated[int, typer.Option(help="The text encoder's limit; 77 for Stable Diffusion's.")] = 256,
+    max_tokens: Annotated[int, typer.Option(min=1, help="The text encoder's limit; 77 for Stable Diffusion's.")] = 256,
     strict: Annotated[bool, typer.Option(help="Leave with exit code 1 where there are errors.")] = False,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores.")] = None,
 ) -> None:

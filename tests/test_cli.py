@@ -110,6 +110,13 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path, monkeypatch, capsys):
         (["sample", "nowhere", "--prompt", "x"], "nowhere: no such run folder"),
         (["evaluate", "."], "is no run folder: it holds no config.yaml"),
         (["settings", "nope"], "unknown recipe 'nope'"),
+        (["prepare", ".", "--out", "x", "--max-ratio", "inf"], "--max-ratio is inf; it is width over height"),
+        (["prepare", ".", "--out", "x", "--min-side", "-3"], "--min-side is -3; it must be at least 0 px"),
+        (["prepare", ".", "--out", "x", "--patch", "0"], "--patch is 0; it must be at least 1 px"),
+        (["prepare", ".", "--out", "x", "--caption", "text=inf"], "the weight must be a number above 0"),
+        (["caption", "x", "--model", "m", "--weight", "inf"], "--weight is inf; it must be a number above 0"),
+        (["teach", "--out", "teacher.pt"], "--out teacher.pt: the weights are written as safetensors"),
+        (["teach", "--out", "/dev/null/teacher.safetensors"], "--out /dev/null/teacher.safetensors cannot be written"),
     ],
 )
 def test_a_mistake_gets_one_line(tmp_path, monkeypatch, capsys, words, message):

@@ -48,6 +48,7 @@ def test_the_folder_recipe_asks_for_data():
         ("sample.sampler", "heun", "heun"),
         ("data.folder", "some where", "some where"),
         ("optim.adam_eps", "1e-10", 1e-10),
+        ("train.trackers", "wandb, mlflow", ("wandb", "mlflow")),
     ],
 )
 def test_overrides_take_the_field_s_type(key, text, value):
@@ -87,11 +88,33 @@ def test_a_wrong_override_says_what_would_be_right(key, value, message):
         ("train.steps", "-4", "train.steps is -4"),
         ("data.task_weights", "1,2", "six shares"),
         ("text.heads", "3", "text.width"),
+        ("data.background", "0,0,300", "data.background is a colour of three numbers from 0 to 255"),
+        ("data.cache_gb", "0", "data.cache_gb is 0; it must be above 0"),
+        ("model.bottleneck", "0", "model.bottleneck is 0; it must be at least 1"),
+        ("model.text_blocks", "-1", "model.text_blocks is -1; it must be at least 0"),
+        ("model.rope_theta", "-5", "model.rope_theta is -5; it must be above 0"),
+        ("model.mlp_ratio", "0.001", "leaves no hidden width"),
+        ("alignment.until", "-1", "alignment.until is -1; it must lie between 0 and 1"),
+        ("alignment.projector_width", "0", "alignment.projector_width is 0; it must be at least 1"),
+        ("perceptual.dino_resolution", "0", "perceptual.dino_resolution is 0; it must be at least 1"),
+        ("optim.muon_momentum", "1", "optim.muon_momentum is 1; it must be at least 0 and below 1"),
+        ("optim.adam_betas", "0.9,2", "optim.adam_betas is 2; it must be at least 0 and below 1"),
+        ("optim.weight_decay", "-1", "optim.weight_decay is -1; it must be at least 0"),
+        ("sample.guidance", "-1", "sample.guidance is -1; it must be at least 0"),
+        ("evaluate.seed", "-1", "evaluate.seed is -1; it must be at least 0"),
     ],
 )
 def test_values_out_of_range_are_refused_with_their_name(key, value, message):
     with pytest.raises(ConfigError, match=message):
         check(override(tiny_config(), key, value))
+
+
+def test_settings_that_cannot_act_together_are_refused():
+    with pytest.raises(ConfigError, match="sample.guidance_from is 0.8, above sample.guidance_to 0.2"):
+        check(tiny_config(sample__guidance_from=0.8, sample__guidance_to=0.2))
+    assert check(tiny_config(diffusion__contrastive=0.1, train__microbatch=2))
+    with pytest.raises(ConfigError, match="diffusion.contrastive compares pictures of a step"):
+        check(tiny_config(diffusion__contrastive=0.1, train__microbatch=1))
 
 
 def test_a_run_without_an_end_is_refused():

@@ -22,6 +22,11 @@ def check(config: Config) -> Config:
         ("model.depth", c.model.depth, 1),
         ("model.heads", c.model.heads, 1),
         ("model.patch", c.model.patch, 1),
+        ("model.bottleneck", c.model.bottleneck, 1),
+        ("model.text_blocks", c.model.text_blocks, 0),
+        ("alignment.projector_width", c.alignment.projector_width, 1),
+        ("alignment.resolution", c.alignment.resolution, 1),
+        ("perceptual.dino_resolution", c.perceptual.dino_resolution, 1),
         ("train.batch", c.train.batch, 1),
         ("train.seed", c.train.seed, 0),
         ("train.keep", c.train.keep, 1),
@@ -31,21 +36,25 @@ def check(config: Config) -> Config:
         ("sample.batch", c.sample.batch, 1),
         ("distill.steps", c.distill.steps, 1),
         ("distill.substeps", c.distill.substeps, 1),
+        ("evaluate.seed", c.evaluate.seed, 0),
         ("evaluate.prompts_per_task", c.evaluate.prompts_per_task, 1),
         ("evaluate.held_out_prompts", c.evaluate.held_out_prompts, 1),
         ("evaluate.metrics_every", c.evaluate.metrics_every, 1),
         ("evaluate.metrics_count", c.evaluate.metrics_count, 2),
     ]
     for name, value, least in at_least:
-        if value < least:
+        if value is not None and value < least:
             raise ConfigError(f"{name} is {value}; it must be at least {least}")
     above_zero = [
+        ("data.cache_gb", c.data.cache_gb),
         ("diffusion.shift", c.diffusion.shift),
         ("diffusion.floor", c.diffusion.floor),
         ("diffusion.noise_scale", c.diffusion.noise_scale),
         ("model.mlp_ratio", c.model.mlp_ratio),
+        ("model.rope_theta", c.model.rope_theta),
         ("optim.muon_lr", c.optim.muon_lr),
         ("optim.adam_lr", c.optim.adam_lr),
+        ("optim.adam_eps", c.optim.adam_eps),
         ("optim.clip_norm", c.optim.clip_norm),
         ("train.save_minutes", c.train.save_minutes),
         ("train.stall_minutes", c.train.stall_minutes),
@@ -53,9 +62,22 @@ def check(config: Config) -> Config:
     for name, number in above_zero:
         if not number > 0:
             raise ConfigError(f"{name} is {number:g}; it must be above 0")
+    not_negative = [
+        ("optim.weight_decay", c.optim.weight_decay),
+        ("sample.guidance", c.sample.guidance),
+        ("distill.guidance", c.distill.guidance),
+    ]
+    for name, number in not_negative:
+        if number < 0:
+            raise ConfigError(f"{name} is {number:g}; it must be at least 0")
+    below_one = [("optim.muon_momentum", c.optim.muon_momentum), *(("optim.adam_betas", b) for b in c.optim.adam_betas)]
+    for name, number in below_one:
+        if not 0 <= number < 1:
+            raise ConfigError(f"{name} is {number:g}; it must be at least 0 and below 1")
     shares = [
         ("diffusion.p_uncond", c.diffusion.p_uncond),
         ("optim.decay_share", c.optim.decay_share),
+        ("alignment.until", c.alignment.until),
         ("train.ema", c.train.ema),
         ("sample.guidance_from", c.sample.guidance_from),
         ("sample.guidance_to", c.sample.guidance_to),
@@ -63,6 +85,13 @@ def check(config: Config) -> Config:
     for name, number in shares:
         if not 0 <= number <= 1:
             raise ConfigError(f"{name} is {number:g}; it must lie between 0 and 1")
+    if c.sample.guidance_from > c.sample.guidance_to:
+        raise ConfigError(
+            f"sample.guidance_from is {c.sample.guidance_from:g}, above sample.guidance_to {c.sample.guidance_to:g}: "
+            "guidance would never act"
+        )
+    if not all(0 <= part <= 255 for part in c.data.background):
+        raise ConfigError("data.background is a colour of three numbers from 0 to 255, such as 255,255,255")
     if not 0 < c.train.sample_every <= 1:
         raise ConfigError(f"train.sample_every is {c.train.sample_every:g}; it must be above 0 and at most 1")
     if not 0 <= c.data.bad_share < 1:
@@ -78,6 +107,10 @@ def check(config: Config) -> Config:
         raise ConfigError(
             f"data.resolution {c.data.resolution} does not divide into patches of model.patch {c.model.patch} px; "
             f"{near} would"
+        )
+    if int(c.model.mlp_ratio * c.model.width) < 1:
+        raise ConfigError(
+            f"model.mlp_ratio {c.model.mlp_ratio:g} of model.width {c.model.width} leaves no hidden width"
         )
     if c.model.width % c.model.heads or (c.model.width // c.model.heads) % 4:
         raise ConfigError(
@@ -171,5 +204,8 @@ def _check_parts(c: Config) -> None:
         raise ConfigError("train.ema_every and train.posthoc_snapshots must be at least 1")
     if any(not 0.01 <= length <= 0.25 for length in c.train.posthoc_ema):
         raise ConfigError("train.posthoc_ema: relative lengths lie between 0.01 and 0.25, such as 0.05,0.1")
+    if c.diffusion.contrastive and min(c.train.batch, c.train.microbatch or c.train.batch) < 2:
+        raise ConfigError("diffusion.contrastive compares pictures of a step: train.batch and train.microbatch must be "
+                          "at least 2")  # fmt: skip
     if not c.diffusion.logit_std > 0:
         raise ConfigError(f"diffusion.logit_std is {c.diffusion.logit_std:g}; it must be above 0")

@@ -80,7 +80,7 @@ def _convert(value: Any, kind: Any, key: str) -> Any:
     if origin is tuple:
         if value in ("none", "") and Ellipsis in args:
             return ()
-        items = value.split(",") if isinstance(value, str) else value
+        items = [item.strip() for item in value.split(",")] if isinstance(value, str) else value
         if not isinstance(items, (list, tuple)):
             raise ConfigError(f"{key} is {value!r}; it must be a list such as 1,2,3")
         inner = args[0]

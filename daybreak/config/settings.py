@@ -270,7 +270,7 @@ class EvaluateConfig:
     seed: int = 1234
     """Of prompts and noise."""
     grid_prompts: tuple[str, ...] = ()
-    """Prompts of the sample grids; empty: chosen from the data."""
+    """Prompts of the sample grids; empty: chosen from the data. Those with commas in them go in with a YAML file."""
     metrics: tuple[str, ...] = ()
     """Measured during training, named as for `daybreak evaluate --metrics`; empty: none."""
     metrics_every: int = 1_000_000

@@ -104,23 +104,26 @@ class CaptionJob:
         return join(self.place, caption_file(self.name, shard))
 
     def check(self, reader: ShardReader) -> None:
-        """ConfigError where the name is taken; otherwise it is this job's from now on."""
+        """ConfigError where the name is taken."""
         if not self.name.isidentifier() or self.name in set(pq_columns(reader)) - set(reader.index.written):
             raise ConfigError(
                 f"--name {self.name} is taken by a column of the shards, or is no plain name; choose another"
             )
-        stamp = join(self.place, "captions", self.name, "how.json")
-        text = json.dumps(dataclasses.asdict(self.how), indent=1)
-        if not exists(stamp):
-            write_atomically(stamp, text.encode())
-        elif read_bytes(stamp).decode() != text:
+        stamp, text = self._stamp()
+        if exists(stamp) and read_bytes(stamp) != text:
             raise ConfigError(
                 f"{stamp}: the captions {self.name} were begun with another model or prompt; choose another --name"
             )
 
+    def _stamp(self) -> tuple[str, bytes]:
+        """The file by which the name is this job's, and what it says."""
+        text = json.dumps(dataclasses.asdict(self.how), indent=1)
+        return join(self.place, "captions", self.name, "how.json"), text.encode()
+
     def open(self, device: torch.device) -> Callable[[int], int]:
         """Loads the model; what comes back describes a shard's pictures and returns how many."""
         reader, captioner = self.reader(), Captioner(self.how, device)
+        write_atomically(*self._stamp())  # the name is taken by a model that can be loaded, and by none that cannot
 
         def describe(shard: int) -> int:
             rows = reader.rows_of(shard)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -190,8 +191,8 @@ def run_caption(
     from daybreak.data.caption import PROMPT, Captioning, CaptionJob, write_captions
 
     one_of("--engine", engine, Engine)
-    if not weight > 0:
-        raise ConfigError(f"--weight is {weight:g}; it must be above 0")
+    if not 0 < weight < math.inf:
+        raise ConfigError(f"--weight is {weight:g}; it must be a number above 0")
     job = CaptionJob(shards, name, Captioning(model, prompt or PROMPT, max_tokens, revision), batch, cache)
     with progress_bar(console) as bar:
         task = bar.add_task("captioning", total=None, note="")

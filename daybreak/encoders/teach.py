@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from daybreak.config import ConfigError
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.data.scenes.world import SHAPES, TASKS
 from daybreak.encoders.embedded_teacher import STRIDE, TRAINING_SECONDS, EmbeddedTeacher
@@ -37,8 +38,16 @@ def teach(steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None
     """Trains a teacher for so many steps and writes its weights (float16 safetensors) to `out`.
 
     How long it took goes into the file's metadata. `tell` is given lines to show. The default 360 steps take less than
-    2 minutes on two cores of 2021.
+    2 minutes on two cores of 2021. ConfigError, before training, where `out` cannot be written.
     """
+    if out.suffix != ".safetensors":
+        raise ConfigError(
+            f"--out {out}: the weights are written as safetensors, so the name should end in .safetensors"
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"--out {out} cannot be written: {e.strerror}") from None
     torch.manual_seed(seed)
     network, head = EmbeddedTeacher(), nn.Conv2d(EmbeddedTeacher().width, PROJECTED, 1)
     parameters = [*network.parameters(), *head.parameters()]

@@ -27,14 +27,19 @@ def measure_distance(name: str, drawn: FeatureSet, reference: FeatureSet, device
     return result
 
 
+def check_frechet(name: str, pictures: int, what: str) -> None:
+    """ConfigError where there are too few pictures for a Fréchet distance."""
+    if pictures < LEAST_FRECHET:
+        raise ConfigError(
+            f"{METRICS[name].title} over {pictures} pictures {what} says nothing: at least {LEAST_FRECHET} are "
+            f"needed, and {ENOUGH_FRECHET:,} for a figure to compare; kid and cmmd bear few pictures"
+        )
+
+
 def frechet_value(name: str, drawn: FeatureSet, reference: FeatureSet, device: torch.device) -> float:
     """The Fréchet distance alone; ConfigError where there are too few pictures."""
     for what, found in (("drawn or given", drawn), ("of reference", reference)):
-        if len(found) < LEAST_FRECHET:
-            raise ConfigError(
-                f"{METRICS[name].title} over {len(found)} pictures {what} says nothing: at least {LEAST_FRECHET} are "
-                f"needed, and {ENOUGH_FRECHET:,} for a figure to compare; kid and cmmd bear few pictures"
-            )
+        check_frechet(name, len(found), what)
     return metrics.frechet_distance(_on(drawn.moments, device), _on(reference.moments, device))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
 
-from daybreak.config import Config
+from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.evaluation import evaluate
+from daybreak.evaluate.evaluation import check_request, evaluate
 from daybreak.evaluate.measures import parse_metrics
 from daybreak.evaluate.ranks import joined
 from daybreak.evaluate.subjects import RunDrawer, Subject
@@ -17,11 +18,17 @@ from daybreak.model.transformer import Transformer
 
 
 def measurement_request(config: Config) -> Request:
-    """What `config.evaluate` asks for; ConfigError for an unknown metric or network, so call it before training."""
+    """What `config.evaluate` asks for. ConfigError, so call it before training, for what cannot be measured."""
     e = config.evaluate
     reference = Path(e.reference).expanduser() if e.reference is not None else None
-    metrics = parse_metrics(",".join(e.metrics))
-    return Request(metrics, reference, count=e.metrics_count, weights=parse_weights(list(e.weights)))
+    trained_on = Path(config.data.folder) if config.data.folder is not None else None
+    try:
+        metrics = parse_metrics(",".join(e.metrics))
+        request = Request(metrics, reference, count=e.metrics_count, weights=parse_weights(list(e.weights)))
+        check_request(request, draws=True, on_scenes=config.data.source == "scenes", trained_on=trained_on)
+    except ConfigError as error:  # those settings have other names here
+        raise ConfigError(re.sub("--(metrics|reference|weights)", r"--evaluate.\1", str(error))) from None
+    return request
 
 
 def due(config: Config, images_before: int, images: int) -> bool:

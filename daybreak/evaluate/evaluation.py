@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ import torch
 from daybreak.config import ConfigError, EvaluateConfig
 from daybreak.evaluate import day_check
 from daybreak.evaluate.clipscore import measure_clipscore
-from daybreak.evaluate.distribution import frechet_value, measure_distance, measure_inception_score
+from daybreak.evaluate.distribution import check_frechet, frechet_value, measure_distance, measure_inception_score
 from daybreak.evaluate.downloads import GENEVAL_PROMPTS, fetch
 from daybreak.evaluate.features.extract import extract
 from daybreak.evaluate.geneval import run as geneval
@@ -22,11 +23,12 @@ from daybreak.evaluate.geneval.prompts import read_prompts
 from daybreak.evaluate.measures import METRICS, Measure
 from daybreak.evaluate.memorisation import measure_memorised
 from daybreak.evaluate.pictures import open_pictures
+from daybreak.evaluate.prompts import read_prompt_file
 from daybreak.evaluate.rewrite import Rewriter
 from daybreak.evaluate.scoring import judge_scenes
-from daybreak.evaluate.subjects import open_subject
+from daybreak.evaluate.subjects import find_subject, open_subject
 from daybreak.evaluate.vqa import PER_PROMPT, Answerer, measure_vqa, read_questions
-from daybreak.evaluate.workbench import Workbench
+from daybreak.evaluate.workbench import Request, Workbench
 
 
 def evaluate(bench: Workbench) -> dict[str, Any]:
@@ -34,7 +36,7 @@ def evaluate(bench: Workbench) -> dict[str, Any]:
 
     Raises ConfigError before the first picture is drawn where something needed is missing.
     """
-    _check(bench)
+    check_request(bench.request, bench.subject.drawer is not None, bench.on_scenes, bench.training_folder())
     bench.out.mkdir(parents=True, exist_ok=True)
     score: dict[str, Any] = {}
     others: dict[str, Any] = {}
@@ -55,21 +57,36 @@ def evaluate(bench: Workbench) -> dict[str, Any]:
     return score
 
 
-def _check(bench: Workbench) -> None:
-    """Everything that can be known to be missing before hours are spent."""
-    request = bench.request
+def check_request(request: Request, draws: bool, on_scenes: bool, trained_on: Path | None) -> None:
+    """ConfigError for everything that can be known to be missing before hours are spent.
+
+    draws: the subject draws, and is no folder of pictures; on_scenes: it can draw its own reference; trained_on: the
+    pictures that it was trained on.
+    """
     for name in request.metrics:
         needs, title = METRICS[name].needs, METRICS[name].title
-        if needs == "drawing" and bench.subject.drawer is None:
+        if needs == "drawing" and not draws:
             raise ConfigError(f"{title} has its own prompts drawn, which a folder of pictures cannot do")
-        if needs in ("reference", "baseline", "training") and request.reference is None and not bench.on_scenes:
+        if needs in ("reference", "baseline", "training") and request.reference is None and not on_scenes:
             raise ConfigError(f"{title} compares with reference pictures: say where they are with --reference FOLDER")
         if needs == "baseline" and request.baseline is None:
             raise ConfigError(f"{title} needs --baseline: the pre-trained model, an earlier run, or its pictures")
         if needs == "questions" and request.questions is None:
             raise ConfigError(f"{title} needs --questions FILE: DPG-Bench's CSV, or one with its columns")
-        if needs == "training" and bench.training_folder() is None:
+        if needs == "training" and request.training is None and trained_on is None:
             raise ConfigError(f"{title} needs the training pictures: --training FOLDER")
+        if name in ("fid", "fd_dinov2", "day_check") and draws:
+            check_frechet(name, request.count, "drawn")
+    if request.reference is not None:
+        open_pictures(request.reference.expanduser(), "--reference")
+    if request.prompts is not None and draws:
+        read_prompt_file(request.prompts.expanduser())
+    if request.questions is not None:
+        read_questions(request.questions.expanduser())
+    if request.geneval_prompts is not None:
+        read_prompts(request.geneval_prompts.expanduser())
+    if request.baseline is not None:
+        find_subject(request.baseline)
 
 
 def _distance(name: str, bench: Workbench) -> Measure:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ class Drawing:
     guidance: float | None = None
     size: int | None = None
     batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.guidance is not None and not math.isfinite(self.guidance):
+            raise ConfigError(f"--guidance is {self.guidance:g}; it must be a number")
 
 
 class Drawer(Protocol):
@@ -77,15 +82,27 @@ def open_subject(text: str, drawing: Drawing, device: torch.device) -> Subject:
 
     Raises ConfigError where it is none of them or can't be loaded.
     """
+    kind, path = find_subject(text), Path(text).expanduser()
+    if kind == "run":
+        return _run(path, drawing, device)
+    if kind == "pictures":
+        pictures = open_pictures(path, "evaluate")
+        return Subject(path.resolve().name, {"pictures": f"{len(pictures):,} in {path}"}, pictures=pictures)
+    if kind == "hub":
+        return _pipeline(text, text.replace("/", "--"), drawing, device)
+    return _pipeline(str(path), path.resolve().name, drawing, device)
+
+
+def find_subject(text: str) -> Literal["run", "pipeline", "pictures", "hub"]:
+    """What a subject's name stands for, without loading it; ConfigError where it is nothing that can be judged."""
     path = Path(text).expanduser()
     if (path / "config.yaml").is_file():
-        return _run(path, drawing, device)
+        return "run"
     if any((path / name).is_file() for name in ("model_index.json", "finetune.yaml")):
-        return _pipeline(str(path), path.resolve().name, drawing, device)
+        return "pipeline"
     if path.is_dir():
         if any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.rglob("*")):
-            pictures = open_pictures(path, "evaluate")
-            return Subject(path.resolve().name, {"pictures": f"{len(pictures):,} in {path}"}, pictures=pictures)
+            return "pictures"
         raise ConfigError(
             f"{path} is no run folder: it holds no config.yaml, and neither the model_index.json of a diffusers "
             "pipeline nor pictures"
@@ -93,7 +110,7 @@ def open_subject(text: str, drawing: Drawing, device: torch.device) -> Subject:
     if path.exists():
         raise ConfigError(f"{path} is a file; evaluate a run folder, a folder of pictures or a diffusers pipeline")
     if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not path.parent.exists():
-        return _pipeline(text, text.replace("/", "--"), drawing, device)
+        return "hub"
     raise ConfigError(f"{text}: no such run folder, folder of pictures or diffusers pipeline")
 
 
@@ -158,7 +175,12 @@ def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) ->
         def draw(self, prompts: list[str], first: int) -> Tensor:
             seeds = [seed * 1_000_003 + first + i for i in range(len(prompts))]
             generators = [torch.Generator().manual_seed(s) for s in seeds]
-            return call(pipeline, prompts, generators, options)
+            try:
+                return call(pipeline, prompts, generators, options)
+            except ValueError as e:
+                if drawing.size is None:
+                    raise
+                raise ConfigError(f"--size {drawing.size} cannot be drawn by {source}: {e}") from None
 
     parts = [m for m in pipeline.components.values() if isinstance(m, torch.nn.Module)]
     facts = {

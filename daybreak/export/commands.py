@@ -89,6 +89,8 @@ def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> 
             f"{folder}: training starts from PRXPixelPipeline folders and from daybreak export --to safetensors; "
             "daybreak finetune takes other pipelines"
         )
+    if data is not None and not data.expanduser().is_dir():
+        raise ConfigError(f"--data {data}: no such folder")
     transformer, text_encoder, config = open_model(folder, torch.device("cpu"))
     if data is not None:
         config = configs.override(configs.override(config, "data.source", "folder"), "data.folder", str(data))

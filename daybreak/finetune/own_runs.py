@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,7 +26,7 @@ from daybreak.finetune.opening import write_skipped, write_split
 from daybreak.finetune.own_report import OwnModel, open_probes, report_own
 from daybreak.finetune.pictures import open_pictures
 from daybreak.finetune.report import summary
-from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.settings import FinetuneSettings, flag_of
 from daybreak.runs import new_run_folder, run_train
 from daybreak.train import checkpoint
 from daybreak.train.deadline import Limits
@@ -33,6 +34,12 @@ from daybreak.train.loop import pick_device
 
 GENTLER = 0.1
 """Of the rates that the base was trained with, where --lr says nothing."""
+NO_USE = (
+    *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
+    *("precision", "recompute", "sample_every", "save_every", "sampler", "sample_steps", "guidance"),
+    *("base_config", "allow_pickle"),
+)
+"""Settings that training as daybreak train does has no ear for."""
 
 
 def is_own(base: str) -> bool:
@@ -63,9 +70,9 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     training, held = split(len(pictures), settings.held_out, settings.seed)
     optim = config.optim
     scale = GENTLER if settings.lr is None else settings.lr / optim.adam_lr
-    changes: dict[str, float | str] = {
+    changes: dict[str, Any] = {
         "train.steps": settings.steps or math.ceil(settings.epochs * len(training) / settings.batch),
-        "train.minutes": settings.minutes or settings.deadline_minutes or "none",
+        "train.minutes": min(filter(None, (settings.minutes, settings.deadline_minutes)), default=None),
         "train.batch": settings.batch,
         "train.seed": settings.seed,
         "optim.adam_lr": optim.adam_lr * scale,
@@ -75,8 +82,9 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         "optim.clip_norm": settings.clip_norm,
         "diffusion.p_uncond": settings.drop_captions,
         "train.ema": settings.ema,
-        "data.flip": str(settings.flip).lower(),
-        "train.trackers": ",".join(settings.trackers) or "none",
+        "data.flip": settings.flip,
+        "train.trackers": list(settings.trackers),
+        "evaluate.grid_prompts": list(settings.prompts),
     }
     with tempfile.TemporaryDirectory(prefix="daybreak-") as folder:
         write_safetensors(transformer, text_encoder, config, Path(folder) / "base", torch.float32)
@@ -87,8 +95,11 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     before = OwnModel(transformer, text_encoder, config, pick_device())
     probes = open_probes(run, before, settings, pictures, held)
     start = {name: before.loss(probe) for name, probe in probes.items()}
-    words = [word for key, value in changes.items() for word in (f"--{key}", str(value))]
-    run_train(console, words, [], None, None, str(run), Limits())
+    config = configs.load(run / "config.yaml")
+    for key, value in changes.items():
+        config = configs.override(config, key, value)
+    configs.save(config, run / "config.yaml")
+    run_train(console, [], [], None, None, str(run), Limits())
     if json.loads((checkpoint.newest(run) / "state.json").read_text())["progress"] < 1:
         return  # told to stop
     after = OwnModel(*open_model(run, torch.device("cpu")), pick_device())
@@ -104,20 +115,9 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
 
 def _refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:
     """ConfigError for flags that training as daybreak train does has no ear for, and for several processes."""
-    plain = FinetuneSettings(base=settings.base, data=settings.data)
-    for name in (
-        "min_snr",
-        "offset_noise",
-        "zero_snr",
-        "adam_8bit",
-        "text_lr",
-        "micro_batch",
-        "precision",
-        "recompute",
-    ):
-        if getattr(settings, name) != getattr(plain, name):
-            flag = "--" + name.replace("_", "-")
-            raise ConfigError(f"{flag} has no use with {settings.base}, a model of our own: leave it out")
+    for name in NO_USE:
+        if settings.differs(name):
+            raise ConfigError(f"{flag_of(name)} has no use with {settings.base}, a model of our own: leave it out")
     if find_lr:
         raise ConfigError(f"--find-lr has no use with {settings.base}, a model of our own: leave it out")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

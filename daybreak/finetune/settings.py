@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LEARNING_RATES = {"full": 5e-6, "lora": 1e-4, "dora": 1e-4, "textual-inversion": 5e-3}
 """Defaults of the tutorial recipe; textual inversion's is that of its paper's code (arXiv 2208.01618)."""
 TRACKERS = ("wandb", "mlflow")
+FLAGS = {"targets": "--target"}
+"""Of the fields that are named otherwise."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,16 @@ class FinetuneSettings:
             ("--alpha", self.alpha),
         ]
         for flag, number in above_zero:
-            if number is not None and not number > 0:
-                raise ConfigError(f"{flag} is {number:g}; it must be above 0")
+            if number is not None and not 0 < number < math.inf:
+                raise ConfigError(f"{flag} is {number:g}; it must be a number above 0")
+        for flag, number in (
+            ("--prior-weight", self.prior_weight),
+            ("--weight-decay", self.weight_decay),
+            ("--offset-noise", self.offset_noise),
+            ("--guidance", self.guidance),
+        ):
+            if not 0 <= number < math.inf:
+                raise ConfigError(f"{flag} is {number:g}; it must be a number of at least 0")
         for flag, share in (
             ("--drop-captions", self.drop_captions),
             ("--ema", self.ema),
@@ -166,6 +177,23 @@ class FinetuneSettings:
             raise ConfigError("textual inversion trains one word and nothing else: leave --train-text-encoder out")
         if self.class_data is not None and self.class_prompt is None:
             raise ConfigError("--class-data holds pictures of a class: say with --class-prompt what they show")
+        self._refuse_what_has_no_use()
+
+    def _refuse_what_has_no_use(self) -> None:
+        """ConfigError for a setting, other than its default, of something that this run does not do."""
+        for used, names, needs in (
+            (self.low_rank, ("rank", "alpha", "targets"), "--method lora or dora"),
+            (self.token is not None, ("init_word", "vectors"), "--method textual-inversion"),
+            (self.train_text_encoder, ("text_lr",), "--train-text-encoder"),
+            (self.class_prompt is not None, ("class_count", "prior_weight"), "--class-prompt"),
+        ):
+            for name in names:
+                if not used and self.differs(name):
+                    raise ConfigError(f"{flag_of(name)} has no use without {needs}")
+
+    def differs(self, name: str) -> bool:
+        """Whether a setting has another value than its default."""
+        return bool(getattr(self, name) != type(self).__dataclass_fields__[name].default)
 
     @property
     def learning_rate(self) -> float:
@@ -176,6 +204,11 @@ class FinetuneSettings:
     def low_rank(self) -> bool:
         """Whether adapters are trained, and not the network itself."""
         return self.method in ("lora", "dora")
+
+
+def flag_of(name: str) -> str:
+    """The flag by which the field `name` is set."""
+    return FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
 def plain(settings: FinetuneSettings) -> dict[str, Any]:

@@ -81,7 +81,9 @@ def reconstruct(run: Path, length: float) -> dict[str, Tensor]:
     Raises ConfigError where the run stored none, and for a length outside 0.01..0.25.
     """
     if not 0.01 <= length <= 0.25:
-        raise ConfigError(f"--length {length:g}: relative lengths lie between 0.01 and 0.25; 0.05 and 0.1 are usual")
+        raise ConfigError(
+            f"{length:g} is no relative length of an average: it lies between 0.01 and 0.25; 0.05 and 0.1 are usual"
+        )
     paths = sorted((run / FOLDER).glob("length-*-update-*.safetensors"))
     if len(paths) < 2:
         raise ConfigError(f"{run} stored no snapshots: train with --train.posthoc_ema 0.05,0.1")

@@ -76,6 +76,12 @@ def test_captions_join_the_others_and_a_kill_loses_nothing(shards, vlm, monkeypa
     assert 0.15 < own / 400 < 0.35  # 1 to 3, and one row has none of its own
 
 
+def test_a_model_that_cannot_be_loaded_takes_no_name(shards, vlm, tmp_path):
+    with pytest.raises(ConfigError, match="--model .*typo cannot be loaded"):
+        write(shards, Captioning(str(tmp_path / "typo"), "Say.", max_tokens=2))
+    assert write(shards, Captioning(vlm, "Say.", max_tokens=2)) == 20
+
+
 def test_other_captions_of_that_name_are_not_overwritten(shards, vlm):
     how = Captioning(vlm, "Say.", max_tokens=2)
     write(shards, how)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -172,6 +173,26 @@ def test_a_diffusers_pipeline(tmp_path, evaluate, weights, pipeline):
     assert code == 0, errors
     assert len(list(drawn.glob("*.png"))) == 8
     assert "overall" not in json.loads((tmp_path / "out" / "score.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--metrics", "fid", "--count", 4], "FID over 4 pictures drawn says nothing"),
+        (["--metrics", "day_check", "--baseline", "nowhere"], "nowhere: no such run folder"),
+        (["--metrics", "clipscore", "--prompts", "none.txt"], "--prompts none.txt cannot be read"),
+        (["--metrics", "vqa", "--questions", "none.csv"], "--questions none.csv cannot be read"),
+        (["--metrics", "kid", "--size", 41, "--count", 4], "--size 41 cannot be drawn by .*divisible by 8"),
+        (["--metrics", "kid", "--guidance", "inf"], "--guidance is inf; it must be a number"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_picture_is_drawn(tmp_path, evaluate, weights, pipeline, words, message):
+    reference = write_pictures(tmp_path / "reference", 2, seed=2)
+    options = ["--reference", reference, "--steps", 1, *given(weights, "inception", "clip"), "--out", tmp_path / "out"]
+    code, _, errors = evaluate(pipeline, *words, *options)
+    assert code == 2 and re.search(message, errors), errors
+    assert len(errors.strip().splitlines()) == 1
+    assert not list((tmp_path / "out").rglob("*.png"))
 
 
 def test_a_picture_depends_on_its_number_not_on_its_batch(scenes_run, pipeline):

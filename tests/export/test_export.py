@@ -155,7 +155,9 @@ def test_a_foreign_prx_folder_is_understood_without_our_config(exported, tmp_pat
     assert (config.diffusion.shift, config.diffusion.noise_scale) == (2.0, 1.0)
     with pytest.raises(ConfigError, match="--data FOLDER"):
         run_import(Console(), foreign, tmp_path / "run", None)
-    pictures = tmp_path / "pictures"
+    (pictures := tmp_path / "pictures").mkdir()
+    with pytest.raises(ConfigError, match="--data .*nowhere: no such folder"):
+        run_import(Console(), foreign, tmp_path / "run", tmp_path / "nowhere")
     run_import(Console(), foreign, tmp_path / "run", pictures)
     assert configs.load(tmp_path / "run" / "config.yaml").data.folder == str(pictures)
 

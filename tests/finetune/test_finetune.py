@@ -1,6 +1,7 @@
 """`daybreak finetune` on tiny real pipelines: every method trains, resumes exactly, and leaves what others load."""
 
 import json
+import math
 import os
 import signal
 import threading
@@ -165,6 +166,11 @@ def test_what_is_wrong_is_said_before_training(base, pictures, tmp_path):
         ({"method": "lora", "targets": ("to_x",)}, "--target to_x: no such layer"),
         ({"method": "textual-inversion", "token": "a"}, "knows it already"),
         ({"lr": 0.0}, "--lr is 0"),
+        ({"epochs": math.inf}, "--epochs is inf; it must be a number above 0"),
+        ({"guidance": math.inf}, "--guidance is inf; it must be a number of at least 0"),
+        ({"rank": 4}, "--rank has no use without --method lora or dora"),
+        ({"text_lr": 1e-5}, "--text-lr has no use without --train-text-encoder"),
+        ({"class_count": 9}, "--class-count has no use without --class-prompt"),
     ):
         with pytest.raises(ConfigError, match=words):
             finetune(base, pictures, tmp_path / "run", **changes)

@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from rich.console import Console
 
-from daybreak.config import ConfigError
+from daybreak.config import ConfigError, load
 from daybreak.evaluate.blind.contestants import draw as draw_contestant
 from daybreak.evaluate.blind.contestants import is_run
 from daybreak.export.card import Licences
@@ -100,12 +100,15 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     run = tmp_path / "run"
     settings = FinetuneSettings(
         base=str(finished_run), data=str(pictures), steps=20, batch=4, lr=1e-2, ema=0.5, warmup_steps=0,
+        deadline_minutes=60, minutes=90, prompts=("a square, red",),
         general_prompts=("a blue square", "two red circles"), report_pictures=2,
         metric_weights=(f"inception={tmp_path / 'none.pt'}", f"clip={tmp_path}", f"dinov2={tmp_path}"),
     )  # fmt: skip
     finetune_own(QUIET, settings, run)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in log if r["event"] == "step"] == list(range(1, 21))
+    config = load(run / "config.yaml")
+    assert config.evaluate.grid_prompts == ("a square, red",) and config.train.minutes == 60
     rows = [json.loads(line) for line in (run / "training" / "metadata.jsonl").read_text().splitlines()]
     held = [json.loads(line)["key"] for line in (run / "held_out.jsonl").read_text().splitlines()]
     assert len(rows) == 22 and len(held) == 2 and not {r["file_name"] for r in rows} & set(held)
@@ -118,8 +121,9 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     assert not is_own(str(tiny.save_prx_pixel(tmp_path / "published")))  # by another's hand: a pipeline like others
     with pytest.raises(ConfigError, match="--method full"):
         finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", method="lora"), tmp_path / "other")
-    with pytest.raises(ConfigError, match="--min-snr has no use"):
-        finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", min_snr=5.0), tmp_path / "other")
+    for flag, setting in (("--min-snr", {"min_snr": 5.0}), ("--save-every", {"save_every": 9})):
+        with pytest.raises(ConfigError, match=f"{flag} has no use"):
+            finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", **setting), tmp_path / "other")
 
 
 def test_drift_is_one_where_pictures_are_as_far_as_those_of_other_prompts(tmp_path):

@@ -222,7 +222,17 @@ def test_the_recipes_metrics_are_measured_while_it_trains(tmp_path):
     assert [e["step"] for e in events if e["event"] == "metrics"] == [2, 4]
 
 
-def test_an_unknown_metric_is_refused_before_the_run_folder_is_made(tmp_path):
-    with pytest.raises(ConfigError, match="fidd"):
-        train(tiny_config(evaluate__metrics="fidd"), tmp_path / "run", [])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metrics": "fidd"}, "--evaluate.metrics: there is no 'fidd'"),
+        ({"metrics": "fid", "metrics_count": 4}, "FID over 4 pictures drawn says nothing"),
+        ({"metrics": "kid", "reference": "nowhere"}, "--evaluate.reference nowhere: no such folder"),
+        ({"metrics": "kid", "weights": "incep=x"}, "--evaluate.weights incep=x: it should be NAME=FILE_OR_FOLDER"),
+        ({"metrics": "vqa"}, "needs --questions"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_run_folder_is_made(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        train(tiny_config(**{f"evaluate__{k}": v for k, v in settings.items()}), tmp_path / "run", [])
     assert not (tmp_path / "run").exists()

@@ -102,7 +102,8 @@ def _check_finished(out: str, work: Path, fingerprint: str) -> Index:
     index = read_index(out)
     if index.settings.get("fingerprint") != fingerprint:
         raise ConfigError(f"--out {out} holds shards of other sources or settings; choose another folder")
-    shutil.rmtree(work, ignore_errors=True)  # killed between the index and this line
+    if (work / "fingerprint").exists():
+        shutil.rmtree(work, ignore_errors=True)  # killed between the index and this line
     return index
 
 
@@ -122,22 +123,40 @@ def _begin(out: str, work: Path, lines: list[str], fingerprint: str) -> list[int
                 f"{work} holds an unfinished run with other sources or settings; repeat its command, or delete that "
                 "folder to start anew"
             )
-    elif not is_remote(out) and Path(out).exists() and any(p != work for p in Path(out).iterdir()):
-        raise ConfigError(f"--out {out} is not empty: choose another folder")
+    else:
+        if not is_remote(out):
+            if Path(out).resolve().is_relative_to(work.resolve()):
+                raise ConfigError(f"--work {work} holds --out {out}, and is removed at the end: choose another folder")
+            if any(p != work for p in _entries("--out", Path(out))):
+                raise ConfigError(f"--out {out} is not empty: choose another folder")
+        if any(
+            not p.name.startswith(("plan.jsonl", ".plan.jsonl.", ".fingerprint.")) for p in _entries("--work", work)
+        ):
+            raise ConfigError(f"--work {work} is not empty, and is removed at the end: choose another folder")
     try:
-        for folder in ("parts", "shards"):
-            (work / folder).mkdir(parents=True, exist_ok=True)
         if not stamp.exists():
             write_atomically(str(work / "plan.jsonl"), "".join(f"{line}\n" for line in lines).encode())
             write_atomically(str(stamp), fingerprint.encode())
+        for folder in ("parts", "shards"):
+            (work / folder).mkdir(exist_ok=True)
     except OSError as e:
-        raise ConfigError(f"--out {out} cannot be written: {e.strerror}") from None
+        raise ConfigError(f"{work}: the work folder cannot be written: {e.strerror}") from None
     _remove_unfinished(out, work)  # when the last run was killed
     offsets, at = [], 0
     for line in lines:
         offsets.append(at)
         at += len(line.encode()) + 1
     return offsets
+
+
+def _entries(flag: str, folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where it is not there yet."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as e:
+        raise ConfigError(f"{flag} {folder} cannot be a folder: {e.strerror}") from None
 
 
 def _remove_unfinished(out: str, work: Path) -> None:

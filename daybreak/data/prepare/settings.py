@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -45,18 +46,22 @@ class PrepareSettings:
     def __post_init__(self) -> None:
         if self.size < 8:
             raise ConfigError(f"--size is {self.size}; it must be at least 8 px")
-        if self.patch < 1 or self.size % self.patch:
-            near = max(1, round(self.size / max(1, self.patch))) * self.patch
+        if self.patch < 1:
+            raise ConfigError(f"--patch is {self.patch}; it must be at least 1 px")
+        if self.size % self.patch:
+            near = max(1, round(self.size / self.patch)) * self.patch
             raise ConfigError(f"--size {self.size} does not divide by --patch {self.patch}; --size {near} does")
-        if not self.max_ratio >= 1:
-            raise ConfigError(f"--max-ratio is {self.max_ratio:g}; it is width over height and at least 1")
+        if not 1 <= self.max_ratio < math.inf:
+            raise ConfigError(f"--max-ratio is {self.max_ratio:g}; it is width over height, a number of at least 1")
+        if self.min_side is not None and self.min_side < 0:
+            raise ConfigError(f"--min-side is {self.min_side}; it must be at least 0 px")
         if not 1 <= self.quality <= 100:
             raise ConfigError(f"--quality is {self.quality}; it must lie between 1 and 100")
         if not self.shard_mb > 0:
             raise ConfigError(f"--shard-mb is {self.shard_mb:g}; it must be above 0")
         for name, weight in self.captions.items():
-            if not weight > 0:
-                raise ConfigError(f"--caption {name}={weight:g}: the weight must be above 0")
+            if not 0 < weight < math.inf:
+                raise ConfigError(f"--caption {name}={weight:g}: the weight must be a number above 0")
 
     @property
     def buckets(self) -> list[tuple[int, int]]:

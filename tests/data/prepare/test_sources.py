@@ -12,9 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from making import captioned_folder, encoded, lines_of, prepared
+from making import SMALL, captioned_folder, encoded, lines_of, prepared
 
 from daybreak.config import ConfigError
+from daybreak.data.prepare.run import prepare
+from daybreak.data.prepare.settings import PrepareSettings
 
 N = 7
 CAPTIONS = [f"picture number {i}" for i in range(N)]
@@ -255,3 +257,26 @@ def test_other_errors_of_the_user(tmp_path, reference):
     assert prepared(folder, tmp_path / "done").already
     with pytest.raises(ConfigError, match="holds shards of other sources or settings"):
         prepared(folder, tmp_path / "done", quality=80)
+
+
+def test_a_work_folder_of_the_users_own_is_left_alone(tmp_path, reference):
+    folder, _ = reference
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.doc").write_text("mine")
+
+    def prepare_in(work, out="out"):
+        return prepare([str(folder)], str(tmp_path / out), PrepareSettings(**SMALL), 0, work=work)
+
+    with pytest.raises(ConfigError, match="--work .*mine is not empty, and is removed at the end"):
+        prepare_in(mine)
+    for work in (tmp_path / "out", tmp_path):
+        with pytest.raises(ConfigError, match="holds --out"):
+            prepare_in(work)
+    with pytest.raises(ConfigError, match="thesis.doc cannot be a folder: Not a directory"):
+        prepare_in(mine / "thesis.doc")
+    with pytest.raises(ConfigError, match="--out .*thesis.doc cannot be a folder: Not a directory"):
+        prepare_in(None, "mine/thesis.doc")
+    assert not prepare_in(tmp_path / "work").already and not (tmp_path / "work").exists()
+    assert prepare_in(mine).already
+    assert (mine / "thesis.doc").read_text() == "mine"
