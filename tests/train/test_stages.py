@@ -157,7 +157,7 @@ def test_the_average_command_writes_a_run_that_loads(staged_run, tmp_path):
     plain = load_file(checkpoint.newest(run) / "transformer.safetensors")
     changed = [k for k, v in transformer.state_dict().items() if not torch.allclose(v, plain[k], atol=1e-6)]
     assert changed and all(torch.isfinite(v).all() for v in transformer.state_dict().values())
-    with pytest.raises(ConfigError, match="lie between 0.01 and 0.25"):
+    with pytest.raises(ConfigError, match="lies between 0.01 and 0.25"):
         run_average(Console(quiet=True), run, 0.5, tmp_path / "other")
     with pytest.raises(ConfigError, match="is not empty"):
         run_average(Console(quiet=True), run, 0.1, tmp_path / "averaged")
