@@ -35,7 +35,7 @@ def scenes() -> Config:
 def scenes_demo() -> Config:
     """The embedded world at 32 px as `daybreak demo` trains it on a CPU: with alignment."""
     base = repa(scenes())
-    # A heavier alignment and twice the rate hear the words for shapes in half the pictures (docs/journal.md).
+    # A heavier alignment and twice the rate hear the words for shapes somewhat sooner (docs/journal.md).
     return replace(
         base,
         recipe="scenes-demo",
