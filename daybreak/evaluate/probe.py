@@ -29,9 +29,9 @@ KINDS = {"classifier_free": "guided by text", "routed": "by routing", "both": "b
 
 @dataclass(frozen=True)
 class Drawn:
-    """followed: share of prompts, None where nothing can judge; seconds of a picture; inside: files, by what they show.
+    """followed: share of prompts, None where nothing can judge; seconds: of drawing one picture.
 
-    Only the first process has files.
+    inside: files, by what they show; only the first process has them.
     """
 
     followed: float | None
@@ -68,8 +68,8 @@ class Probe:
         networks, seed = (transformer, text_encoder), self._config.evaluate.seed
         began = time.monotonic()
         pictures = generate_together(ranks, *networks, self.prompts, self._config, seed)
-        followed = judge_all(self._judged, see_all(pictures)) if self._judged else None
         seconds = time.monotonic() - began
+        followed = judge_all(self._judged, see_all(pictures)) if self._judged else None
         other = self._other_guidance()
         chosen = spaced(len(self.prompts), COMPARED)
         compared = None
@@ -78,9 +78,7 @@ class Probe:
             compared = generate_together(ranks, *networks, prompts, other, seed, chosen)
         inside: dict[str, Path] = {}
         if ranks.first:
-            began = time.monotonic()
             save_grid(pictures, self.prompts, path, followed)
-            seconds += time.monotonic() - began
             if other is not None and compared is not None:
                 inside["guidance"] = path.with_name(f"guidance-{path.name}")
                 self._save_pairs(pictures[chosen], compared, chosen, other, inside["guidance"])

@@ -18,16 +18,17 @@ from daybreak.config import BudgetConfig, Config, ConfigError
 
 FILE = "deadline.json"
 UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-MARGIN = 1.05
-"""What the end is expected to take is multiplied by this."""
+MARGIN, MOST_MARGIN = 0.05, 0.005
+"""Kept beside what the end is expected to take: a share of that, but at most so much of the whole run's time, since a short
+run would else end too early. Where the end takes longer, the evaluation draws fewer pictures."""
 EVALUATION_SHARE = 0.2
 """The most of the run's time that is kept for its evaluation, which is made smaller where it would take longer."""
 DECAY_SHARE = 0.2
 """Of a recipe without decay, under a deadline."""
-JUDGING_SHARE = 0.08
-"""Of the time that drawing a picture takes (measured: 0.07)."""
-EXIT_SECONDS = 0.5
-"""For Python to end."""
+JUDGING_SHARE = 0.1
+"""Of the time that drawing a picture takes (measured: 0.08 with the grids)."""
+EXIT_SECONDS = 2.0
+"""For the report, and for Python to end (measured: 1 to 1.5)."""
 
 
 def parse_hours(text: str) -> float:
@@ -167,12 +168,12 @@ class Deadline:
 def end_seconds(durations: dict[str, float], evaluation_pictures: int, total_seconds: float) -> float:
     """What is kept for the end of a run of `total_seconds`: last samples, last checkpoint, evaluation, as measured.
 
-    durations: seconds of "save", "samples" and "picture" (one drawn and judged), as the run has learnt them.
+    durations: seconds of "save", "samples" and "picture" (one drawn), as the run has learnt them.
     """
     d = durations
     evaluation = min(evaluation_pictures * d.get("picture", 0.0), EVALUATION_SHARE * total_seconds)
     work = d.get("save", 0.0) + d.get("samples", 0.0) + evaluation
-    return MARGIN * work + afterwards(d, evaluation_pictures)
+    return work + min(MARGIN * work, MOST_MARGIN * total_seconds) + afterwards(d, evaluation_pictures)
 
 
 def afterwards(durations: dict[str, float], pictures: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ class Pauses:
         self.watchdog = Watchdog(run, config.train.stall_minutes, ranks.rank)
         self._next_save = time.monotonic() + 60 * config.train.save_minutes
         self._measured_at = -1
+        self._drawing: deque[float] = deque(maxlen=5)  # seconds of a picture; other work makes some of them longer
         self._keep_room()
 
     @property
@@ -80,7 +82,8 @@ class Pauses:
                 self._note(f"{path} cannot be written: {e.strerror}")
             if self._ranks.agree([], [error is not None])[1][0]:
                 return  # all of them, or none
-            state.durations["picture"] = drawn.seconds
+            self._drawing.append(drawn.seconds)
+            state.durations["picture"] = min(self._drawing)
         followed = drawn.followed
         if self._ranks.first:
             inside = {name: str(file) for name, file in drawn.inside.items()}
