@@ -19,8 +19,10 @@ from daybreak.config import BudgetConfig, Config, ConfigError
 FILE = "deadline.json"
 UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 MARGIN, MOST_MARGIN = 0.05, 0.005
-"""Kept beside what the end is expected to take: a share of that, but at most so much of the whole run's time, since a short
-run would else end too early. Where the end takes longer, the evaluation draws fewer pictures."""
+"""Kept beside what the end is expected to take: a share of that, at most so much of the whole run's time.
+
+More would end a short run too early; where the end takes longer, the evaluation draws fewer pictures.
+"""
 EVALUATION_SHARE = 0.2
 """The most of the run's time that is kept for its evaluation, which is made smaller where it would take longer."""
 DECAY_SHARE = 0.2
