@@ -119,7 +119,7 @@ def _finish(console: Console, run: Run, adviser: Adviser) -> None:
         console.print("comparing with the base ...")
         tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
         page = make_report(run, adviser, weights, settings.report_pictures, tell)
-        log_report(run.folder, settings, run.state.step, figures(page))
+        log_report(run.folder, settings, run.state.step, figures(page), tell)
         for line in summary(page):
             console.print(f"- {line}", markup=False, highlight=False)
     left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from daybreak.config import ConfigError
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.train.trackers import open_trackers
@@ -48,8 +50,14 @@ class FinetuneLog(LogFiles):
         self._boards.text(f"advice/{alarm}", text, step)
 
 
-def log_report(run: Path, settings: FinetuneSettings, step: int, figures: Mapping[str, float]) -> None:
+def log_report(
+    run: Path, settings: FinetuneSettings, step: int, figures: Mapping[str, float], note: Callable[[str], None]
+) -> None:
     """Adds what the report found after `step`, the end of the run, to its log and boards."""
-    log = FinetuneLog(run, settings, step)
+    try:
+        log = FinetuneLog(run, settings, step)
+    except ConfigError as e:  # the figures are in the report already
+        note(f"{e}; the figures are in {run / 'report'}")
+        log = FinetuneLog(run, replace(settings, trackers=()), step)
     log.on_score(figures, {}, step)
     log.close()
