@@ -1,4 +1,4 @@
-"""A fine-tuning run beside TensorBoard in MLflow, resumed and with the figures of its report."""
+"""A fine-tuning run beside TensorBoard in MLflow: its curves, its advice and the figures of its report."""
 
 import json
 import sys
