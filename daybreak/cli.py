@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -403,8 +405,11 @@ def plan(
     text_tokens: Annotated[
         int | None, typer.Option(min=1, help="Length of a caption; default: the longest read.")
     ] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, max=4096, help="How many GPUs train.")] = None,
-    gpu: Annotated[str, typer.Option(help="a100, h100, h200, b200, mi300x, l40s, 4090, or cpu: this one.")] = "h200",
+    gpus: Annotated[int | None, typer.Option(min=1, max=4096, help="How many GPUs train; default: 1.")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="a100, h100, h200, b200, mi300x, l40s, 4090, or cpu: this one. Default: h200."),
+    ] = None,
     node: Annotated[int | None, typer.Option(min=1, help="GPUs of a node; default: 8, or all.")] = None,
     price: Annotated[str | None, typer.Option(help="Of a GPU for an hour, such as 2.0/gpu-hour.")] = None,
     deadline: Annotated[str | None, typer.Option(help="The time there is, such as 24h.")] = None,
@@ -824,6 +829,8 @@ def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] 
 
 def entry() -> None:
     """The `daybreak` command: a user's mistake gives one line on stderr and exit code 2, never a traceback."""
+    # At its end Python looks through every object that torch and transformers made, which takes more than a second.
+    atexit.register(gc.freeze)
     try:
         app()
     except ConfigError as e:

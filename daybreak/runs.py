@@ -179,12 +179,12 @@ def run_plan(
     console: Console,
     arguments: list[str],
     text_tokens: int | None,
-    gpu: str,
+    gpu: str | None,
     node: int | None,
     calibration: Path | None,
     limits: Limits,
 ) -> None:
-    """`daybreak plan`: a recipe's account, and with `limits.gpus` what it takes on so many, with settings over it."""
+    """`daybreak plan`: a recipe's account; where anything is said of machines, time or money, what it takes on them."""
     from daybreak.plan.forecast import machines
     from daybreak.plan.show import show_forecast, show_plan
 
@@ -193,9 +193,9 @@ def run_plan(
         config = configs.override(config, "data.folder", "your pictures")  # not read here
     configs.check(config)
     show_plan(console, config, text_tokens)
-    if limits.gpus is None and gpu != "cpu":
+    if limits == Limits() and (gpu, node, calibration) == (None, None, None):
         return
-    on = machines(gpu, limits.gpus or 1, node, calibration)
+    on = machines(gpu or "h200", limits.gpus or 1, node, calibration)
     b = config.budget
     bounds = [] if b.hours is None else [b.hours]
     if b.usd is not None and b.price is not None:

@@ -61,7 +61,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def serving() -> Any:
     """A context manager around a server of one's own: tests/serve/running.py."""
-    from running import serving
+    from tests.serve.running import serving
 
     return serving
 

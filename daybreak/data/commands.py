@@ -44,6 +44,11 @@ def run_prepare(
     one_of("--duplicates", options["duplicates"], Duplicates)
     one_of("--engine", engine, Engine)
     settings = PrepareSettings(**options, captions=parse_captions(captions))
+    text = TextConfig(pretrained=embed, max_tokens=256)
+    if embed is not None:  # before hours of work that would end with the news
+        from daybreak.encoders.pretrained_text import PretrainedTextEncoder
+
+        PretrainedTextEncoder.find(text)
     with progress_bar(console) as bar:
         task = bar.add_task("listing", total=None, note="")
         began = time.monotonic()
@@ -57,7 +62,6 @@ def run_prepare(
         console.print(f"{out} was finished before; nothing to do", highlight=False)
     _summary(console, out, prepared.index)
     if embed is not None:
-        text = TextConfig(pretrained=embed, max_tokens=256)
         run_embed(console, out, text, "text", "bfloat16", 64, None, None, engine)
 
 

@@ -53,19 +53,11 @@ class PretrainedTextEncoder(TextEncoder):
         """
         name = config.pretrained
         assert name is not None
-        inside = (Path(name) / "model_index.json").is_file()
-        where = {"revision": config.revision, "subfolder": "text_encoder" if inside else ""}
+        kind, tokenizer = cls.find(config)
         try:
-            kind = AutoConfig.from_pretrained(name, **where).model_type
-            if kind not in ENCODERS:
-                raise ConfigError(f"text.pretrained is {name}, a {kind}; encoders can be {', '.join(ENCODERS)}")
-            words = Path(name) / "tokenizer" if inside else name
-            tokenizer = AutoTokenizer.from_pretrained(words, revision=config.revision)
-            network = ENCODERS[kind].from_pretrained(name, **where, use_safetensors=True)
+            network = ENCODERS[kind].from_pretrained(name, **_where(config), use_safetensors=True)
         except (OSError, ValueError, KeyError) as e:
-            if isinstance(e, ConfigError):
-                raise
-            raise ConfigError(f"text.pretrained {name} cannot be loaded: {' '.join(str(e).split())[:200]}") from None
+            raise _not_loaded(config, e) from None
         network = getattr(network, "language_model", network)  # of a model that also sees
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         if tokenizer.pad_token is None:
@@ -74,6 +66,20 @@ class PretrainedTextEncoder(TextEncoder):
         if kind.startswith("clip") and positions is not None and config.max_tokens > positions:
             raise ConfigError(f"text.max_tokens is {config.max_tokens}; {name} reads at most {positions}")
         return cls(tokenizer, network, config.max_tokens)
+
+    @staticmethod
+    def find(config: TextConfig) -> tuple[str, Any]:
+        """Its `model_type` and its tokenizer, without the weights. Raises ConfigError as `open` does."""
+        name = config.pretrained
+        assert name is not None
+        try:
+            kind = AutoConfig.from_pretrained(name, **_where(config)).model_type
+            if kind in ENCODERS:
+                words = Path(name) / "tokenizer" if _is_pipeline(name) else name
+                return kind, AutoTokenizer.from_pretrained(words, revision=config.revision)
+        except (OSError, ValueError, KeyError) as e:
+            raise _not_loaded(config, e) from None
+        raise ConfigError(f"text.pretrained is {name}, a {kind}; encoders can be {', '.join(ENCODERS)}")
 
     def train(self, mode: bool = True) -> PretrainedTextEncoder:
         """Stays in evaluation mode, whatever `mode` says: frozen means without dropout too."""
@@ -109,3 +115,16 @@ class PretrainedTextEncoder(TextEncoder):
             return None
         special = self.tokenizer.num_special_tokens_to_add()
         return str(self.tokenizer.decode(ids[self.max_tokens - special :], skip_special_tokens=True))
+
+
+def _is_pipeline(name: str) -> bool:
+    return (Path(name) / "model_index.json").is_file()
+
+
+def _where(config: TextConfig) -> dict[str, Any]:
+    name = config.pretrained or ""
+    return {"revision": config.revision, "subfolder": "text_encoder" if _is_pipeline(name) else ""}
+
+
+def _not_loaded(config: TextConfig, error: Exception) -> ConfigError:
+    return ConfigError(f"text.pretrained {config.pretrained} cannot be loaded: {' '.join(str(error).split())[:200]}")

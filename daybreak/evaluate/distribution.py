@@ -14,6 +14,8 @@ LEAST_FRECHET = 50
 """Below so many pictures a Fréchet distance is refused: it would say nothing but how few they are."""
 ENOUGH_FRECHET = 10_000
 """Above so many its bias is mostly below 1, and publications stop mentioning it."""
+LEAST_INTERVAL = 10
+"""Of a kernel distance: resamples of fewer pictures say little of how far another set would lie."""
 FRECHET_RESAMPLES, RESAMPLES = 20, 200
 
 
@@ -87,8 +89,12 @@ def _kernel(name: str, drawn: FeatureSet, reference: FeatureSet, device: torch.d
         found = metrics.kernel_distance(x, y, kernel, RESAMPLES, generator).scaled(factor)
     except ValueError as e:
         raise ConfigError(f"{METRICS[name].title}: {e}") from None
-    result = Measure(name, found.value, len(x), _interval(found.value, found.spread))
-    result.details = {"standard error": found.spread}
+    result = Measure(name, found.value, len(x))
+    if min(len(x), len(y)) >= LEAST_INTERVAL:
+        result.interval = _interval(found.value, found.spread)
+        result.details = {"standard error": found.spread}
+    else:
+        result.warnings.append(f"of fewer than {LEAST_INTERVAL} pictures a side, no interval can be told")
     if name != "kid":
         result.details["with the diagonal, as CMMD's published code has it"] = found.with_diagonal
     if len(x) < len(drawn) or len(y) < len(reference):

@@ -197,7 +197,8 @@ def kernel_distance(x: Tensor, y: Tensor, kernel: Kernel, resamples: int, genera
     xy = _weighted_sums(x, y, wx, wy, kernel) / (n * m)
     values = xx + yy - 2 * xy  # [1 + resamples]
     biased = sum_xx[0] / n**2 + sum_yy[0] / m**2 - 2 * xy[0]
-    return KernelDistance(values[0].item(), biased.item(), values[1:].std().item() if resamples > 1 else 0.0)
+    resampled = values[1:][values[1:].isfinite()]  # of few pictures, a resample may be one picture and have no pair
+    return KernelDistance(values[0].item(), biased.item(), resampled.std().item() if len(resampled) > 1 else 0.0)
 
 
 def _weights(n: int, resamples: int, generator: torch.Generator) -> Tensor:

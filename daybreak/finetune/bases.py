@@ -38,6 +38,8 @@ def open_base(
     path = Path(base).expanduser()
     if path.is_file():
         return _open_file(diffusers, path, allow_pickle, config, dtype)
+    if config is not None:
+        raise ConfigError(f"--base-config goes with a single file; {base} brings its own configuration: leave it out")
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ConfigError(f"{base} is no base: it holds no model_index.json (a diffusers pipeline)")

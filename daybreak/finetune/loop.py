@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from daybreak.config import TrainConfig
+from daybreak.config import ConfigError, TrainConfig
 from daybreak.display import duration
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.ranks import Ranks
@@ -33,8 +33,6 @@ from daybreak.train.watch import SampleRecord, StepRecord, Watcher
 MAX_BAD_STEPS = 10
 """So many steps in a row without a finite gradient end the run."""
 QUARTERS = ("noise 0.00-0.25", "noise 0.25-0.50", "noise 0.50-0.75", "noise 0.75-1.00")
-REPORT_PICTURES = 250
-"""About as many as the report has drawn; what a deadline keeps time for."""
 
 
 @dataclass
@@ -67,7 +65,8 @@ class Run:
     @property
     def afterwards(self) -> float:
         """Seconds that a deadline keeps for the report."""
-        return REPORT_PICTURES * self.seconds_a_picture if self.state.settings.report else 0.0
+        general = len(self.probes["general"].captions)
+        return self.seconds_a_picture * self.state.settings.drawn_for_report("domain" in self.probes, general)
 
     @property
     def text_of(self) -> TextOf:
@@ -91,13 +90,15 @@ def train(run: Run) -> Adviser:
         """Of steps, minutes and deadline, whichever is furthest."""
         share = clock.progress(state.step)
         if run.ends is not None:
-            left = run.ends - time.time() - run.afterwards
-            share = max(share, 1 - max(0.0, left) / max(1e-9, run.ends - began_run))
+            over = run.ends - run.afterwards
+            share = max(share, 1 - max(0.0, over - time.time()) / max(1e-9, over - began_run))
         return float(total(torch.tensor([share if first else 0.0]), run.ranks))
 
     with stop_requested() as stop:
         if state.step == 0:
             _look(run, log, adviser, clock.seconds)
+            if first and run.ends is not None and time.time() + run.afterwards >= run.ends:
+                raise ConfigError(report_takes_all(run.afterwards))
         clock.run()
         while (used := progress()) < 1:
             if bool(total(torch.tensor([float(stop())]), run.ranks)):
@@ -158,6 +159,14 @@ def train(run: Run) -> Adviser:
     if log is not None:
         log.close()
     return adviser
+
+
+def report_takes_all(seconds: float) -> str:
+    """What is wrong with a deadline in which a report of so many seconds leaves no time to train."""
+    return (
+        f"--deadline leaves no time to train: the report's pictures take about {seconds:.0f} s here; give more, "
+        "fewer --report-pictures, or --no-report"
+    )
 
 
 def finished(run: Run) -> bool:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from daybreak.export.diffusers_folder import CONFIG_FILE
 from daybreak.export.open import form_of, open_model
 from daybreak.export.safetensors_folder import WEIGHTS_FILE, write_safetensors
 from daybreak.finetune.cache import split
+from daybreak.finetune.loop import report_takes_all
 from daybreak.finetune.opening import write_skipped, write_split
 from daybreak.finetune.own_report import OwnModel, open_probes, report_own
 from daybreak.finetune.pictures import open_pictures
@@ -57,6 +59,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     """
     if settings.method != "full" or settings.class_prompt or settings.instance_prompt:
         raise ConfigError(f"{settings.base} is a model of our own: it is trained whole, with --method full")
+    began = time.monotonic()
     _refuse_what_has_no_use(settings, find_lr)
     if holds_shards(settings.data):
         raise ConfigError(f"--data {settings.data}: for a model of our own give a folder of captioned pictures")
@@ -72,7 +75,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     scale = GENTLER if settings.lr is None else settings.lr / optim.adam_lr
     changes: dict[str, Any] = {
         "train.steps": settings.steps or math.ceil(settings.epochs * len(training) / settings.batch),
-        "train.minutes": min(filter(None, (settings.minutes, settings.deadline_minutes)), default=None),
+        "train.minutes": settings.minutes,
         "train.batch": settings.batch,
         "train.seed": settings.seed,
         "optim.adam_lr": optim.adam_lr * scale,
@@ -93,7 +96,15 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     write_skipped(run, pictures.skipped)
     changes["data.resolution"], changes["data.folder"] = side, str(_training_folder(run))
     before = OwnModel(transformer, text_encoder, config, pick_device())
+    drawing = time.monotonic()
     probes = open_probes(run, before, settings, pictures, held)
+    if settings.deadline_minutes is not None:
+        general = len(probes["general"].captions)
+        report = settings.drawn_for_report(bool(held), general) * (time.monotonic() - drawing) / general
+        left = 60 * settings.deadline_minutes - (time.monotonic() - began) - report
+        if left <= 0:
+            raise ConfigError(report_takes_all(report))
+        changes["budget.hours"] = left / 3600
     start = {name: before.loss(probe) for name, probe in probes.items()}
     config = configs.load(run / "config.yaml")
     for key, value in changes.items():

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import yaml
 
 from daybreak.config import ConfigError
+from daybreak.evaluate.day_check import PICTURES_EACH, PROMPTS
+from daybreak.train.trackers import OPENERS
 
 FILE = "finetune.yaml"
 Method = Literal["full", "lora", "dora", "textual-inversion"]
@@ -19,7 +21,6 @@ Sampler = Literal["ddim", "dpm", "euler", "unipc"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 LEARNING_RATES = {"full": 5e-6, "lora": 1e-4, "dora": 1e-4, "textual-inversion": 5e-3}
 """Defaults of the tutorial recipe; textual inversion's is that of its paper's code (arXiv 2208.01618)."""
-TRACKERS = ("wandb", "mlflow")
 FLAGS = {"targets": "--target"}
 """Of the fields that are named otherwise."""
 
@@ -167,8 +168,8 @@ class FinetuneSettings:
             if not 0 <= share <= 1:
                 raise ConfigError(f"{flag} is {share:g}; it must lie between 0 and 1")
         for name in self.trackers:
-            if name not in TRACKERS:
-                raise ConfigError(f"--tracker {name} is not known; there are {' and '.join(TRACKERS)}")
+            if name not in OPENERS:
+                raise ConfigError(f"--tracker {name} is not known; there are {' and '.join(OPENERS)}")
         if not 0 <= self.held_out <= 0.5:
             raise ConfigError(f"--held-out is {self.held_out:g}; it must lie between 0 and 0.5")
         if (self.method == "textual-inversion") != (self.token is not None):
@@ -199,6 +200,12 @@ class FinetuneSettings:
     def learning_rate(self) -> float:
         """Of the denoiser, or of the new word."""
         return LEARNING_RATES[self.method] if self.lr is None else self.lr
+
+    def drawn_for_report(self, held_out: bool, general: int) -> int:
+        """How many pictures the report takes: contact sheets and what metrics compare, of two models; general ones."""
+        if not self.report:
+            return 0
+        return 2 * (PROMPTS * PICTURES_EACH + (self.report_pictures if held_out else 0)) + general
 
     @property
     def low_rank(self) -> bool:

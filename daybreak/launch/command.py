@@ -44,8 +44,11 @@ def run_launch(
               accelerator)  # fmt: skip
     write, suffix = FORMS[to]
     path = file or Path(f"{job.name}-{to}{suffix}")
+    text = write(job)
     try:
-        path.write_text(write(job))
+        if path.exists() and path.read_text(errors="replace") != text:
+            raise ConfigError(f"{path} exists and says something else; delete it, or write another with --file")
+        path.write_text(text)
     except OSError as e:
         raise ConfigError(f"--file {path} cannot be written: {e.strerror}") from None
     command = [*SUBMIT[to], str(path)]

@@ -30,7 +30,7 @@ DECAY_SHARE = 0.2
 JUDGING_SHARE = 0.1
 """Of the time that drawing a picture takes (measured: 0.08 with the grids)."""
 EXIT_SECONDS = 2.0
-"""For the report, and for Python to end (measured: 1 to 1.5)."""
+"""For the report, and for Python to end."""
 
 
 def parse_hours(text: str) -> float:

@@ -73,6 +73,9 @@ def test_prepare_embeds_too(place, tmp_path):
     assert done.exit_code == 0, done.output + str(done.exception)
     assert list((tmp_path / "shards" / "embeddings" / "text").glob("*.safetensors"))
     assert "--data.embeddings text" in done.output
+    done = CliRunner().invoke(app, [*words[:3], str(tmp_path / "none"), "--embed", str(tmp_path)])
+    assert isinstance(done.exception, ConfigError) and f"text.pretrained {tmp_path}" in str(done.exception)
+    assert not (tmp_path / "none").exists()  # it is said before the work, and not after it
 
 
 def test_a_killed_embed_does_no_shard_twice(place, tmp_path):

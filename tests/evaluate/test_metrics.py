@@ -7,6 +7,8 @@ from scipy import linalg, stats
 from tiny_models import one_thread
 
 from daybreak.evaluate import metrics
+from daybreak.evaluate.distribution import measure_distance
+from daybreak.evaluate.features.extract import FeatureSet
 from daybreak.evaluate.metrics import Moments, RunningMoments, frechet_distance, moments
 
 
@@ -158,6 +160,19 @@ def test_the_kernel_spread_is_that_of_repeated_sampling():
     pairs = [(gaussian(120, 4, 2 * s), gaussian(120, 4, 2 * s + 1, 0.5)) for s in range(80)]
     found = [metrics.kernel_distance(x, y, metrics.polynomial_kernel, 100, generator(1)) for x, y in pairs]
     assert np.mean([f.spread for f in found]) == pytest.approx(np.std([f.value for f in found]), rel=0.3)
+
+
+def test_the_spread_of_few_pictures_is_a_number():
+    """Some resamples are one picture again and again, and have no pair."""
+    found = metrics.kernel_distance(gaussian(4, 3, 1), gaussian(4, 3, 2), metrics.polynomial_kernel, 200, generator())
+    assert 0 < found.spread < float("inf")
+
+
+@pytest.mark.parametrize(("n", "told"), [(4, False), (10, True)])
+def test_of_too_few_pictures_no_interval_is_told(n, told):
+    few = FeatureSet(moments(gaussian(n, 3, 1)), gaussian(n, 3, 1), torch.arange(n))
+    found = measure_distance("kid", few, few, torch.device("cpu"))
+    assert (found.interval is not None) == told and bool(found.warnings) != told
 
 
 def test_a_distance_needs_two_pictures():

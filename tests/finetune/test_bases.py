@@ -49,6 +49,8 @@ def test_a_single_file(base, pictures, tmp_path):
     (tmp_path / "half.safetensors").write_bytes(file.read_bytes()[:5000])
     with pytest.raises(ConfigError, match="half.safetensors cannot be read"):
         finetune(tmp_path / "half.safetensors", pictures, tmp_path / "other")
+    with pytest.raises(ConfigError, match="--base-config goes with a single file"):
+        finetune(base, pictures, tmp_path / "other", base_config=str(base))
 
 
 def test_pickled_weights_load_when_asked_for(base, pictures, tmp_path):

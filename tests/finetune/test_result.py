@@ -60,7 +60,7 @@ def test_serve_and_compare_blind(lora_run, full_run, tmp_path):
 
 
 def test_report(base, tmp_path, monkeypatch):
-    import tiny_models
+    from tests.evaluate import tiny_models
 
     monkeypatch.setenv("DAYBREAK_CACHE", str(tmp_path / "cache"))
     weights = {
@@ -108,7 +108,8 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in log if r["event"] == "step"] == list(range(1, 21))
     config = load(run / "config.yaml")
-    assert config.evaluate.grid_prompts == ("a square, red",) and config.train.minutes == 60
+    assert config.evaluate.grid_prompts == ("a square, red",) and config.train.minutes == 90
+    assert 0.5 < config.budget.hours < 1  # the rest of the hour is for the report
     rows = [json.loads(line) for line in (run / "training" / "metadata.jsonl").read_text().splitlines()]
     held = [json.loads(line)["key"] for line in (run / "held_out.jsonl").read_text().splitlines()]
     assert len(rows) == 22 and len(held) == 2 and not {r["file_name"] for r in rows} & set(held)

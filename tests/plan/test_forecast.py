@@ -94,6 +94,8 @@ def test_the_command_tells_speed_memory_time_and_cost():
     assert "largest batch" in result.output
     result = CliRunner().invoke(app, [*words[:4], "--budget", "768usd", *words[6:8]], env={"COLUMNS": "200"})
     assert "All stages: 12.00 hours, 768.00 USD" in result.output
+    result = CliRunner().invoke(app, ["plan", "scenes", "--gpu", "l40s"], env={"COLUMNS": "200"})
+    assert "1 x" in result.output and "l40s" in result.output.lower()  # what is said of the machine is heard
     result = CliRunner().invoke(app, ["plan", "scenes", "--gpus", "1", "--gpu", "h20"])
     assert isinstance(result.exception, ConfigError) and "did you mean h200" in str(result.exception)
 
