@@ -19,9 +19,12 @@ from daybreak.config import BudgetConfig, Config, ConfigError
 FILE = "deadline.json"
 UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 MARGIN, MOST_MARGIN = 0.05, 0.005
-"""Kept beside what the end is expected to take: a share of that, at most so much of the whole run's time.
+"""Kept beside what the end is expected to take: a share of that, at most so much of the whole run's time."""
+DRIFT = 0.1
+"""By such a share drawing may turn out faster than it was while the run trained.
 
-More would end a short run too early; where the end takes longer, the evaluation draws fewer pictures.
+In a short run that would end it too early by seconds, so that much is not kept there: where the end takes as long as
+expected, or longer, the evaluation draws fewer pictures.
 """
 EVALUATION_SHARE = 0.2
 """The most of the run's time that is kept for its evaluation, which is made smaller where it would take longer."""
@@ -175,7 +178,8 @@ def end_seconds(durations: dict[str, float], evaluation_pictures: int, total_sec
     d = durations
     evaluation = min(evaluation_pictures * d.get("picture", 0.0), EVALUATION_SHARE * total_seconds)
     work = d.get("save", 0.0) + d.get("samples", 0.0) + evaluation
-    return work + min(MARGIN * work, MOST_MARGIN * total_seconds) + afterwards(d, evaluation_pictures)
+    beside = min(MARGIN * work, MOST_MARGIN * total_seconds - DRIFT * evaluation)
+    return work + beside + afterwards(d, evaluation_pictures)
 
 
 def afterwards(durations: dict[str, float], pictures: int) -> float:
