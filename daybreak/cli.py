@@ -216,12 +216,12 @@ def finetune(
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,
 ) -> None:
     """See FINETUNE_HELP."""
-    from daybreak.finetune.command import run_finetune, settings_to_resume
+    from daybreak.finetune.command import resume_finetune, run_finetune
     from daybreak.finetune.own_runs import finetune_own, is_own
     from daybreak.finetune.settings import FinetuneSettings, parse_duration, read_lines
 
     if resume is not None or base is None or data is None:
-        run_finetune(console, settings_to_resume(resume, base, data, out), resume, resume=True)
+        resume_finetune(console, resume, base, data, out)
         return
     settings = FinetuneSettings(
         base=base,

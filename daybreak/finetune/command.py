@@ -21,6 +21,7 @@ from daybreak.finetune.log import TRACKER, log_report
 from daybreak.finetune.loop import Run, describe, finished, train
 from daybreak.finetune.memory import GIB, Plan
 from daybreak.finetune.opening import absolute, deadline, open_data, open_run, open_state, plan_of, write_skipped
+from daybreak.finetune.own_runs import is_own_run, resume_own
 from daybreak.finetune.processes import joined
 from daybreak.finetune.report import figures, make_report, summary
 from daybreak.finetune.result import save_result
@@ -83,8 +84,10 @@ def run_finetune(
         return run
 
 
-def settings_to_resume(resume: Path | None, base: str | None, data: str | None, out: Path | None) -> FinetuneSettings:
-    """Of the run to go on with. ConfigError where what to do was not said, or too much."""
+def resume_finetune(
+    console: Console, resume: Path | None, base: str | None, data: str | None, out: Path | None
+) -> None:
+    """Goes on with a run. ConfigError where what to do was not said, or too much."""
     if resume is None:
         missing = "a base" if base is None else "--data FOLDER"
         raise ConfigError(
@@ -92,7 +95,10 @@ def settings_to_resume(resume: Path | None, base: str | None, data: str | None, 
         )
     if base is not None or data is not None or out is not None:
         raise ConfigError("--resume goes on with a run as it was begun: leave the base, --data and --out out")
-    return settings_file.load(resume)
+    if is_own_run(resume):
+        resume_own(console, resume)
+    else:
+        run_finetune(console, settings_file.load(resume), resume, resume=True)
 
 
 def _find_lr(console: Console, run: Run) -> None:

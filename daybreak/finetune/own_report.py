@@ -21,7 +21,7 @@ from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.subjects import RunDrawer
 from daybreak.finetune.cache import to_tensor
 from daybreak.finetune.opening import write_general
-from daybreak.finetune.pictures import Pictures
+from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.probes import GENERAL_PROMPTS, LEVELS, MOST
 from daybreak.finetune.report import judge, show_general, write_report
 from daybreak.finetune.settings import FinetuneSettings
@@ -74,14 +74,17 @@ class OwnModel:
         return total / (len(probe.captions) * len(LEVELS))
 
 
-def open_probes(
-    run: Path, base: OwnModel, settings: FinetuneSettings, pictures: Pictures, held: list[int]
-) -> dict[str, OwnProbe]:
-    """ "general", whose pictures the base draws now and RUN/general keeps, and "domain" where pictures are held out."""
+def draw_general(run: Path, base: OwnModel, settings: FinetuneSettings) -> int:
+    """RUN/general: what the base draws to general prompts; returns how many."""
     prompts = _general_prompts(settings, base.config)
-    drawn = base.draw(prompts, settings.seed)
-    write_general(drawn, prompts, run / "general")
-    probes = {"general": OwnProbe(drawn, prompts)}
+    write_general(base.draw(prompts, settings.seed), prompts, run / "general")
+    return len(prompts)
+
+
+def open_probes(run: Path, pictures: Pictures, held: list[int], side: int) -> dict[str, OwnProbe]:
+    """ "general", the pictures in RUN/general, and "domain" where pictures are held out; of `side` px."""
+    general = open_pictures(str(run / "general"), side, background=(255, 255, 255))
+    probes = {"general": OwnProbe(to_tensor(general.pixels[:]), general.captions)}
     if some := held[:MOST]:
         probes["domain"] = OwnProbe(to_tensor(pictures.pixels[some]), [pictures.captions[i] for i in some])
     return probes

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.data.shards.reader import holds_shards
@@ -22,11 +23,12 @@ from daybreak.export.commands import run_import
 from daybreak.export.diffusers_folder import CONFIG_FILE
 from daybreak.export.open import form_of, open_model
 from daybreak.export.safetensors_folder import WEIGHTS_FILE, write_safetensors
+from daybreak.finetune import settings as settings_file
 from daybreak.finetune.cache import split
 from daybreak.finetune.loop import report_takes_all
-from daybreak.finetune.opening import write_skipped, write_split
-from daybreak.finetune.own_report import OwnModel, open_probes, report_own
-from daybreak.finetune.pictures import open_pictures
+from daybreak.finetune.opening import absolute, write_skipped, write_split
+from daybreak.finetune.own_report import OwnModel, OwnProbe, draw_general, open_probes, report_own
+from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.report import summary
 from daybreak.finetune.settings import FinetuneSettings, flag_of
 from daybreak.runs import new_run_folder, run_train
@@ -52,26 +54,22 @@ def is_own(base: str) -> bool:
 
 
 def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None, find_lr: bool = False) -> None:
-    """Trains a run of our own on other pictures, as daybreak train does: it is resumed with daybreak train --resume.
+    """Trains a run of our own on other pictures, as daybreak train does.
 
     Before and after, the losses on held-out pictures and on the base's own pictures of general prompts are measured; a
     report compares the two. ConfigError for a method that only pipelines of diffusers have.
     """
     if settings.method != "full" or settings.class_prompt or settings.instance_prompt:
         raise ConfigError(f"{settings.base} is a model of our own: it is trained whole, with --method full")
-    began = time.monotonic()
     _refuse_what_has_no_use(settings, find_lr)
     if holds_shards(settings.data):
         raise ConfigError(f"--data {settings.data}: for a model of our own give a folder of captioned pictures")
-    weights = parse_weights(list(settings.metric_weights))
+    parse_weights(list(settings.metric_weights))  # refuses before anything long begins
+    settings = absolute(settings)
     run = out or new_run_folder("finetune")
-    transformer, text_encoder, config = open_model(Path(settings.base).expanduser(), torch.device("cpu"))
-    config = configs.at_stage(config, -1)
-    side = settings.resolution or config.data.resolution
-    config = configs.check(configs.override(config, "data.resolution", side))
-    pictures = open_pictures(settings.data, side, settings.background)
-    training, held = split(len(pictures), settings.held_out, settings.seed)
-    optim = config.optim
+    before = _base(settings)
+    pictures, training, held = _pictures(settings, _side(before))
+    optim = before.config.optim
     scale = GENTLER if settings.lr is None else settings.lr / optim.adam_lr
     changes: dict[str, Any] = {
         "train.steps": settings.steps or math.ceil(settings.epochs * len(training) / settings.batch),
@@ -90,38 +88,84 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         "evaluate.grid_prompts": list(settings.prompts),
     }
     with tempfile.TemporaryDirectory(prefix="daybreak-") as folder:
-        write_safetensors(transformer, text_encoder, config, Path(folder) / "base", torch.float32)
-        run_import(console, Path(folder) / "base", run, Path(settings.data).expanduser().resolve())
+        write_safetensors(before.transformer, before.text_encoder, before.config, Path(folder) / "base", torch.float32)
+        run_import(console, Path(folder) / "base", run, Path(settings.data))
     write_split(run, pictures, training, held)
     write_skipped(run, pictures.skipped)
-    changes["data.resolution"], changes["data.folder"] = side, str(_training_folder(run))
-    before = OwnModel(transformer, text_encoder, config, pick_device())
+    changes["data.resolution"], changes["data.folder"] = _side(before), str(_training_folder(run))
     drawing = time.monotonic()
-    probes = open_probes(run, before, settings, pictures, held)
+    general = draw_general(run, before, settings)
     if settings.deadline_minutes is not None:
-        general = len(probes["general"].captions)
         report = settings.drawn_for_report(bool(held), general) * (time.monotonic() - drawing) / general
-        left = 60 * settings.deadline_minutes - (time.monotonic() - began) - report
-        if left <= 0:
+        until = 60 * settings.deadline_minutes - report  # since the command was given, as daybreak train counts
+        if until <= time.time() - STARTED:
             raise ConfigError(report_takes_all(report))
-        changes["budget.hours"] = left / 3600
-    start = {name: before.loss(probe) for name, probe in probes.items()}
+        changes["budget.hours"] = until / 3600
     config = configs.load(run / "config.yaml")
     for key, value in changes.items():
         config = configs.override(config, key, value)
     configs.save(config, run / "config.yaml")
-    run_train(console, [], [], None, None, str(run), Limits())
-    if json.loads((checkpoint.newest(run) / "state.json").read_text())["progress"] < 1:
-        return  # told to stop
+    settings_file.save(settings, run, settings_file.OWN_FILE)
+    _train_and_compare(console, run, settings, before, open_probes(run, pictures, held, _side(before)))
+
+
+def is_own_run(run: Path) -> bool:
+    """Whether `finetune_own` began this run."""
+    return (run / settings_file.OWN_FILE).is_file()
+
+
+def resume_own(console: Console, run: Path) -> None:
+    """Goes on with what `finetune_own` began, and ends with its report. Base and pictures must still be there."""
+    settings = settings_file.load(run, settings_file.OWN_FILE)
+    before = _base(settings)
+    pictures, _, held = _pictures(settings, _side(before))
+    _train_and_compare(console, run, settings, before, open_probes(run, pictures, held, _side(before)))
+
+
+def _base(settings: FinetuneSettings) -> OwnModel:
+    """What is fine-tuned, at the side of the new pictures and with the settings of its last stage."""
+    transformer, text_encoder, config = open_model(Path(settings.base), torch.device("cpu"))
+    config = configs.at_stage(config, -1)
+    side = settings.resolution or config.data.resolution
+    config = configs.check(configs.override(config, "data.resolution", side))
+    return OwnModel(transformer, text_encoder, config, pick_device())
+
+
+def _side(model: OwnModel) -> int:
+    return model.config.data.resolution
+
+
+def _pictures(settings: FinetuneSettings, side: int) -> tuple[Pictures, list[int], list[int]]:
+    """All pictures as squares of `side` px, and the numbers of those to train on and of those held out."""
+    pictures = open_pictures(settings.data, side, settings.background)
+    return pictures, *split(len(pictures), settings.held_out, settings.seed)
+
+
+def _train_and_compare(
+    console: Console, run: Path, settings: FinetuneSettings, before: OwnModel, probes: dict[str, OwnProbe]
+) -> None:
+    """Trains what is left to train; unless that was stopped, measures what was gained and forgotten."""
+    start = {name: before.loss(probe) for name, probe in probes.items()}
+    if _progress(run) < 1:
+        run_train(console, [], [], None, None, str(run), Limits())
+    if _progress(run) < 1:
+        console.print(f"go on with: daybreak finetune --resume {run}", highlight=False, soft_wrap=True)
+        return
     after = OwnModel(*open_model(run, torch.device("cpu")), pick_device())
     losses = {name: after.loss(probe) for name, probe in probes.items()}
     for name, loss in losses.items():
         console.print(f"{name} loss {start[name]:.4f} -> {loss:.4f} ({loss / start[name] - 1:+.1%})", highlight=False)
     if settings.report:
+        weights = parse_weights(list(settings.metric_weights))
         page = report_own(console, run, settings, weights, before, after, start, losses)
         for line in summary(page):
             console.print(f"- {line}", markup=False, highlight=False)
         console.print(f"report  {page}", highlight=False, soft_wrap=True)
+
+
+def _progress(run: Path) -> float:
+    """Share of the budget that the newest checkpoint has used."""
+    return float(json.loads((checkpoint.newest(run) / "state.json").read_text())["progress"])
 
 
 def _refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:

@@ -16,6 +16,8 @@ from daybreak.evaluate.day_check import PICTURES_EACH, PROMPTS
 from daybreak.train.trackers import OPENERS
 
 FILE = "finetune.yaml"
+OWN_FILE = "finetune_own.yaml"
+"""In its place where the base is a run of our own: the folder is then a run of daybreak train."""
 Method = Literal["full", "lora", "dora", "textual-inversion"]
 Sampler = Literal["ddim", "dpm", "euler", "unipc"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -223,21 +225,21 @@ def plain(settings: FinetuneSettings) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
 
 
-def save(settings: FinetuneSettings, run: Path) -> None:
-    """Writes RUN/finetune.yaml."""
-    (run / FILE).write_text(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=False))
+def save(settings: FinetuneSettings, run: Path, name: str = FILE) -> None:
+    """Writes RUN/finetune.yaml, or another `name`."""
+    (run / name).write_text(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=False))
 
 
-def load(run: Path) -> FinetuneSettings:
+def load(run: Path, name: str = FILE) -> FinetuneSettings:
     """The settings of a run folder; ConfigError where it holds none, or damaged ones."""
     try:
-        raw: Any = yaml.safe_load((run / FILE).read_text())
+        raw: Any = yaml.safe_load((run / name).read_text())
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
         return FinetuneSettings(**fields)
     except FileNotFoundError:
-        raise ConfigError(f"{run} is no run of daybreak finetune: it holds no {FILE}") from None
+        raise ConfigError(f"{run} is no run of daybreak finetune: it holds no {name}") from None
     except (OSError, yaml.YAMLError, TypeError, AttributeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{run / FILE} cannot be read: {' '.join(str(e).split())}") from None
+        raise ConfigError(f"{run / name} cannot be read: {' '.join(str(e).split())}") from None
 
 
 def parse_duration(text: str, flag: str) -> float:

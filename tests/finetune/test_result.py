@@ -1,8 +1,7 @@
 """What a run leaves is sampled, exported, served and compared; the report; the finder; advice; our own runs."""
 
 import json
-import sys
-from pathlib import Path
+import shutil
 
 import pytest
 import tiny
@@ -17,6 +16,7 @@ from daybreak.evaluate.blind.contestants import is_run
 from daybreak.export.card import Licences
 from daybreak.export.commands import run_export
 from daybreak.finetune.advice import Adviser
+from daybreak.finetune.command import resume_finetune
 from daybreak.finetune.opening import write_general
 from daybreak.finetune.own_runs import finetune_own, is_own
 from daybreak.finetune.probes import drift
@@ -26,8 +26,8 @@ from daybreak.runs import run_sample
 from daybreak.serve.jobs import Job, Order
 from daybreak.serve.models import open_served
 from daybreak.serve.settings import ServeSettings
+from daybreak.train import checkpoint
 
-sys.path.append(str(Path(__file__).parents[1] / "evaluate"))
 QUIET = Console(quiet=True)
 
 
@@ -119,6 +119,11 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     assert "fid" in found["tuned"]["not measured"] and (run / "report" / "general.png").is_file()
     before, after = (Image.open(f / "00000.png").tobytes() for f in (run / "general", run / "report" / "general"))
     assert before != after and found["drift"] > 0
+    shutil.rmtree(checkpoint.newest(run))
+    shutil.rmtree(run / "report")
+    resume_finetune(QUIET, run, None, None, None)  # from the checkpoint before the last: the base's weights
+    again = json.loads((run / "report" / "report.json").read_text())
+    assert again["losses"] == found["losses"] and again["drift"] == found["drift"]
     assert not is_own(str(tiny.save_prx_pixel(tmp_path / "published")))  # by another's hand: a pipeline like others
     with pytest.raises(ConfigError, match="--method full"):
         finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", method="lora"), tmp_path / "other")
