@@ -89,7 +89,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     }
     with tempfile.TemporaryDirectory(prefix="daybreak-") as folder:
         write_safetensors(before.transformer, before.text_encoder, before.config, Path(folder) / "base", torch.float32)
-        run_import(console, Path(folder) / "base", run, Path(settings.data))
+        run_import(Console(quiet=True), Path(folder) / "base", run, Path(settings.data))
     write_split(run, pictures, training, held)
     write_skipped(run, pictures.skipped)
     changes["data.resolution"], changes["data.folder"] = _side(before), str(_training_folder(run))

@@ -100,7 +100,7 @@ def test_room_is_kept_for_the_end():
 
 def test_a_run_ends_decayed_and_evaluated_before_its_deadline(tmp_path):
     """A short one, on a machine that may be busy; benchmarks/deadline.py measures how near."""
-    run, seconds = tmp_path / "run", 45
+    run, seconds = tmp_path / "run", 35
     words = command(run, 1, "--deadline", f"{seconds}s", "--price", "2.0")
     began = time.time()
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=200)
