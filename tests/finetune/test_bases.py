@@ -102,7 +102,7 @@ def test_minutes_and_deadline_end_a_run_with_its_result(base, pictures, tmp_path
     assert 0 < run.state.step < 10**6 and run.state.seconds >= 1.2 and (run.folder / "model").is_dir()
     assert probes(run.folder)[-1]["step"] == run.state.step
     began = time.time()
-    run = finetune(base, pictures, tmp_path / "deadline", steps=10**6, deadline_minutes=0.15, sample_every=10**6)
+    run = finetune(base, pictures, tmp_path / "deadline", steps=10**6, deadline_minutes=0.1, sample_every=10**6)
     assert run.state.step < 10**6 and (run.folder / "model").is_dir()
     assert time.time() - began < 60
 

@@ -10,7 +10,10 @@ import pytest
 import torch
 from ranks import command, environment, events, losses, trained
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from daybreak.cli import app
+from daybreak.config import ConfigError
 from daybreak.train import checkpoint
 
 STEPS = 8
@@ -101,10 +104,16 @@ def test_a_dead_rank_is_restarted_from_the_last_checkpoint(alone, tmp_path):
     assert losses(run) == pytest.approx(losses(alone), rel=TOLERANCE)
 
 
-def test_what_does_not_divide_is_refused(tmp_path):
-    done = subprocess.run(
-        command(tmp_path / "run", 2, train__steps=2, train__batch=9), env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode != 0
-    assert "train.batch 9 does not divide over 2 processes; 8 would" in done.stderr
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("--train.batch=9", "train.batch 9 does not divide over 2 processes; 8 would"),
+        ("--train.shard=3", "train.shard 3 does not divide 2 processes"),
+    ],
+)
+def test_what_does_not_divide_is_refused(tmp_path, monkeypatch, setting, message):
+    """Before the processes join, so that one of them is enough to see it."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = CliRunner().invoke(app, ["train", "scenes", "--out", str(tmp_path / "run"), setting])
+    assert isinstance(result.exception, ConfigError) and str(result.exception) == message
     assert not torch.distributed.is_initialized()
