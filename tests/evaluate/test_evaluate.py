@@ -14,7 +14,6 @@ from PIL import Image
 from rich.console import Console
 from scipy import linalg
 from tiny_models import (
-    one_thread,
     own_cache,
     save_mask2former,
     save_pipeline,

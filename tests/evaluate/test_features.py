@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import one_thread, own_cache, save_inception, weights, write_pictures
+from tiny_models import own_cache, save_inception, weights, write_pictures
 
 from daybreak.config import ConfigError
 from daybreak.evaluate import downloads, metrics

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_models import one_thread, own_cache, save_mask2former, weights
+from tiny_models import own_cache, save_mask2former, weights
 
 from daybreak.config import ConfigError
 from daybreak.evaluate.features.networks import Clip

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg, stats
-from tiny_models import one_thread
 
 from daybreak.evaluate import metrics
 from daybreak.evaluate.distribution import measure_distance

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from PIL import Image
-from tiny_models import one_thread, own_cache, save_rewriter, save_vqa, write_pictures
+from tiny_models import own_cache, save_rewriter, save_vqa, write_pictures
 
 from daybreak.config import ConfigError
 from daybreak.evaluate.pictures import open_pictures

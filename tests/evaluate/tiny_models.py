@@ -205,11 +205,3 @@ def own_cache(tmp_path, monkeypatch) -> Path:
     """No test sees what another one, or the user, has cached."""
     monkeypatch.setenv("DAYBREAK_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small gain nothing from two threads, and lose much where the machine is busy."""
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(2)
