@@ -37,6 +37,9 @@ class EmbeddedTeacher(nn.Module):
                 nn.Sequential(*_layer(second, third, stride=2), *_layer(third, third), *_layer(third, third)),
             ]
         )
+        # Of the last features over scenes: they share a large mean, which would rule every cosine between them.
+        self.register_buffer("mean", torch.zeros(third))
+        self.register_buffer("deviation", torch.ones(third))
 
     @classmethod
     def load(cls, path: Path = WEIGHTS) -> EmbeddedTeacher:
@@ -55,6 +58,18 @@ class EmbeddedTeacher(nn.Module):
             x = stage(x)
             features.append(x)
         return features
+
+    def patch_features(self, images: Tensor) -> Tensor:
+        """The last stage's features with mean 0 and deviation 1 over scenes: [B, 3, H, W] -> [B, H W / 16, C]."""
+        last = self(images)[-1].flatten(2).transpose(1, 2)
+        return (last - self.get_buffer("mean")) / self.get_buffer("deviation")
+
+    @torch.no_grad()
+    def standardise(self, images: Tensor) -> None:
+        """Sets mean and deviation, channel by channel, to those over all places of `images`."""
+        last = self(images)[-1].transpose(0, 1).flatten(1)
+        self.get_buffer("mean").copy_(last.mean(1))
+        self.get_buffer("deviation").copy_(last.std(1))
 
 
 def _layer(channels_in: int, channels_out: int, stride: int = 1) -> list[nn.Module]:

@@ -32,6 +32,8 @@ TEMPERATURE = 0.1
 PROJECTED = 64
 """Width in which features are compared; the projection is thrown away."""
 LEARNING_RATE = 3e-3
+STANDARD = 1000
+"""Scenes over which the features' mean and deviation are taken."""
 
 
 def teach(steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None:
@@ -69,7 +71,7 @@ def teach(steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None
         if (step + 1) % max(1, steps // 10) == 0:
             tell(f"{(step + 1) / steps:4.0%}  loss {loss.item():.3f}  {time.monotonic() - began:.0f} s")
     seconds = time.monotonic() - began
-    network.eval()
+    network.eval().standardise(source.batch(steps * BATCH, STANDARD).images)
     tell(f"{steps * BATCH:,} scenes; a linear probe on its features names {probe(network):.0%} of single shapes")
     metadata = {TRAINING_SECONDS: f"{seconds:.1f}", "steps": str(steps), "seed": str(seed)}
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, out, metadata)

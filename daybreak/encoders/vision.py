@@ -89,7 +89,7 @@ class ScenesTeacher(VisionTeacher):
 
     def forward(self, images: Tensor, side: tuple[int, int]) -> Tensor:
         """See `VisionTeacher`."""
-        return self.network(resize(images, side))[-1].flatten(2).transpose(1, 2)
+        return self.network.patch_features(resize(images, side))
 
 
 def open_teacher(name: str, setting: str) -> VisionTeacher:
