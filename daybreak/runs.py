@@ -26,7 +26,7 @@ from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.export.open import is_pipeline
 from daybreak.recipes import recipe as find_recipe
 from daybreak.train import checkpoint
-from daybreak.train.deadline import Deadline, Limits, afterwards, evaluation_pictures, has_deadline
+from daybreak.train.deadline import Deadline, Limits, afterwards, evaluation_prompts, has_deadline
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, pick_device, train
 
@@ -110,12 +110,12 @@ def _train_and_report(console: Console, config: Config, run: Path, resume: bool)
         config, evaluation = configs.at_stage(config, -1), None
         if config.data.source == "scenes":
             console.print("judging the pictures of prompts that were not drawn so far ...")
-            until = None
+            wanted, until = evaluation_prompts(config), None
             if has_deadline(config.budget):
                 left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
-                until = time.monotonic() + left - afterwards(state.durations, evaluation_pictures(config))
+                until = time.monotonic() + left - afterwards(state.durations, wanted)
             evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks.drawers, until)
-            if evaluation.pictures < (wanted := evaluation_pictures(config)):
+            if evaluation.pictures < wanted:
                 console.print(f"note: there was time for {evaluation.pictures} of {wanted} prompts", highlight=False)
         if ranks.first:
             if evaluation is not None:

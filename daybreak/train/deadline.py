@@ -170,16 +170,18 @@ class Deadline:
         return (self._price or 0.0) * gpus * seconds / 3600
 
 
-def end_seconds(durations: dict[str, float], evaluation_pictures: int, total_seconds: float) -> float:
+def end_seconds(durations: dict[str, float], prompts: int, others: int, total_seconds: float) -> float:
     """What is kept for the end of a run of `total_seconds`: last samples, last checkpoint, evaluation, as measured.
 
-    durations: seconds of "save", "samples" and "picture" (one drawn), as the run has learnt them.
+    durations: seconds of "save", "samples" and "picture" (one drawn), as the run has learnt them. prompts: how many the
+    evaluation draws, or fewer where time is short. others: pictures that are drawn in any case, for metrics.
     """
     d = durations
-    evaluation = min(evaluation_pictures * d.get("picture", 0.0), EVALUATION_SHARE * total_seconds)
+    picture, most = d.get("picture", 0.0), EVALUATION_SHARE * total_seconds
+    evaluation = min((prompts + others) * picture, most)
     work = d.get("save", 0.0) + d.get("samples", 0.0) + evaluation
-    beside = min(MARGIN * work, MOST_MARGIN * total_seconds - DRIFT * evaluation)
-    return work + beside + afterwards(d, evaluation_pictures)
+    beside = min(MARGIN * work, MOST_MARGIN * total_seconds - DRIFT * min(prompts * picture, most))
+    return work + beside + afterwards(d, prompts + others)
 
 
 def afterwards(durations: dict[str, float], pictures: int) -> float:
@@ -191,11 +193,15 @@ def afterwards(durations: dict[str, float], pictures: int) -> float:
     return judging + durations.get("samples", 0.0) / 4 + durations.get("boards", 0.0) + EXIT_SECONDS
 
 
-def evaluation_pictures(config: Config) -> int:
-    """How many pictures the evaluation at the end of a run draws."""
+def evaluation_prompts(config: Config) -> int:
+    """How many prompts the evaluation at the end of a run draws where there is time."""
     e = config.evaluate
-    scenes = 6 * e.prompts_per_task + e.held_out_prompts if config.data.source == "scenes" else 0
-    return scenes + (e.metrics_count if e.metrics else 0)
+    return 6 * e.prompts_per_task + e.held_out_prompts if config.data.source == "scenes" else 0
+
+
+def metrics_pictures(config: Config) -> int:
+    """How many pictures the recipe's metrics take, which are measured once more at the end of training."""
+    return config.evaluate.metrics_count if config.evaluate.metrics else 0
 
 
 def has_deadline(budget: BudgetConfig) -> bool:

@@ -15,7 +15,7 @@ from daybreak.evaluate.probe import Drawn
 from daybreak.train import checkpoint_files as folders
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
-from daybreak.train.deadline import Deadline, end_seconds, evaluation_pictures
+from daybreak.train.deadline import Deadline, end_seconds, evaluation_prompts, metrics_pictures
 from daybreak.train.distributed import Processes
 from daybreak.train.guard import TrainingError
 from daybreak.train.stage import Stage
@@ -181,5 +181,5 @@ class Pauses:
         settled = self._state.progress > SETTLED and self._clock.end is not None
         if self._deadline.end is not None and not settled:
             total = self._deadline.total_seconds or 0.0
-            room = end_seconds(self._state.durations, evaluation_pictures(self._config), total)
-            self._clock.end = self._deadline.end - room
+            prompts, others = evaluation_prompts(self._config), metrics_pictures(self._config)
+            self._clock.end = self._deadline.end - end_seconds(self._state.durations, prompts, others, total)

@@ -93,9 +93,11 @@ def test_progress_flows_on_through_pauses_and_reaches_its_end_in_time(monkeypatc
 
 def test_room_is_kept_for_the_end():
     durations = {"save": 2.0, "samples": 4.0, "picture": 0.5}
-    assert end_seconds(durations, 10, 1000) == pytest.approx(1.05 * 11 + 0.5 + 1 + 1.5)
+    assert end_seconds(durations, 10, 0, 1000) == pytest.approx(1.05 * 11 + 0.5 + 1 + 1.5)
     # The evaluation shrinks, and a fifth of it is not kept, since drawing may turn out faster.
-    assert end_seconds(durations, 500, 1000) == pytest.approx(206 + 5 - 40 + 25 + 1 + 1.5)
+    assert end_seconds(durations, 500, 0, 1000) == pytest.approx(206 + 5 - 40 + 25 + 1 + 1.5)
+    # What metrics draw does not give way.
+    assert end_seconds(durations, 0, 100, 1000) == pytest.approx(56 + 0.05 * 56 + 5 + 1 + 1.5)
 
 
 def test_a_run_ends_decayed_and_evaluated_before_its_deadline(tmp_path):
