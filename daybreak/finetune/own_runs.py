@@ -117,6 +117,7 @@ def is_own_run(run: Path) -> bool:
 def resume_own(console: Console, run: Path) -> None:
     """Goes on with what `finetune_own` began, and ends with its report. Base and pictures must still be there."""
     settings = settings_file.load(run, settings_file.OWN_FILE)
+    _refuse_what_has_no_use(settings, find_lr=False)
     before = _base(settings)
     pictures, _, held = _pictures(settings, _side(before))
     _train_and_compare(console, run, settings, before, open_probes(run, pictures, held, _side(before)))
