@@ -81,6 +81,8 @@ class ModelConfig:
     """text_kv: text as keys and values only. joint: two streams that attend to each other (MiniT2I's)."""
     text_blocks: int = 0
     """Trained transformer blocks on the text alone, ahead of the others."""
+    start: Literal["grey", "identity"] = "grey"
+    """The first prediction: grey, or about the noisy picture (the width must exceed a patch's 3 patch^2 values)."""
     recompute: bool = False
     """Recompute each block in the backward pass: less memory, a third more work."""
 

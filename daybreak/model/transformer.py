@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 from daybreak.config import ConfigError, ModelConfig, RoutingConfig
 from daybreak.diffusion import flow
 from daybreak.encoders.text import TextTokens
+from daybreak.model.initial_values import set_initial_values
 from daybreak.model.joint import JointBlock, TextBlock
 from daybreak.model.layers import Block, MLPEmbedder, modulate, sinusoid
 from daybreak.model.rope import axial_angles, line_angles, rotation
@@ -62,6 +63,11 @@ class Transformer(nn.Module):
                 "two-axis RoPE needs a multiple of 4"
             )
         self.config = c
+        if c.start == "identity" and (c.bottleneck or c.width <= 3 * c.patch**2):
+            raise ConfigError(
+                f"model.start identity needs model.width above a patch's {3 * c.patch**2} values and no bottleneck; "
+                f"width is {c.width}, bottleneck {c.bottleneck or 'none'}"
+            )
         self.routing = routing or RoutingConfig()
         self.returns = returns_before(self.routing, c.depth)
         patch_values, hidden = 3 * c.patch**2, int(c.width * c.mlp_ratio)
@@ -85,45 +91,7 @@ class Transformer(nn.Module):
         self.final_modulation = nn.Linear(c.width, 2 * c.width) if timed else None
         self.final_norm = None if timed else nn.RMSNorm(c.width, eps=1e-6)
         self.final = nn.Linear(c.width, patch_values)
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """All initial values, in this one place.
-
-        Linear layers: Xavier uniform, zero bias. The last layer: zero, so the first prediction is grey. Modulation:
-        zero but for the gates' bias, 1: blocks are open from the start, and begin as the identity through the zero
-        matrices that end their two halves. (The published start, all gates at zero, takes longer to open them.)
-        The patch embedding's bias is random: every block normalises its tokens, so without a fixed part in them the
-        brightness of a patch is invisible at first. docs/journal.md has the figures. SPRINT's fusion begins as the
-        mean of what it fuses.
-        """
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                ends_a_half = "blocks." in name and name.endswith((".out", ".down", "attention_out"))
-                if "modulation" in name or ends_a_half:
-                    nn.init.zeros_(module.weight)
-                else:
-                    nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.RMSNorm):
-                nn.init.ones_(module.weight)
-        nn.init.zeros_(self.final.weight)
-        last = self.patch_embedding[-1] if isinstance(self.patch_embedding, nn.Sequential) else self.patch_embedding
-        assert isinstance(last, nn.Linear)
-        nn.init.normal_(last.bias)
-        with torch.no_grad():
-            for block in self.blocks:
-                modulation = getattr(block, "modulation", None)
-                if modulation is not None:
-                    bias = modulation.bias if modulation.linear is None else modulation.linear.bias
-                    bias.zero_()
-                    for gate in (2, 5):  # of shift, scale, gate, twice
-                        bias.view(6, -1)[gate] = 1
-            if self.fusion is not None:
-                nn.init.zeros_(self.fusion.absent)
-                half = 0.5 * torch.eye(self.config.width)
-                self.fusion.fuse.weight.copy_(torch.cat([half, half], dim=1))
+        set_initial_values(self)
 
     def forward(
         self, x_t: Tensor, t: Tensor, text: TextTokens, visible: Tensor | None = None,

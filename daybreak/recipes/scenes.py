@@ -34,7 +34,8 @@ def scenes() -> Config:
 
 def scenes_demo() -> Config:
     """The embedded world at 32 px as `daybreak demo` trains it on a CPU: with alignment."""
-    base = repa(scenes())
+    base = scenes()
+    base = repa(replace(base, model=replace(base.model, start="identity")))
     # A heavier alignment and twice the rate hear the words for shapes somewhat sooner (docs/journal.md).
     return replace(
         base,
