@@ -8,6 +8,9 @@ The weights go through the same code as `daybreak export --to diffusers`; diffus
 the same noise, and the script states how far the pictures are apart, in [-1, 1], before any time. Without --run the
 weights are random: the text encoder is a small T5 of the run's own kind, which both sides run once a picture.
 diffusers' pipeline guides one prompt at a time, so at a larger --batch it draws one after the other.
+
+`at matmul rate` is how long the matrix products of each side's picture, as torch counts them, take at the rate of one
+large product measured in the same run: no sampler that does these products can be faster.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from machine import peak_gib, ratio, record, reset_peak, take_turns
+from machine import count, matmul_rate, peak_gib, ratio, record, reset_peak, take_turns
 from torch import Tensor
 from workload import SIZES, captions
 
@@ -124,23 +127,28 @@ def main() -> None:
         reset_peak(device)
         draw()
         memory[name] = peak_gib(device)
+    rate = matmul_rate(device, dtype)
+    bound = {name: count(draw)[1] / rate / options.batch for name, draw in (("diffusers", theirs), ("daybreak", ours))}
     times = take_turns({"diffusers": theirs, "daybreak": ours}, device, options.rounds)
     middle, least, most = ratio(times, "diffusers", "daybreak")
+    limit = statistics.median(times["diffusers"]) / options.batch / bound["daybreak"]
     lines = [
         f"{config.data.resolution} px, {options.batch} pictures at once, {config.sample.steps} steps, guidance "
         f"{config.sample.guidance:g}, {options.precision}{', both compiled' if options.compile else ''}; "
         f"{options.rounds} rounds in turns. Pictures differ by at most {apart:.1e} in [-1, 1]"
         f"{': ' + '; '.join(differences(config)) if differences(config) else ''}.",
         "",
-        "| | s a picture (least..most) | peak memory, GiB |",
-        "|---|---|---|",
+        "| | s a picture (least..most) | at matmul rate, s | peak memory, GiB |",
+        "|---|---|---|---|",
     ]
     for name, values in times.items():
         each = [v / options.batch for v in values]
         lines.append(
-            f"| {name} | {statistics.median(each):.3f} ({min(each):.3f}..{max(each):.3f}) | {memory[name]:.2f} |"
+            f"| {name} | {statistics.median(each):.3f} ({min(each):.3f}..{max(each):.3f}) | {bound[name]:.3f} "
+            f"| {memory[name]:.2f} |"
         )
-    lines += ["", f"**{middle:.2f} x** diffusers' speed (least and most of a round: {least:.2f}..{most:.2f})."]
+    lines += ["", f"**{middle:.2f} x** diffusers' speed (least and most of a round: {least:.2f}..{most:.2f}); "
+              f"at the matmul rate of {rate / 1e9:.0f} GFLOP/s it would be {limit:.2f} x."]  # fmt: skip
     if device.type == "cpu":
         lines[-1] += " Memory is the whole process's, both models loaded."
     what = options.run.name if options.run else f"size `{options.size}`"
