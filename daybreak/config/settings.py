@@ -82,7 +82,7 @@ class ModelConfig:
     text_blocks: int = 0
     """Trained transformer blocks on the text alone, ahead of the others."""
     start: Literal["grey", "identity"] = "grey"
-    """The first prediction: grey, or about the noisy picture (the width must exceed a patch's 3 patch^2 values)."""
+    """The first prediction: grey, or 0.4 of the noisy picture (needs a width above a patch's 3 patch^2 values)."""
     recompute: bool = False
     """Recompute each block in the backward pass: less memory, a third more work."""
 
