@@ -34,12 +34,12 @@ def scenes() -> Config:
 
 def scenes_demo() -> Config:
     """The embedded world at 32 px as `daybreak demo` trains it on a CPU: with alignment."""
-    base = scenes()
-    base = repa(replace(base, model=replace(base.model, start="identity")))
+    base = repa(scenes())
     # A heavier alignment and twice the rate hear the words for shapes somewhat sooner (docs/journal.md).
     return replace(
         base,
         recipe="scenes-demo",
+        model=replace(base.model, start="identity"),
         alignment=replace(base.alignment, weight=1.5),
         optim=replace(base.optim, muon_lr=0.01),
         train=replace(base.train, ema=0.99),

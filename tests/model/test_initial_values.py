@@ -1,3 +1,6 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
@@ -14,7 +17,7 @@ def words(batch: int) -> TextTokens:
 
 def test_the_identity_start_predicts_the_noisy_picture_scaled() -> None:
     torch.manual_seed(0)
-    model = Transformer(ModelConfig(**{**vars(SMALL), "start": "identity"}), 96)
+    model = Transformer(replace(SMALL, start="identity"), 96)
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         first = model(x, torch.tensor([0.2, 0.9]), words(2)).x0
@@ -30,6 +33,6 @@ def test_the_identity_start_predicts_the_noisy_picture_scaled() -> None:
         ({"start": "identity", "bottleneck": 32}, "no bottleneck; width is 96, bottleneck 32"),
     ],
 )
-def test_a_start_that_does_not_fit_is_refused(changes: dict[str, object], message: str) -> None:
+def test_a_start_that_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Transformer(ModelConfig(**{**vars(SMALL), **changes}), 96)
+        Transformer(replace(SMALL, **changes), 96)
