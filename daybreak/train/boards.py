@@ -5,12 +5,17 @@ All of them are given the same (`LogFiles` in watch.py says what); one that fail
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 from PIL import Image
+
+MOST_PNG_BYTES = 500_000
+"""A larger picture goes to TensorBoard as JPEG: the checksum of its files is plain Python, 4 MB of it a second, and the
+steps wait for it. The PNG in the run folder is untouched."""
 
 
 class Board(Protocol):
@@ -60,10 +65,14 @@ class TensorBoard:
         # `add_image` takes pixels, and encodes them once more, which takes as long as drawing them.
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        with Image.open(path) as image:
-            width, height = image.size
+        data = path.read_bytes()
+        image: Image.Image = Image.open(io.BytesIO(data))
+        if len(data) > MOST_PNG_BYTES:
+            image, encoded = image.convert("RGB"), io.BytesIO()
+            image.save(encoded, "JPEG", quality=90)
+            data = encoded.getvalue()
         shown = Summary.Image(
-            encoded_image_string=path.read_bytes(), width=width, height=height, colorspace=len(image.getbands())
+            encoded_image_string=data, width=image.width, height=image.height, colorspace=len(image.getbands())
         )
         file = self._writer._get_file_writer()
         file.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), step)

@@ -71,7 +71,7 @@ def test_true_pictures_are_accepted(name):
     ],
 )
 def test_pictures_of_a_prompt_that_differs_in_one_attribute_are_refused(changed, told):
-    wrong = [(s, w) for s in SPECS if (w := change(s, changed)) is not None]
+    wrong = [(s, w) for s in SPECS if (w := change(s, changed)) is not None][:300]
     assert len(wrong) > 100
     drawn = render(scenes_of([w for _, w in wrong], Draws(9, np.arange(len(wrong)))), 32)
     seen = [see(p) for p in drawn]

@@ -45,25 +45,25 @@ def test_sky_and_kubernetes_are_yaml_with_the_nodes_and_gpus():
 
 
 def test_the_command_writes_a_job_that_trains(tmp_path, monkeypatch):
-    """The local one is run for real, on two processes."""
+    """The local one is run for real."""
     from tests.train.ranks import SETTINGS, environment
 
     monkeypatch.chdir(tmp_path)
     flags = [f"--{k}={v}" for k, v in {**SETTINGS, "train.steps": 2}.items()]
-    result = CliRunner().invoke(app, ["launch", "scenes", "--out", "runs/Two", "--gpus", "2", *flags])
+    result = CliRunner().invoke(app, ["launch", "scenes", "--out", "runs/One", "--gpus", "1", *flags])
     assert result.exit_code == 0, result.output
-    assert "start it with: bash two-local.sh" in result.output
-    script = (tmp_path / "two-local.sh").read_text()
+    assert "start it with: bash one-local.sh" in result.output
+    script = (tmp_path / "one-local.sh").read_text()
     import sys
 
     script = script.replace("exec torchrun", f"exec {sys.executable} -m torch.distributed.run")
-    (tmp_path / "two-local.sh").write_text("# by hand\n")
-    result = CliRunner().invoke(app, ["launch", "scenes", "--out", "runs/Two", "--gpus", "2", *flags])
-    assert isinstance(result.exception, ConfigError) and "two-local.sh exists" in str(result.exception)
-    assert (tmp_path / "two-local.sh").read_text() == "# by hand\n"
+    (tmp_path / "one-local.sh").write_text("# by hand\n")
+    result = CliRunner().invoke(app, ["launch", "scenes", "--out", "runs/One", "--gpus", "1", *flags])
+    assert isinstance(result.exception, ConfigError) and "one-local.sh exists" in str(result.exception)
+    assert (tmp_path / "one-local.sh").read_text() == "# by hand\n"
     done = subprocess.run(["bash", "-c", script], env=environment(), capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "runs" / "Two" / "score.json").exists()
+    assert (tmp_path / "runs" / "One" / "score.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -215,21 +215,24 @@ def test_overload_is_refused_and_nothing_is_lost(server):
 
 
 def test_sigterm_loses_no_accepted_request(finished_run, serving):
-    with serving(finished_run) as server, concurrent.futures.ThreadPoolExecutor(12) as pool:
-        url = server.url + GENERATIONS
+    with (
+        serving(finished_run, "--batch", 1, "--max-steps", 500) as server,
+        concurrent.futures.ThreadPoolExecutor(12) as pool,
+    ):
 
-        def draw(seed: int) -> int:
-            with httpx.Client(timeout=60) as client:
-                return client.post(url, json={"prompt": "x", "seed": seed, "steps": 50}).status_code
+        def draw(steps: int) -> int:
+            return server.draw("x", steps=steps).status_code
 
-        waiting = [pool.submit(draw, i) for i in range(12)]
-        accepted = 'daybreak_queue_length{model="run"}'
-        for _ in range(200):
-            if server.metric(accepted) >= 4:  # eight are being drawn, four wait
-                break
-            time.sleep(0.02)
-        else:
-            pytest.fail("the requests did not arrive")
+        def wait_for(metric: str, least: int) -> None:
+            until = time.monotonic() + 30
+            while server.metric(f'{metric}{{model="run"}}') < least:
+                assert time.monotonic() < until, "the requests did not arrive"
+                time.sleep(0.02)
+
+        waiting = [pool.submit(draw, 500)]
+        wait_for("daybreak_step_seconds_count", 1)  # it keeps the others in line
+        waiting += [pool.submit(draw, 10) for _ in range(11)]
+        wait_for("daybreak_queue_length", 11)  # all twelve were accepted
         assert server.terminate() == 0
         assert [w.result() for w in waiting] == [200] * 12
         with pytest.raises(httpx.TransportError):

@@ -1,6 +1,7 @@
 """Weights & Biases and MLflow: real runs of theirs, offline, with what TensorBoard shows, through a resume."""
 
 import importlib.util
+import io
 import json
 import shutil
 import struct
@@ -8,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from daybreak.config import ConfigError, load, override
+from daybreak.train.boards import TensorBoard
 from daybreak.train.loop import log_score, train
 from daybreak.train.trackers import FILE
 from tests.conftest import tiny_config
@@ -69,6 +72,22 @@ def test_the_score_joins_the_log_and_tensorboard(finished_run, tmp_path):
     assert [e.step for e in board.Scalars("loss/total")] == list(range(1, 21))  # none is hidden by what came later
     text = board.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "width: 32" in text and "trackers: []" in text
+
+
+def test_a_large_picture_is_smaller_in_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    gradient = np.linspace(0, 255, 600)[None, :, None] * np.ones((500, 1, 3))
+    pixels = (gradient + np.random.default_rng(0).normal(0, 8, gradient.shape)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    board = TensorBoard(tmp_path, None)
+    board.picture("large", tmp_path / "large.png", 1)
+    board.close()
+    shown = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload().Images("large")[0]
+    assert len(shown.encoded_image_string) < (tmp_path / "large.png").stat().st_size / 2
+    assert (shown.width, shown.height) == (600, 500)
+    again = np.asarray(Image.open(io.BytesIO(shown.encoded_image_string)))
+    assert np.abs(again.astype(float) - gradient).mean() < 8
 
 
 @pytest.fixture(scope="module")

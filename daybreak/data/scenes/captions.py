@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+import functools
+from collections.abc import Sequence
 
 from daybreak.data.scenes.draws import Draws
 from daybreak.data.scenes.layout import Scenes
@@ -43,33 +44,37 @@ P_SIZE, P_BACKGROUND = 0.5, 0.5
 
 def specs_of(scenes: Scenes, draws: Draws) -> list[SceneSpec]:
     """What each caption will say of its scene, [B] of them: the task decides what must be named, chance the rest."""
-    with_size = draws.uniform("say size")[:, 0] < P_SIZE
-    with_background = draws.uniform("say background")[:, 0] < P_BACKGROUND
-    say_color = draws.uniform("say colour")[:, 0] < 0.5
-    swap = draws.uniform("swap")[:, 0] < 0.5
+    with_size, with_background, say_color, swap = (
+        (draws.uniform(name)[:, 0] < share).tolist()
+        for name, share in (("say size", P_SIZE), ("say background", P_BACKGROUND), ("say colour", 0.5), ("swap", 0.5))
+    )
+    # Lists, since a number of an array takes ten times as long to reach as one of a list.
+    columns = (scenes.task, scenes.count, scenes.relation, scenes.background, scenes.shape, scenes.color, scenes.size)
     specs = []
-    for i in range(len(scenes)):
-        task = TASKS[scenes.task[i]]
+    for i, (kind, count, placed, ground, shapes, colors, sizes) in enumerate(
+        zip(*(c.tolist() for c in columns), strict=True)
+    ):
+        task = TASKS[kind]
         named = task in ("colors", "color_attr") or (task in ("counting", "position") and say_color[i])
         objects = [
-            ObjectSpec(
-                shape=SHAPES[scenes.shape[i, k]],
-                color=COLOR_NAMES[scenes.color[i, k]] if named else None,
-                size=SIZES[scenes.size[i, k]] if with_size[i] else None,
-            )
-            for k in range(scenes.count[i])
+            _object(SHAPES[shape], COLOR_NAMES[color] if named else None, SIZES[size] if with_size[i] else None)
+            for shape, color, size in zip(shapes[:count], colors, sizes, strict=False)
         ]
-        relation = RELATIONS[scenes.relation[i]] if task == "position" else None
+        relation = RELATIONS[placed] if task == "position" else None
         if len(objects) == 2 and swap[i]:
             objects.reverse()
             relation = INVERSE[relation] if relation else None
-        background = BACKGROUND_NAMES[scenes.background[i]] if with_background[i] else None
+        background = BACKGROUND_NAMES[ground] if with_background[i] else None
         specs.append(SceneSpec(task, tuple(objects), relation, background))
     return specs
 
 
-def words_of(spec: SceneSpec, form: np.ndarray) -> str:
-    """A sentence that says exactly what `spec` holds. `form` [2] in [0, 1) picks among the wordings."""
+_object = functools.cache(ObjectSpec)
+"""There are few, and they never change."""
+
+
+def words_of(spec: SceneSpec, form: Sequence[float]) -> str:
+    """A sentence that says exactly what `spec` holds. `form`: two numbers in [0, 1) picks among the wordings."""
     if spec.task == "counting":
         one = spec.objects[0]
         plural = len(spec.objects) > 1
@@ -87,8 +92,8 @@ def words_of(spec: SceneSpec, form: np.ndarray) -> str:
 
 def captions_of(specs: list[SceneSpec], draws: Draws) -> list[str]:
     """One caption for each spec, worded by chance."""
-    form = draws.uniform("wording", 2)
-    return [words_of(spec, form[i]) for i, spec in enumerate(specs)]
+    form = draws.uniform("wording", 2).tolist()
+    return [words_of(spec, f) for spec, f in zip(specs, form, strict=True)]
 
 
 def _noun(o: ObjectSpec) -> str:

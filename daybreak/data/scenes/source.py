@@ -8,11 +8,13 @@ import torch
 from daybreak.data.batch import Batch
 from daybreak.data.scenes.captions import captions_of, specs_of
 from daybreak.data.scenes.draws import Draws
-from daybreak.data.scenes.layout import training_scenes
+from daybreak.data.scenes.layout import Scenes, training_scenes
 from daybreak.data.scenes.render import render
 from daybreak.data.scenes.world import TASKS, SceneSpec
 
 DEFAULT_TASK_WEIGHTS = (1.0,) * len(TASKS)
+CAPTIONS_AT_ONCE = 1000
+"""What is held of many captions' scenes at a time: more would keep the garbage collector busy."""
 
 
 class ScenesSource:
@@ -32,15 +34,21 @@ class ScenesSource:
 
     def scenes(self, position: int, size: int) -> tuple[np.ndarray, list[SceneSpec], list[str]]:
         """Pictures [size, 3, H, W] in [-1, 1], what their captions say, and the captions."""
-        draws = Draws(self.seed, np.arange(position, position + size))
-        scenes = training_scenes(draws, self.task_weights)
-        specs = specs_of(scenes, draws)
-        return render(scenes, self.resolution), specs, captions_of(specs, draws)
+        scenes, specs, captions = self._described(position, size)
+        return render(scenes, self.resolution), specs, captions
 
     def some_captions(self, n: int) -> list[str]:
         """The first n captions of the stream."""
-        draws = Draws(self.seed, np.arange(n))
-        return captions_of(specs_of(training_scenes(draws, self.task_weights), draws), draws)
+        found: list[str] = []
+        for start in range(0, n, CAPTIONS_AT_ONCE):
+            found += self._described(start, min(CAPTIONS_AT_ONCE, n - start))[2]
+        return found
+
+    def _described(self, position: int, size: int) -> tuple[Scenes, list[SceneSpec], list[str]]:
+        draws = Draws(self.seed, np.arange(position, position + size))
+        scenes = training_scenes(draws, self.task_weights)
+        specs = specs_of(scenes, draws)
+        return scenes, specs, captions_of(specs, draws)
 
     def describe(self) -> str:
         """One line for the log."""
