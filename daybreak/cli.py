@@ -386,14 +386,25 @@ def average(
 
 @app.command()
 def teach(
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("embedded_teacher.safetensors"),
-    steps: Annotated[int, typer.Option(min=1, help="Steps of 96 scenes.")] = 360,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of captioned pictures, or of prepared shards; default: the embedded world."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("teacher.safetensors"),
+    resolution: Annotated[
+        int, typer.Option(min=32, help="Side at which pictures of a folder are read, px; more costs time, not quality.")
+    ] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 96 pictures.")] = 360,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Train the embedded teacher (self-supervised, on scenes): the network behind teacher=embedded."""
-    from daybreak.encoders.teach import teach as train_teacher
+    """Train a small vision teacher of your pictures, self-supervised: no caption is read, nothing is downloaded.
 
-    train_teacher(steps, out, seed, console.print)
+    A run learns from it by --alignment.weight 0.5 --alignment.teacher FILE (REPA), or by --perceptual.dino_teacher and
+    --perceptual.lpips_network. Without --data it is the package's own of the embedded world (teacher embedded), anew.
+    """
+    from daybreak.runs import run_teach
+
+    run_teach(console, data or [], out, resolution, steps, seed)
 
 
 @app.command(
@@ -500,7 +511,9 @@ def ablate(
     pictures: Annotated[int, typer.Option(min=2, help="Pictures behind the Fréchet distance (on scenes).")] = 1000,
     charge_teacher: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds that recipes with the embedded teacher train less; default: what it took."),
+        typer.Option(
+            min=0, help="Seconds that recipes with a teacher of daybreak teach train less; default: its file says."
+        ),
     ] = None,
 ) -> None:
     """Compare recipes and their variants at equal time or equal steps, over seeds: table, CSV, plot.

@@ -15,9 +15,10 @@ from torch import Tensor
 from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.data.open import with_data
+from daybreak.data.open import open_source, with_data
 from daybreak.data.scenes.world import TASKS
 from daybreak.display import Display, duration
+from daybreak.encoders.teach import RESOLUTION, teach
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.report import write_report
@@ -165,6 +166,21 @@ def _save_sample(console: Console, pictures: Tensor, prompts: list[str], out: Pa
     except OSError as e:
         raise ConfigError(f"--out {out} cannot be written: {e.strerror or e}") from None
     console.print(f"{len(prompts)} picture{'s' if len(prompts) > 1 else ''}: {out}", highlight=False)
+
+
+def run_teach(console: Console, data: list[str], out: Path, resolution: int, steps: int, seed: int) -> None:
+    """`daybreak teach`: a vision teacher of the pictures in `data`, or of the embedded world."""
+    config = configs.override(find_recipe("folder" if data else "scenes"), "train.seed", seed)
+    if data:
+        config = with_data(configs.override(config, "data.resolution", resolution), data)
+    else:
+        config = configs.override(config, "data.resolution", RESOLUTION)
+    source = open_source(config)
+    console.print(source.describe())
+    for item in getattr(source, "skipped", []):
+        console.print(f"skipped: {item.path}: {item.reason}")
+    teach(source, steps, out, seed, console.print)
+    console.print(f"{out}: a run learns from it by --alignment.weight 0.5 --alignment.teacher {out}")
 
 
 def run_average(console: Console, run: Path, length: float, out: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.encoders.embedded_teacher import WEIGHTS, training_seconds
+from daybreak.encoders.embedded_teacher import taught_file, training_seconds
 from daybreak.recipes import recipe as find_recipe
 
 FILE = "plan.json"
@@ -21,8 +21,9 @@ OWN_SETTINGS = {"train.seed": "--seeds", "train.minutes": "--minutes", "train.st
 class Plan:
     """An ablation. Exactly one of `minutes` and `steps` is set; the first recipe is the baseline.
 
-    settings: (name, value) that hold for every recipe. charge: seconds of training that recipes with the embedded
-    teacher have less, where `minutes` is set. pictures: how many stand behind each Fréchet distance.
+    settings: (name, value) that hold for every recipe. charge: seconds of training that recipes with a teacher of
+    `daybreak teach` (the embedded one is) have less, where `minutes` is set. pictures: how many stand behind each
+    Fréchet distance.
     """
 
     recipes: tuple[str, ...]
@@ -60,11 +61,7 @@ class Plan:
 
     def charged(self, config: Config) -> float:
         """Seconds of its budget that a config pays for its teacher."""
-        return self.charge if self.minutes is not None and uses_embedded_teacher(config) else 0.0
-
-    def uses_teacher(self, recipe: str) -> bool:
-        """Whether a recipe learns from the embedded teacher."""
-        return uses_embedded_teacher(self.config(recipe, 0))
+        return self.charge if self.minutes is not None and taught_files(config) else 0.0
 
     def check(self) -> Plan:
         """The same plan, or a ConfigError that says what is wrong with it."""
@@ -115,18 +112,12 @@ def make(
         if key in OWN_SETTINGS:
             raise ConfigError(f"--{key} is given to each run by the ablation: use {OWN_SETTINGS[key]}")
     plan = Plan(tuple(recipes), seeds, minutes, steps, tuple(settings), 0.0, pictures).check()
-    if minutes is None or not any(plan.uses_teacher(r) for r in recipes):
+    if minutes is None:
         charge = 0.0
     elif charge_teacher is not None:
         charge = charge_teacher
     else:
-        known = training_seconds()
-        if known is None:
-            raise ConfigError(
-                f"{WEIGHTS.name} does not say how long its training took, which is to be charged: --charge-teacher "
-                "SECONDS"
-            )
-        charge = known
+        charge = _teachers_seconds({taught_files(plan.config(r, 0)) for r in recipes})
     return Plan(plan.recipes, seeds, minutes, steps, plan.settings, charge, pictures).check()
 
 
@@ -145,15 +136,36 @@ def run_folder(folder: Path, recipe: str, seed: int) -> Path:
     return folder / "runs" / f"{recipe}-seed{seed}"
 
 
-def uses_embedded_teacher(config: Config) -> bool:
-    """Whether any stage of a run learns from the embedded teacher."""
+def taught_files(config: Config) -> frozenset[Path]:
+    """The weights of `daybreak teach`, the embedded ones among them, that any stage of a run learns from."""
+    found: set[Path] = set()
     for index in range(max(1, len(config.stages))):
         c = configs.at_stage(config, index)
         a, p = c.alignment, c.perceptual
-        pairs = ((a.weight, a.teacher), (p.lpips, p.lpips_network), (p.dino, p.dino_teacher))
-        if any(weight and network == "embedded" for weight, network in pairs):
-            return True
-    return False
+        lpips = p.lpips if p.lpips_heads is None else 0.0
+        pairs = ((a.weight, a.teacher), (lpips, p.lpips_network), (p.dino, p.dino_teacher))
+        found |= {file for weight, name in pairs if weight and (file := taught_file(name)) is not None}
+    return frozenset(found)
+
+
+def _teachers_seconds(used: set[frozenset[Path]]) -> float:
+    """What the training of a run's teachers took. `used`: the files of each recipe, where none may be."""
+    seconds = 0.0
+    for files in used - {frozenset()}:
+        known = {file: training_seconds(file) for file in files}
+        silent = [str(file) for file, s in known.items() if s is None]
+        if silent:
+            raise ConfigError(
+                f"{silent[0]} does not say how long its training took, which is to be charged: --charge-teacher SECONDS"
+            )
+        total = sum(s for s in known.values() if s is not None)
+        if seconds and total != seconds:
+            raise ConfigError(
+                f"the training of the recipes' teachers took {seconds:.0f} s and {total:.0f} s, and all are charged "
+                "the same: say what with --charge-teacher SECONDS"
+            )
+        seconds = total
+    return seconds
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from daybreak import __version__
-from daybreak.ablate.plan import Plan
+from daybreak.ablate.plan import Plan, taught_files
 from daybreak.ablate.statistics import COMPARED, MEASURES, Difference, Figure, Measured, Row, rows
 from daybreak.data.scenes.world import TASKS
 
@@ -171,10 +171,10 @@ def _notes(plan: Plan, variants: list[Row], measured: list[dict[str, Any]]) -> l
         )
     if any(m["charged_seconds"] for m in measured):
         notes.append(
-            f"Recipes with the embedded teacher trained {plan.charge:g} s less: what the teacher's own training took."
+            f"Recipes with a teacher of `daybreak teach` trained {plan.charge:g} s less: what its own training took."
         )
-    elif any(plan.uses_teacher(recipe) for recipe in plan.recipes):
-        notes.append("The training of the embedded teacher is charged to no recipe here.")
+    elif any(taught_files(plan.config(recipe, 0)) for recipe in plan.recipes):
+        notes.append("The training of the recipes' teachers is charged to none here.")
     notes.append(
         "Loss: the velocity term over the last tenth of the steps, of the network as it trains (with routing, on fewer "
         "tokens)."

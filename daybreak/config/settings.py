@@ -110,7 +110,8 @@ class AlignmentConfig:
     weight: float = 0.0
     """0: none."""
     teacher: str = "embedded"
-    """`embedded` (of this package, knows scenes), or a hub id or folder (DINOv2, DINOv3, SigLIP)."""
+    """`embedded` (of this package, knows scenes), a file of `daybreak teach`, or a hub id or folder (DINOv2, DINOv3,
+    SigLIP)."""
     layer: int = 8
     """Features are taken after so many blocks."""
     projector: Literal["mlp", "conv"] = "mlp"
@@ -130,9 +131,10 @@ class PerceptualConfig:
     lpips: float = 0.0
     """Weight of LPIPS; 0: none."""
     lpips_network: str = "embedded"
-    """`embedded` (LPIPS's form on this package's teacher), or the file of torchvision's VGG16 weights."""
+    """`embedded` (LPIPS's form on this package's teacher), a file of `daybreak teach`, or that of torchvision's VGG16
+    weights."""
     lpips_heads: str | None = None
-    """File of LPIPS's published 1 x 1 heads for VGG; needed with a VGG file."""
+    """File of LPIPS's published 1 x 1 heads for VGG16; none: the network is no VGG16."""
     lpips_scale: float = 0.5
     """Both pictures are scaled by this before LPIPS."""
     dino: float = 0.0

@@ -1,7 +1,8 @@
 """The embedded teacher: a small convolutional network that knows `scenes`, with its weights in this package.
 
 It learned without labels (encoders/teach.py, `daybreak teach`) and stands in for DINO and VGG where a run should need
-no download: features for alignment, for perceptual losses and for the Frechet distance on `scenes`.
+no download: features for alignment, for perceptual losses and for the Frechet distance on `scenes`. A file that
+`daybreak teach` wrote, of pictures of one's own say, can take its place in a run.
 """
 
 from __future__ import annotations
@@ -15,12 +16,21 @@ from torch import Tensor, nn
 
 from daybreak.config import ConfigError
 
+EMBEDDED = "embedded"
+"""What settings call the package's own."""
 WEIGHTS = Path(__file__).parent / "embedded_teacher.safetensors"
 STRIDE = 4
 """Pixels a feature stands for, in each direction."""
 WIDTHS = (24, 48, 96)
 TRAINING_SECONDS = "training_seconds"
 """Key under which the weights' file says how long the teacher was trained."""
+
+
+def taught_file(name: str) -> Path | None:
+    """The weights, where a setting names the embedded teacher or a file of `daybreak teach`; None: another kind."""
+    if name == EMBEDDED:
+        return WEIGHTS
+    return Path(name).expanduser() if name.endswith(".safetensors") else None
 
 
 class EmbeddedTeacher(nn.Module):
@@ -48,7 +58,7 @@ class EmbeddedTeacher(nn.Module):
         try:
             network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
         except (OSError, SafetensorError, RuntimeError) as e:
-            raise ConfigError(f"{path} is no teacher of this version: {' '.join(str(e).split())[:200]}") from None
+            raise _no_teacher(path, e) from None
         return network.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -86,8 +96,14 @@ def training_seconds(path: Path = WEIGHTS) -> float | None:
         with safe_open(path, "pt") as file:
             said = (file.metadata() or {}).get(TRAINING_SECONDS)
     except (OSError, SafetensorError) as e:
-        raise ConfigError(f"{path} is no teacher of this version: {' '.join(str(e).split())[:200]}") from None
+        raise _no_teacher(path, e) from None
     return None if said is None else float(said)
+
+
+def _no_teacher(path: Path, reason: Exception) -> ConfigError:
+    if isinstance(reason, FileNotFoundError):
+        return ConfigError(f"{path}: no such file; `daybreak teach --out {path}` would write a teacher there")
+    return ConfigError(f"{path} is no teacher of this version: {' '.join(str(reason).split())[:200]}")
 
 
 def picture_features(network: EmbeddedTeacher, images: Tensor) -> Tensor:

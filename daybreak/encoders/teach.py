@@ -1,9 +1,9 @@
-"""Trains the embedded teacher: `daybreak teach`. Self-supervised; no caption and no label is read.
+"""Trains the embedded teacher, or one of a user's own pictures: `daybreak teach`. No caption and no label is read.
 
-Two views of each scene (moved, other colours, noise, blur, a missing square) pass the network. A feature of the
-first view must be told from the features of other places and other scenes by its likeness to the one of the same place
-in the second (InfoNCE, arXiv 1807.03748, at patches as in DenseCL, arXiv 2011.09157). Places are drawn
-where the picture has structure, since most of a scene is plain background. Without moves and other colours, place and
+Two views of each picture (moved, other colours, noise, blur, a missing square) pass the network. A feature of the
+first view must be told from the features of other places and other pictures by its likeness to the one of the same
+place in the second (InfoNCE, arXiv 1807.03748, at patches as in DenseCL, arXiv 2011.09157). Places are drawn where the
+picture has structure, since most of a scene is plain background. Without moves and other colours, place and
 colour alone solve the task and shapes are not learned.
 """
 
@@ -20,27 +20,31 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
+from daybreak.data.batch import Source, to_floats
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.data.scenes.world import SHAPES, TASKS
 from daybreak.encoders.embedded_teacher import STRIDE, TRAINING_SECONDS, EmbeddedTeacher
+from daybreak.encoders.vision import resize
 
 RESOLUTION = 32
+"""Side of what the network is shown; larger pictures are shrunk to between this and their own, and cut."""
 BATCH = 96
 PLACES = 6
-"""Features of each scene that are compared."""
+"""Features of each picture that are compared."""
 TEMPERATURE = 0.1
 PROJECTED = 64
 """Width in which features are compared; the projection is thrown away."""
 LEARNING_RATE = 3e-3
 STANDARD = 1000
-"""Scenes over which the features' mean and deviation are taken."""
+"""Pictures over which the features' mean and deviation are taken."""
 
 
-def teach(steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None:
-    """Trains a teacher for so many steps and writes its weights (float16 safetensors) to `out`.
+def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None:
+    """Trains a teacher of the pictures of `source` for so many steps; writes its weights (float16 safetensors).
 
     How long it took goes into the file's metadata. `tell` is given lines to show. The default 360 steps take less than
-    2 minutes on two cores of 2021. ConfigError, before training, where `out` cannot be written.
+    2 minutes on two cores of 2021. ConfigError, before training, where `out` cannot be written or a picture is smaller
+    than RESOLUTION.
     """
     if out.suffix != ".safetensors":
         raise ConfigError(
@@ -54,27 +58,52 @@ def teach(steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None
     network, head = EmbeddedTeacher(), nn.Conv2d(EmbeddedTeacher().width, PROJECTED, 1)
     parameters = [*network.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=1e-4)
-    source, generator = ScenesSource(RESOLUTION, seed), torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     began = time.monotonic()
+    every, shares = max(1, steps // 10), []
     for step in range(steps):
-        images = source.batch(step * BATCH, BATCH).images
+        images = cut(to_floats(source.batch(step * BATCH, BATCH).images), generator)
         move = [int(n) for n in torch.randint(-2, 3, (2,), generator=generator)]
         moved = images.roll([STRIDE * n for n in move], (2, 3))
         a, b = (F.normalize(head(network(view(x, generator))[-1]), dim=1) for x in (images, moved))
         b = b.roll([-n for n in move], (2, 3))
-        loss = dense_info_nce(a, b, structured_places(images, PLACES, generator))
+        loss, found = dense_info_nce(a, b, structured_places(images, PLACES, generator))
         optimizer.zero_grad()
         loss.backward()
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min(1.0, (step + 1) / 30, 2 * (1 - step / steps))
         optimizer.step()
-        if (step + 1) % max(1, steps // 10) == 0:
-            tell(f"{(step + 1) / steps:4.0%}  loss {loss.item():.3f}  {time.monotonic() - began:.0f} s")
+        shares.append(found)
+        if (step + 1) % every == 0:
+            done, again = (step + 1) / steps, float(np.mean(shares[-every:]))
+            tell(f"{done:4.0%}  places found again in another view: {again:.0%}  {time.monotonic() - began:.0f} s")
     seconds = time.monotonic() - began
-    network.eval().standardise(source.batch(steps * BATCH, STANDARD).images)
-    tell(f"{steps * BATCH:,} scenes; a linear probe on its features names {probe(network):.0%} of single shapes")
+    pictures = [to_floats(source.batch(steps * BATCH + n, BATCH).images) for n in range(0, STANDARD, BATCH)]
+    network.eval().standardise(torch.cat([cut(p, generator) for p in pictures]))
+    if isinstance(source, ScenesSource):
+        tell(f"a linear probe on its features names {probe(network):.0%} of single shapes")
     metadata = {TRAINING_SECONDS: f"{seconds:.1f}", "steps": str(steps), "seed": str(seed)}
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, out, metadata)
+
+
+def cut(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A square of RESOLUTION px out of each picture, after shrinking all alike: [B, 3, H, W] -> [B, 3, 32, 32].
+
+    So whatever the size at which a run shows its pictures to the teacher, it has seen them so. Raises ConfigError for
+    smaller pictures.
+    """
+    least = min(images.shape[2:])
+    if tuple(images.shape[2:]) == (RESOLUTION, RESOLUTION):
+        return images
+    if least < RESOLUTION:
+        raise ConfigError(
+            f"the pictures are {least} px on their shorter side; a teacher is taught from {RESOLUTION} px"
+        )
+    side = int(torch.randint(RESOLUTION, least + 1, (1,), generator=generator))
+    height, width = (round(n * side / least) for n in images.shape[2:])
+    images = resize(images, (height, width))
+    top, left = (int(torch.randint(0, n - RESOLUTION + 1, (1,), generator=generator)) for n in (height, width))
+    return images[:, :, top : top + RESOLUTION, left : left + RESOLUTION]
 
 
 def view(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -105,13 +134,17 @@ def structure(images: Tensor) -> Tensor:
     return patches.view(b, 3, -1, patches.shape[-1]).std(dim=2).mean(1)
 
 
-def dense_info_nce(a: Tensor, b: Tensor, places: Tensor) -> Tensor:
-    """Cross-entropy of finding each place's partner among all: a, b [B, C, H, W] of unit length, places [B, n]."""
+def dense_info_nce(a: Tensor, b: Tensor, places: Tensor) -> tuple[Tensor, float]:
+    """Cross-entropy of finding each place's partner among all, and the share that is most alike to it.
+
+    a, b [B, C, H, W] of unit length, places [B, n].
+    """
     index = places[:, None].expand(-1, a.shape[1], -1)
     first, second = (x.flatten(2).gather(2, index).transpose(1, 2).flatten(0, 1) for x in (a, b))  # [B n, C]
     likeness = first @ second.T / TEMPERATURE
     partner = torch.arange(len(first))
-    return (F.cross_entropy(likeness, partner) + F.cross_entropy(likeness.T, partner)) / 2
+    found = float((likeness.argmax(1) == partner).float().mean())
+    return (F.cross_entropy(likeness, partner) + F.cross_entropy(likeness.T, partner)) / 2, found
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, SiglipVisionConfig, SiglipVisionModel
 
 from daybreak.config import ConfigError
-from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
+from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher, taught_file
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -79,8 +79,8 @@ class TransformersTeacher(VisionTeacher):
         return tokens[:, self._skip :]
 
 
-class ScenesTeacher(VisionTeacher):
-    """The embedded teacher behind the same interface."""
+class TaughtTeacher(VisionTeacher):
+    """The embedded teacher, or another of `daybreak teach`, behind the same interface."""
 
     def __init__(self, network: EmbeddedTeacher) -> None:
         super().__init__()
@@ -93,19 +93,23 @@ class ScenesTeacher(VisionTeacher):
 
 
 def open_teacher(name: str, setting: str) -> VisionTeacher:
-    """The teacher that `setting` names: `embedded`, a hub id or a folder.
+    """The teacher that `setting` names: `embedded`, a file of `daybreak teach`, a hub id or a folder.
 
     Raises ConfigError for an unknown kind of network and where it can't be loaded.
     """
-    if name == "embedded":
-        return ScenesTeacher(EmbeddedTeacher.load())
+    if (file := taught_file(name)) is not None:
+        try:
+            return TaughtTeacher(EmbeddedTeacher.load(file))
+        except ConfigError as e:
+            raise ConfigError(f"{setting}: {e}") from None
     try:
         config = AutoConfig.from_pretrained(name)
         if config.model_type in ("siglip", "siglip2"):  # a pair of towers: the vision one is wanted
             config = SiglipVisionConfig.from_pretrained(name)
         if config.model_type not in _KINDS:
             raise ConfigError(
-                f"{setting} is {name}, a {config.model_type}; teachers can be {', '.join(_KINDS)} or embedded"
+                f"{setting} is {name}, a {config.model_type}; teachers can be {', '.join(_KINDS)}, embedded, or a file "
+                "of `daybreak teach`"
             )
         model = SiglipVisionModel if config.model_type == "siglip_vision_model" else AutoModel
         network = model.from_pretrained(name, config=config, use_safetensors=True)

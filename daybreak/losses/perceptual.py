@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
-from daybreak.encoders.embedded_teacher import EmbeddedTeacher
+from daybreak.encoders.embedded_teacher import EMBEDDED, EmbeddedTeacher, taught_file
 
 VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
 """VGG16's convolutions by their channels (arXiv 1409.1556, configuration D), up to the last one that LPIPS reads."""
@@ -78,17 +78,27 @@ def _unit(x: Tensor) -> Tensor:
 
 
 def open_lpips(network: str, heads: str | None) -> LPIPS:
-    """LPIPS on VGG16 (files of torchvision's weights and of the published heads), or on the embedded teacher.
+    """LPIPS on VGG16 (files of torchvision's weights and of the published heads), or on a teacher of `daybreak teach`.
 
-    The embedded form weighs the channels of each of its three stages alike. Raises ConfigError for a missing,
-    damaged or foreign file.
+    Without heads `network` is the embedded teacher or a file of another, and the channels of each of its three stages
+    weigh alike. Raises ConfigError for a missing, damaged or foreign file.
     """
-    if network == "embedded":
-        teacher = EmbeddedTeacher.load()
+    if heads is None:
+        if (file := taught_file(network)) is None:
+            raise ConfigError(
+                "perceptual.lpips_heads is none; VGG16 needs the file of LPIPS's published heads (vgg.pth)"
+            )
+        try:
+            teacher = EmbeddedTeacher.load(file)
+        except ConfigError as e:
+            raise ConfigError(f"perceptual.lpips_network: {e}; VGG16's weights need perceptual.lpips_heads") from None
         widths = [stage[-3].out_channels for stage in teacher.stages]  # type: ignore[index]
         return LPIPS(teacher, [torch.full((int(c),), 1.0 / 3) for c in widths])
-    if heads is None:
-        raise ConfigError("perceptual.lpips_heads is none; VGG16 needs the file of LPIPS's published heads (vgg.pth)")
+    if network == EMBEDDED:
+        raise ConfigError(
+            "perceptual.lpips_heads belongs to VGG16, and perceptual.lpips_network is embedded: "
+            "give the file of VGG16's weights there, or leave the heads out"
+        )
     vgg = VGG16Features()
     state = {k: v for k, v in _read(network, "perceptual.lpips_network").items() if k.startswith("features.")}
     try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.config import Config, at_stage
-from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
+from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher, taught_file
 from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.losses.perceptual import VGG16Features
 from daybreak.losses.repa import Projector
@@ -102,7 +102,8 @@ def _parts(c: Config, length: int) -> tuple[list[Part], int]:
         parts.append(Part("alignment projector", parameters_of(projector), True, flops, 3 * flops))
     if p.lpips:
         with torch.device("meta"):
-            network = EmbeddedTeacher() if p.lpips_network == "embedded" else VGG16Features()
+            taught = p.lpips_heads is None and taught_file(p.lpips_network) is not None
+            network = EmbeddedTeacher() if taught else VGG16Features()
         cost = _vision_cost(network, max(1, round(c.data.resolution * p.lpips_scale)))
         parts.append(Part("LPIPS", parameters_of(network), False, cost.flops, 3 * cost.flops, cost.values))
     if p.dino:
@@ -143,7 +144,7 @@ def _text(c: Config, length: int) -> tuple[nn.Module, int, Cost]:
 
 def _vision(name: str, setting: str) -> tuple[nn.Module, int, int]:
     """A teacher without weights, the width of its features, its patch."""
-    if name == "embedded":
+    if taught_file(name) is not None:
         with torch.device("meta"):
             network = EmbeddedTeacher()
         return network, network.width, STRIDE

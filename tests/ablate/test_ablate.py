@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
+from safetensors.torch import save_file
 
 from daybreak.ablate import plan as plans
 from daybreak.ablate import statistics
@@ -125,6 +127,19 @@ def test_teachers_are_charged_at_equal_time_alone():
     assert plan.config("scenes+repa", 0).train.steps == 50
     known = plans.make(["scenes+repa"], 1, 10.0, None, [], None, 10).charge
     assert known > 10  # what the teacher's file says of its own training
+
+
+def test_a_teacher_of_ones_own_is_charged_what_its_file_says(tmp_path):
+    for name, said in (("told", {"training_seconds": "45.0"}), ("silent", {})):
+        save_file({"x": torch.zeros(1)}, tmp_path / f"{name}.safetensors", said)
+    told, silent = (("alignment.teacher", str(tmp_path / f"{n}.safetensors")) for n in ("told", "silent"))
+    plan = plans.make(["scenes", "scenes+repa"], 1, 2.0, None, [told], None, 10)
+    assert plan.config("scenes", 0).train.minutes == 2.0
+    assert math.isclose(plan.config("scenes+repa", 0).train.minutes, 1.25)
+    with pytest.raises(ConfigError, match="silent.safetensors does not say how long"):
+        plans.make(["scenes+repa"], 1, 2.0, None, [silent], None, 10)
+    with pytest.raises(ConfigError, match=r"took \d+ s and \d+ s, and all are charged the same"):
+        plans.make(["scenes+repa", "scenes+dino"], 1, 9.0, None, [told], None, 10)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Vision teachers: every family from a tiny model of the real class, against the class itself."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
+from making import captioned_folder
 from safetensors.torch import load_file
 from transformers import (
     BertConfig,
@@ -16,12 +19,17 @@ from transformers import (
     SiglipVisionConfig,
     SiglipVisionModel,
 )
+from typer.testing import CliRunner
 
+from daybreak.cli import app
 from daybreak.config import ConfigError
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.encoders.embedded_teacher import EmbeddedTeacher, picture_features, training_seconds
 from daybreak.encoders.teach import probe, teach
 from daybreak.encoders.vision import open_teacher
+from daybreak.losses.perceptual import open_lpips
+from daybreak.train.loop import train
+from tests.conftest import tiny_config
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32}
 FAMILIES = {
@@ -88,12 +96,40 @@ def test_the_embedded_teacher_says_how_long_its_training_took():
     assert 10 < training_seconds() < 1000
 
 
+def test_a_teacher_of_ones_own_pictures_teaches_a_run(tmp_path):
+    captioned_folder(tmp_path / "pictures", 12)
+    with (tmp_path / "pictures" / "metadata.jsonl").open("a") as lines:
+        lines.write('\n{"file_name": "broken.png", "text": "a broken one"}')
+    (tmp_path / "pictures" / "broken.png").write_bytes(b"nothing")
+    file = str(tmp_path / "own.safetensors")
+    words = ["teach", "--data", str(tmp_path / "pictures"), "--resolution", "40", "--steps", "2", "--out", file]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.exception
+    assert "broken.png" in done.output and "12 captioned pictures at 40 px" in done.output
+    assert "linear probe" not in done.output  # which is of the embedded world's shapes
+    first, second = (open_teacher(name, "alignment.teacher") for name in (file, "embedded"))
+    images = torch.rand(2, 3, 40, 40) * 2 - 1
+    assert first(images, (32, 32)).shape == (2, 64, 96)
+    assert not torch.allclose(first(images, (32, 32)), second(images, (32, 32)), atol=0.1)
+    with pytest.raises(ConfigError, match="perceptual.dino_teacher: .*absent.safetensors: no such file"):
+        open_teacher(str(tmp_path / "absent.safetensors"), "perceptual.dino_teacher")
+    assert float(open_lpips(file, None)(images, images.flip(0)).min()) > 0
+    settings = {"alignment__weight": 0.5, "alignment__teacher": file, "alignment__layer": 2, "train__steps": 2}
+    learned = [train(tiny_config(**settings | more), tmp_path / name, []) for name, more in RUNS.items()]
+    alignments = [json.loads((tmp_path / n / "log.jsonl").read_text().splitlines()[0])["terms"] for n in RUNS]
+    assert alignments[0]["alignment"] != alignments[1]["alignment"]
+    assert [s.step for s in learned] == [2, 2]
+
+
+RUNS = {"own": {}, "embedded": {"alignment__teacher": "embedded"}}
+
+
 def test_teaching_writes_a_teacher_that_loads_and_is_the_same_twice(tmp_path):
     for name in "ab":
-        teach(2, tmp_path / f"{name}.safetensors", 0, lambda _line: None)
+        teach(ScenesSource(32), 2, tmp_path / f"{name}.safetensors", 0, lambda _line: None)
     first, second = (load_file(tmp_path / f"{name}.safetensors") for name in "ab")
     assert first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
     assert 0 < training_seconds(tmp_path / "a.safetensors") < 60
     assert EmbeddedTeacher.load(tmp_path / "a.safetensors").width == 96
-    with pytest.raises(ConfigError, match="no teacher of this version"):
+    with pytest.raises(ConfigError, match=r"absent.safetensors: no such file; `daybreak teach --out .*` would write"):
         EmbeddedTeacher.load(tmp_path / "absent.safetensors")

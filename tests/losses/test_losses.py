@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 
 from daybreak.config import AlignmentConfig, ConfigError, override
 from daybreak.diffusion import flow
@@ -68,6 +69,11 @@ def test_lpips_wants_its_files(vgg_files, tmp_path):
         open_lpips(str(tmp_path / "absent.pth"), vgg_files[1])
     with pytest.raises(ConfigError, match="not VGG16"):
         open_lpips(vgg_files[1], vgg_files[0])
+    with pytest.raises(ConfigError, match="lpips_heads belongs to VGG16, and perceptual.lpips_network is embedded"):
+        open_lpips("embedded", vgg_files[1])
+    save_file({"features.0.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "vgg.safetensors")
+    with pytest.raises(ConfigError, match="vgg.safetensors is no teacher .*VGG16's weights need perceptual.lpips_head"):
+        open_lpips(str(tmp_path / "vgg.safetensors"), None)
 
 
 def test_the_embedded_perceptual_distance_tells_shapes_apart():
