@@ -144,11 +144,14 @@ def _shown(pictures: Tensor) -> Tensor:
 
 
 def _lit(picture: Tensor, where: Tensor) -> Tensor:
-    """The picture [3, H, W], grey and dim, in the colours of `where` [h, w] from its least to its largest."""
+    """The picture [3, H, W], grey and dim, in the colours of `where` [h, w] from its least to its largest.
+
+    Patch by patch: smoothed, a sheet of them is eight times as many bytes, and looks as if it knew more.
+    """
     import matplotlib
 
     heat = (where - where.min()) / (where.max() - where.min()).clamp(min=1e-12)
-    heat = F.interpolate(heat[None, None], size=picture.shape[1:], mode="bilinear")[0, 0].clamp(0, 1)
+    heat = F.interpolate(heat[None, None], size=picture.shape[1:], mode="nearest-exact")[0, 0].clamp(0, 1)
     colours = torch.from_numpy(matplotlib.colormaps["inferno"](heat.numpy())[..., :3]).float().permute(2, 0, 1)
     grey = picture.mean(dim=0, keepdim=True) / 2 + 0.5
     return 2 * ((1 - heat) * 0.6 * grey + heat * colours) - 1
