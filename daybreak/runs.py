@@ -18,7 +18,7 @@ from daybreak.config import Config, ConfigError
 from daybreak.data.open import open_source, with_data
 from daybreak.data.scenes.world import TASKS
 from daybreak.display import Display, duration
-from daybreak.encoders.teach import RESOLUTION, teach
+from daybreak.encoders.teach import RESOLUTION, make_room, teach
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.report import write_report
@@ -170,6 +170,7 @@ def _save_sample(console: Console, pictures: Tensor, prompts: list[str], out: Pa
 
 def run_teach(console: Console, data: list[str], out: Path, resolution: int, steps: int, seed: int) -> None:
     """`daybreak teach`: a vision teacher of the pictures in `data`, or of the embedded world."""
+    make_room(out)
     config = configs.override(find_recipe("folder" if data else "scenes"), "train.seed", seed)
     if data:
         config = with_data(configs.override(config, "data.resolution", resolution), data)
@@ -180,7 +181,7 @@ def run_teach(console: Console, data: list[str], out: Path, resolution: int, ste
     for item in getattr(source, "skipped", []):
         console.print(f"skipped: {item.path}: {item.reason}")
     teach(source, steps, out, seed, console.print)
-    console.print(f"{out}: a run learns from it by --alignment.weight 0.5 --alignment.teacher {out}")
+    console.print(f"{out}: a run learns from it by --alignment.weight 0.5 --alignment.teacher {out}", soft_wrap=True)
 
 
 def run_average(console: Console, run: Path, length: float, out: Path) -> None:

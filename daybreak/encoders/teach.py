@@ -43,17 +43,8 @@ def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str]
     """Trains a teacher of the pictures of `source` for so many steps; writes its weights (float16 safetensors).
 
     How long it took goes into the file's metadata. `tell` is given lines to show. The default 360 steps take less than
-    2 minutes on two cores of 2021. ConfigError, before training, where `out` cannot be written or a picture is smaller
-    than RESOLUTION.
+    2 minutes on two cores of 2021. ConfigError where pictures are smaller than RESOLUTION.
     """
-    if out.suffix != ".safetensors":
-        raise ConfigError(
-            f"--out {out}: the weights are written as safetensors, so the name should end in .safetensors"
-        )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise ConfigError(f"--out {out} cannot be written: {e.strerror}") from None
     torch.manual_seed(seed)
     network, head = EmbeddedTeacher(), nn.Conv2d(EmbeddedTeacher().width, PROJECTED, 1)
     parameters = [*network.parameters(), *head.parameters()]
@@ -84,6 +75,18 @@ def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str]
         tell(f"a linear probe on its features names {probe(network):.0%} of single shapes")
     metadata = {TRAINING_SECONDS: f"{seconds:.1f}", "steps": str(steps), "seed": str(seed)}
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, out, metadata)
+
+
+def make_room(out: Path) -> None:
+    """Makes the folder of `out`; ConfigError where the weights cannot be written there. To be asked first."""
+    if out.suffix != ".safetensors":
+        raise ConfigError(
+            f"--out {out}: the weights are written as safetensors, so the name should end in .safetensors"
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"--out {out} cannot be written: {e.strerror}") from None
 
 
 def cut(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -102,8 +102,10 @@ def test_a_teacher_of_ones_own_pictures_teaches_a_run(tmp_path):
         lines.write('\n{"file_name": "broken.png", "text": "a broken one"}')
     (tmp_path / "pictures" / "broken.png").write_bytes(b"nothing")
     file = str(tmp_path / "own.safetensors")
-    words = ["teach", "--data", str(tmp_path / "pictures"), "--resolution", "40", "--steps", "2", "--out", file]
-    done = CliRunner().invoke(app, words)
+    words = ["teach", "--data", str(tmp_path / "pictures"), "--resolution", "40", "--steps", "2", "--out"]
+    wrong = CliRunner().invoke(app, [*words, "teacher.pt"])
+    assert "should end in .safetensors" in str(wrong.exception) and "pictures at" not in wrong.output  # before reading
+    done = CliRunner().invoke(app, [*words, file])
     assert done.exit_code == 0, done.exception
     assert "broken.png" in done.output and "12 captioned pictures at 40 px" in done.output
     assert "linear probe" not in done.output  # which is of the embedded world's shapes
