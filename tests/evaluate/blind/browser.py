@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -16,6 +17,10 @@ DRIVER = shutil.which("chromedriver")
 MISSING = "needs Chromium and chromedriver" if CHROMIUM is None or DRIVER is None else ""
 
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
+
+
+class DriverError(Exception):
+    """What chromedriver says went wrong."""
 
 
 class Browser:
@@ -56,8 +61,11 @@ class Browser:
     def _send(self, method: str, path: str, body: dict | None = None):
         data = None if method != "POST" else json.dumps(body or {}).encode()
         request = urllib.request.Request(self._base + path, data, {"Content-Type": "application/json"}, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)["value"]
+        except urllib.error.HTTPError as e:
+            raise DriverError(json.load(e)["value"]["message"].splitlines()[0]) from None
 
     def devtools(self, command: str, parameters: dict):
         return self._send("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
@@ -88,12 +96,16 @@ class Browser:
         self._send("POST", f"/element/{element}/click")
 
     def wait(self, condition: str, seconds: float = 15):
-        """Waits until a JavaScript expression is true; returns its value."""
-        end = time.monotonic() + seconds
-        while not (value := self.run(f"return {condition}")):
-            assert time.monotonic() < end, f"not within {seconds} s: {condition}; page says {self.text()!r}"
+        """Waits until a JavaScript expression is true; returns its value. An error may be a page that still loads."""
+        end, trouble = time.monotonic() + seconds, ""
+        while True:
+            try:
+                if value := self.run(f"return {condition}"):
+                    return value
+            except DriverError as e:
+                trouble = f" ({e})"
+            assert time.monotonic() < end, f"not within {seconds} s: {condition}{trouble}; page says {self.text()!r}"
             time.sleep(0.03)
-        return value
 
     def text(self) -> str:
         return self.run("return document.body.innerText")
