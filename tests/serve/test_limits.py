@@ -216,7 +216,7 @@ def test_overload_is_refused_and_nothing_is_lost(server):
 
 def test_sigterm_loses_no_accepted_request(finished_run, serving):
     with (
-        serving(finished_run, "--batch", 1, "--max-steps", 500) as server,
+        serving(finished_run, "--batch", 1, "--max-steps", 1000) as server,
         concurrent.futures.ThreadPoolExecutor(12) as pool,
     ):
 
@@ -229,7 +229,7 @@ def test_sigterm_loses_no_accepted_request(finished_run, serving):
                 assert time.monotonic() < until, "the requests did not arrive"
                 time.sleep(0.02)
 
-        waiting = [pool.submit(draw, 500)]
+        waiting = [pool.submit(draw, 1000)]
         wait_for("daybreak_step_seconds_count", 1)  # it keeps the others in line
         waiting += [pool.submit(draw, 10) for _ in range(11)]
         wait_for("daybreak_queue_length", 11)  # all twelve were accepted

@@ -48,7 +48,7 @@ def specs_of(scenes: Scenes, draws: Draws) -> list[SceneSpec]:
         (draws.uniform(name)[:, 0] < share).tolist()
         for name, share in (("say size", P_SIZE), ("say background", P_BACKGROUND), ("say colour", 0.5), ("swap", 0.5))
     )
-    # Lists, since a number of an array takes ten times as long to reach as one of a list.
+    # As lists, which are quicker to go through than arrays.
     columns = (scenes.task, scenes.count, scenes.relation, scenes.background, scenes.shape, scenes.color, scenes.size)
     specs = []
     for i, (kind, count, placed, ground, shapes, colors, sizes) in enumerate(
@@ -70,11 +70,11 @@ def specs_of(scenes: Scenes, draws: Draws) -> list[SceneSpec]:
 
 
 _object = functools.cache(ObjectSpec)
-"""There are few, and they never change."""
+"""One object for each description: there are few, and they never change."""
 
 
 def words_of(spec: SceneSpec, form: Sequence[float]) -> str:
-    """A sentence that says exactly what `spec` holds. `form`: two numbers in [0, 1) picks among the wordings."""
+    """A sentence that says exactly what `spec` holds. The two numbers of `form`, in [0, 1), pick among the wordings."""
     if spec.task == "counting":
         one = spec.objects[0]
         plural = len(spec.objects) > 1
