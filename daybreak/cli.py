@@ -392,8 +392,8 @@ def teach(
     ] = None,
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("teacher.safetensors"),
     resolution: Annotated[
-        int, typer.Option(min=32, help="Side at which pictures of a folder are read, px; more costs time, not quality.")
-    ] = 64,
+        int | None, typer.Option(min=32, help="Side at which the pictures of --data are read, px; default: 64.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps of 96 pictures.")] = 360,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:

@@ -168,14 +168,19 @@ def _save_sample(console: Console, pictures: Tensor, prompts: list[str], out: Pa
     console.print(f"{len(prompts)} picture{'s' if len(prompts) > 1 else ''}: {out}", highlight=False)
 
 
-def run_teach(console: Console, data: list[str], out: Path, resolution: int, steps: int, seed: int) -> None:
+def run_teach(
+    console: Console, data: list[str], out: Path, resolution: int | None, steps: int, seed: int
+) -> None:  # fmt: skip
     """`daybreak teach`: a vision teacher of the pictures in `data`, or of the embedded world."""
+    if resolution is not None and not data:
+        raise ConfigError(
+            f"--resolution is for the pictures of --data; the embedded world is painted at {RESOLUTION} px"
+        )
     make_room(out)
     config = configs.override(find_recipe("folder" if data else "scenes"), "train.seed", seed)
+    config = configs.override(config, "data.resolution", (resolution or 64) if data else RESOLUTION)
     if data:
-        config = with_data(configs.override(config, "data.resolution", resolution), data)
-    else:
-        config = configs.override(config, "data.resolution", RESOLUTION)
+        config = with_data(config, data)
     source = open_source(config)
     console.print(source.describe())
     for item in getattr(source, "skipped", []):

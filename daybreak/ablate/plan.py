@@ -150,22 +150,23 @@ def taught_files(config: Config) -> frozenset[Path]:
 
 def _teachers_seconds(used: set[frozenset[Path]]) -> float:
     """What the training of a run's teachers took. `used`: the files of each recipe, where none may be."""
-    seconds = 0.0
-    for files in used - {frozenset()}:
-        known = {file: training_seconds(file) for file in files}
-        silent = [str(file) for file, s in known.items() if s is None]
-        if silent:
-            raise ConfigError(
-                f"{silent[0]} does not say how long its training took, which is to be charged: --charge-teacher SECONDS"
-            )
-        total = sum(s for s in known.values() if s is not None)
-        if seconds and total != seconds:
-            raise ConfigError(
-                f"the training of the recipes' teachers took {seconds:.0f} s and {total:.0f} s, and all are charged "
-                "the same: say what with --charge-teacher SECONDS"
-            )
-        seconds = total
-    return seconds
+    totals = {sum(map(_teacher_seconds, files)) for files in used if files}
+    if len(totals) > 1:
+        took = " and ".join(f"{s:.0f} s" for s in sorted(totals))
+        raise ConfigError(
+            f"the training of the recipes' teachers took {took}, and all are charged the same: "
+            "say what with --charge-teacher SECONDS"
+        )
+    return totals.pop() if totals else 0.0
+
+
+def _teacher_seconds(file: Path) -> float:
+    known = training_seconds(file)
+    if known is None:
+        raise ConfigError(
+            f"{file} does not say how long its training took, which is to be charged: --charge-teacher SECONDS"
+        )
+    return known
 
 
 def _shown(value: object) -> str:

@@ -101,7 +101,7 @@ def training_seconds(path: Path = WEIGHTS) -> float | None:
 
 
 def _no_teacher(path: Path, reason: Exception) -> ConfigError:
-    if isinstance(reason, FileNotFoundError):
+    if not path.is_file():
         return ConfigError(f"{path}: no such file; `daybreak teach --out {path}` would write a teacher there")
     return ConfigError(f"{path} is no teacher of this version: {' '.join(str(reason).split())[:200]}")
 

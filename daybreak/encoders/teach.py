@@ -35,8 +35,8 @@ TEMPERATURE = 0.1
 PROJECTED = 64
 """Width in which features are compared; the projection is thrown away."""
 LEARNING_RATE = 3e-3
-STANDARD = 1000
-"""Pictures over which the features' mean and deviation are taken."""
+STANDARD = 11
+"""Batches over which the features' mean and deviation are taken."""
 
 
 def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None:
@@ -52,8 +52,12 @@ def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str]
     generator = torch.Generator().manual_seed(seed)
     began = time.monotonic()
     every, shares = max(1, steps // 10), []
+
+    def batch(number: int) -> Tensor:
+        return cut(to_floats(source.batch(number * BATCH, BATCH).images), generator)
+
     for step in range(steps):
-        images = cut(to_floats(source.batch(step * BATCH, BATCH).images), generator)
+        images = batch(step)
         move = [int(n) for n in torch.randint(-2, 3, (2,), generator=generator)]
         moved = images.roll([STRIDE * n for n in move], (2, 3))
         a, b = (F.normalize(head(network(view(x, generator))[-1]), dim=1) for x in (images, moved))
@@ -69,8 +73,7 @@ def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str]
             done, again = (step + 1) / steps, float(np.mean(shares[-every:]))
             tell(f"{done:4.0%}  places found again in another view: {again:.0%}  {time.monotonic() - began:.0f} s")
     seconds = time.monotonic() - began
-    pictures = [to_floats(source.batch(steps * BATCH + n, BATCH).images) for n in range(0, STANDARD, BATCH)]
-    network.eval().standardise(torch.cat([cut(p, generator) for p in pictures]))
+    network.eval().standardise(torch.cat([batch(steps + n) for n in range(STANDARD)]))
     if isinstance(source, ScenesSource):
         tell(f"a linear probe on its features names {probe(network):.0%} of single shapes")
     metadata = {TRAINING_SECONDS: f"{seconds:.1f}", "steps": str(steps), "seed": str(seed)}

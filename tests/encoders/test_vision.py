@@ -105,6 +105,8 @@ def test_a_teacher_of_ones_own_pictures_teaches_a_run(tmp_path):
     words = ["teach", "--data", str(tmp_path / "pictures"), "--resolution", "40", "--steps", "2", "--out"]
     wrong = CliRunner().invoke(app, [*words, "teacher.pt"])
     assert "should end in .safetensors" in str(wrong.exception) and "pictures at" not in wrong.output  # before reading
+    wrong = CliRunner().invoke(app, ["teach", "--resolution", "64", "--out", file])
+    assert "--resolution is for the pictures of --data" in str(wrong.exception)
     done = CliRunner().invoke(app, [*words, file])
     assert done.exit_code == 0, done.exception
     assert "broken.png" in done.output and "12 captioned pictures at 40 px" in done.output
