@@ -178,7 +178,8 @@ def run_teach(
         )
     make_room(out)
     config = configs.override(find_recipe("folder" if data else "scenes"), "train.seed", seed)
-    config = configs.override(config, "data.resolution", (resolution or 64) if data else RESOLUTION)
+    if (side := resolution if data else RESOLUTION) is not None:
+        config = configs.override(config, "data.resolution", side)
     if data:
         config = with_data(config, data)
     source = open_source(config)
