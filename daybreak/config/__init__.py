@@ -19,6 +19,7 @@ from daybreak.config.settings import DataConfig as DataConfig
 from daybreak.config.settings import DiffusionConfig as DiffusionConfig
 from daybreak.config.settings import DistillConfig as DistillConfig
 from daybreak.config.settings import EvaluateConfig as EvaluateConfig
+from daybreak.config.settings import GroundingConfig as GroundingConfig
 from daybreak.config.settings import ModelConfig as ModelConfig
 from daybreak.config.settings import OptimConfig as OptimConfig
 from daybreak.config.settings import PerceptualConfig as PerceptualConfig

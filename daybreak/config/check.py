@@ -15,7 +15,7 @@ def check(config: Config) -> Config:
         ("data.workers", c.data.workers, 0),
         ("text.vocabulary", c.text.vocabulary, 259),
         ("text.width", c.text.width, 1),
-        ("text.depth", c.text.depth, 1),
+        ("text.depth", c.text.depth, 0),
         ("text.heads", c.text.heads, 1),
         ("text.max_tokens", c.text.max_tokens, 2),
         ("model.width", c.model.width, 4),
@@ -24,6 +24,8 @@ def check(config: Config) -> Config:
         ("model.patch", c.model.patch, 1),
         ("model.bottleneck", c.model.bottleneck, 1),
         ("model.text_blocks", c.model.text_blocks, 0),
+        ("model.text_convolutions", c.model.text_convolutions, 0),
+        *(("model.convolutions", channels, 1) for channels in c.model.convolutions),
         ("alignment.projector_width", c.alignment.projector_width, 1),
         ("alignment.resolution", c.alignment.resolution, 1),
         ("perceptual.dino_resolution", c.perceptual.dino_resolution, 1),
@@ -78,6 +80,7 @@ def check(config: Config) -> Config:
         ("diffusion.p_uncond", c.diffusion.p_uncond),
         ("optim.decay_share", c.optim.decay_share),
         ("alignment.until", c.alignment.until),
+        ("data.dense", c.data.dense),
         ("train.ema", c.train.ema),
         ("sample.guidance_from", c.sample.guidance_from),
         ("sample.guidance_to", c.sample.guidance_to),
@@ -176,7 +179,8 @@ def _check_parts(c: Config) -> None:
     if c.sample.guidance_kind != "classifier_free" and r.keep == 1:
         raise ConfigError(f"sample.guidance_kind={c.sample.guidance_kind} compares with a routed prediction: set "
                           "routing.keep below 1, or guidance_kind=classifier_free")  # fmt: skip
-    for name, weight in (("alignment.weight", a.weight), ("perceptual.lpips", p.lpips), ("perceptual.dino", p.dino),
+    for name, weight in (("alignment.weight", a.weight), ("grounding.weight", c.grounding.weight),
+                         ("perceptual.lpips", p.lpips), ("perceptual.dino", p.dino),
                          ("diffusion.contrastive", c.diffusion.contrastive)):  # fmt: skip
         if weight < 0:
             raise ConfigError(f"{name} is {weight:g}; a weight must not be negative")
@@ -198,6 +202,26 @@ def _check_parts(c: Config) -> None:
         raise ConfigError(f"perceptual.t_max is {p.t_max:g}; it must be above 0 and at most 1")
     if m.layout == "joint" and m.modulation != "none":
         raise ConfigError("model.layout=joint has no modulation by the time: set model.modulation=none")
+    if m.convolutions:
+        if m.patch != 2 ** len(m.convolutions):
+            raise ConfigError(
+                f"model.convolutions halve the side {len(m.convolutions)} times, so model.patch must be "
+                f"{2 ** len(m.convolutions)}, not {m.patch}"
+            )
+        if m.bottleneck or m.start == "identity" or m.modulation == "none":
+            raise ConfigError(
+                "model.convolutions take the place of patches and are modulated by the time: they go with "
+                "model.bottleneck=none, model.start=grey and model.modulation=block or shared"
+            )
+    if m.pooled_text and m.modulation == "none":
+        raise ConfigError("model.pooled_text goes through the time's modulation: set model.modulation=block")
+    if m.grounding and m.layout == "joint":
+        raise ConfigError("model.grounding guides how pictures attend to text: set model.layout=text_kv")
+    if c.grounding.weight and not m.grounding:
+        raise ConfigError("grounding.weight draws words to their places: set model.grounding=true, or weight 0")
+    if c.data.source != "scenes" and (c.grounding.weight or c.data.dense or c.sample.expand):
+        wrong = "grounding.weight" if c.grounding.weight else "data.dense" if c.data.dense else "sample.expand"
+        raise ConfigError(f"{wrong} needs pictures whose objects are known, as those of data.source=scenes are")
     if m.size_conditioning and m.modulation == "none":
         raise ConfigError("model.size_conditioning goes through the time's modulation: set model.modulation=block")
     if c.train.ema_every < 1 or c.train.posthoc_snapshots < 1:

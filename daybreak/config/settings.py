@@ -38,6 +38,8 @@ class DataConfig:
     """Threads that prepare batches ahead of the training loop; 0: none."""
     task_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Shares of the six tasks (source `scenes`), in the order of daybreak.data.scenes.world.TASKS."""
+    dense: float = 0.0
+    """Share of captions that name everything of their picture and where it stands (source `scenes`)."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class TextConfig:
     """Most entries of the BPE tokenizer; at least 259 (all bytes and three special tokens)."""
     width: int = 128
     depth: int = 2
+    """Blocks of the embedded encoder; 0: its words' embeddings alone."""
     heads: int = 4
     max_tokens: int = 64
     """Longer captions are cut here."""
@@ -81,6 +84,15 @@ class ModelConfig:
     """text_kv: text as keys and values only. joint: two streams that attend to each other (MiniT2I's)."""
     text_blocks: int = 0
     """Trained transformer blocks on the text alone, ahead of the others."""
+    convolutions: tuple[int, ...] = ()
+    """Channels of convolutions around the transformer, in place of patches, from the full side on, each at half the
+    side of the one before; patch must be 2 to the power of their number. None: PRX's patches."""
+    text_convolutions: int = 0
+    """Layers of convolutions on the text, ahead of all else."""
+    pooled_text: bool = False
+    """Add the mean of the text to the time embedding."""
+    grounding: bool = False
+    """Words say where in the picture they belong, and are heard there; see grounding.weight."""
     start: Literal["grey", "identity"] = "grey"
     """The first prediction: grey, or 0.4 of the noisy picture (needs a width above a patch's 3 patch^2 values)."""
     recompute: bool = False
@@ -122,6 +134,14 @@ class AlignmentConfig:
     """Share of the run after which alignment ends."""
     resolution: int | None = None
     """Side at which the teacher sees the picture, px; none: the side that gives it the model's grid."""
+
+
+@dataclass(frozen=True)
+class GroundingConfig:
+    """Words drawn to where their phrase stands in the picture, where the data know it (`scenes`)."""
+
+    weight: float = 0.0
+    """0: none. Needs model.grounding."""
 
 
 @dataclass(frozen=True)
@@ -261,6 +281,8 @@ class SampleConfig:
     """Guidance acts for t in guidance_from..guidance_to (1 is noise)."""
     batch: int = 64
     """Pictures drawn at once."""
+    expand: bool = False
+    """Write out what a prompt leaves open before it is drawn, as dense captions are written (a model of `scenes`)."""
 
 
 @dataclass(frozen=True)
@@ -333,6 +355,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
+    grounding: GroundingConfig = field(default_factory=GroundingConfig)
     perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -11,6 +11,18 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Phrase:
+    """A part of a caption, from character `start` to before `end`, and the box of what it speaks of.
+
+    box: left, top, right, bottom as shares of the picture's sides.
+    """
+
+    start: int
+    end: int
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
 class Batch:
     """Captioned pictures.
 
@@ -19,18 +31,21 @@ class Batch:
     device, where `to_floats` makes the one of the other.
     captions: B strings; the empty string is the unconditional caption.
     text: their tokens' features [L_i, C], one tensor a caption, where the data hold them; none: captions are encoded.
+    phrases: what each caption says of which part of its picture, where the data know it.
     """
 
     images: Tensor
     captions: list[str]
     text: list[Tensor] | None = None
+    phrases: list[list[Phrase]] | None = None
 
     def __len__(self) -> int:
         return len(self.captions)
 
     def rows(self, rows: slice) -> Batch:
         """Some of the pictures, with their captions."""
-        return Batch(self.images[rows], self.captions[rows], None if self.text is None else self.text[rows])
+        text, phrases = (None if v is None else v[rows] for v in (self.text, self.phrases))
+        return Batch(self.images[rows], self.captions[rows], text, phrases)  # type: ignore[arg-type]
 
     @property
     def shape(self) -> torch.Size:

@@ -35,7 +35,7 @@ def open_source(config: Config) -> Source:
     if d.source == "folder":
         assert d.folder is not None  # config.check has seen to it
         return FolderSource(Path(d.folder).expanduser(), d.resolution, config.train.seed, d.background, d.flip)
-    return ScenesSource(d.resolution, config.train.seed, d.task_weights)
+    return ScenesSource(d.resolution, config.train.seed, d.task_weights, d.dense)
 
 
 def with_data(config: Config, places: list[str]) -> Config:

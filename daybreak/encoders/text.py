@@ -30,11 +30,24 @@ GPU_LENGTHS = 64
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
+@dataclass(frozen=True)
+class Words:
+    """Text as the transformer reads it.
+
+    text [B, L, text_width]: after its own convolutions; words [B, L, C]: the same embedded; pooled [B, C]: its mean for
+    the time embedding, or None.
+    """
+
+    text: Tensor
+    words: Tensor
+    pooled: Tensor | None
+
+
 class TextMemory:
-    """Text as the transformer's blocks take it: the embedded `words` [B, L, C], and each block's keys and values."""
+    """What the transformer made of text: `words`, and each block's keys and values."""
 
     def __init__(self) -> None:
-        self.words: Tensor | None = None
+        self.words: Words | None = None
         self.keys_values: dict[int, tuple[Tensor, Tensor]] = {}
 
 
@@ -194,6 +207,13 @@ class TextEncoder(nn.Module):
         length = min(self.max_tokens, -(-ids.shape[1] // GPU_LENGTHS) * GPU_LENGTHS)
         more = max(0, length - ids.shape[1])
         return F.pad(ids, (0, more), value=self.tokenizer.pad_token_id), F.pad(mask, (0, more), value=False)
+
+    def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
+        """Where each caption's tokens stand in it: (first character, one past the last); an end mark has none."""
+        encoded = self.tokenizer(
+            captions, truncation=True, max_length=self.max_tokens, return_offsets_mapping=True
+        )  # fmt: skip
+        return list(encoded["offset_mapping"])
 
     def cut_off(self, caption: str) -> str | None:
         """The end of a caption that is longer than the limit and will not be read; None where all of it is."""

@@ -41,7 +41,8 @@ def prx_config(config: ModelConfig, text_width: int) -> dict[str, object]:
 
     Raises ConfigError where it has no such network: another layout, modulation or prediction, or blocks on the text.
     """
-    same = {"layout": "text_kv", "modulation": "block", "predicts": "x0", "text_blocks": 0}
+    same = {"layout": "text_kv", "modulation": "block", "predicts": "x0", "text_blocks": 0, "convolutions": (),
+            "text_convolutions": 0, "pooled_text": False, "grounding": False}  # fmt: skip
     for name, value in same.items():
         if getattr(config, name) != value:
             raise ConfigError(

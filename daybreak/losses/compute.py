@@ -9,6 +9,7 @@ from torch import Tensor
 from daybreak.config import Config
 from daybreak.diffusion import flow
 from daybreak.encoders.vision import VisionTeacher
+from daybreak.losses.grounding import GroundingTarget, grounding_loss
 from daybreak.losses.objective import Objective
 from daybreak.losses.perceptual import feature_distance, scaled
 from daybreak.losses.repa import alignment_loss, teacher_target
@@ -22,6 +23,7 @@ def weights(config: Config, progress: float) -> dict[str, float]:
         "velocity": 1.0,
         "contrastive": config.diffusion.contrastive,
         "alignment": aligned,
+        "grounding": config.grounding.weight,
         "lpips": config.perceptual.lpips,
         "dino": config.perceptual.dino,
     }
@@ -30,15 +32,18 @@ def weights(config: Config, progress: float) -> dict[str, float]:
 
 def compute(
     prediction: Prediction, x0: Tensor, x_t: Tensor, t: Tensor, objective: Objective | None, config: Config,
-    wanted: set[str],
+    wanted: set[str], places: GroundingTarget | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """The wanted terms, as scalars: means over the batch, unweighted. x0 and x_t [B, 3, H, W], t [B].
 
-    `objective` may be None where only the velocity's terms are wanted.
+    `objective` may be None where no other network is asked; `places`: where words belong, for the grounding.
     """
     terms = {"velocity": velocity_loss(prediction.x0, x0, x_t, t, config.diffusion.floor).mean()}
     if "contrastive" in wanted:
         terms["contrastive"] = contrastive_loss(prediction.x0, x0, x_t, t, config.diffusion.floor).mean()
+    if "grounding" in wanted:
+        assert prediction.grounding is not None and places is not None
+        terms["grounding"] = grounding_loss(prediction.grounding, places)
     if objective is None:
         return terms
     seen: dict[tuple[int, tuple[int, int]], Tensor] = {}  # what a teacher saw of x0, shared by terms that ask it alike

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from daybreak.config import ModelConfig, RoutingConfig
+from daybreak.model.convolutions import TEXT_KERNEL
+from daybreak.model.grounding import FREQUENCIES, MATCH_WIDTH
 from daybreak.model.routing import returns_before
 from daybreak.model.transformer import TIME_WIDTH
 
@@ -24,8 +26,11 @@ def forward_flops(
         blocks += c.depth * 2 * 6 * w * w
     if routing.method == "sprint":
         blocks += 2 * tokens * 2 * w * w
-    ends = 2 * tokens * patch_values * w  # the last layer
-    ends += 2 * tokens * (c.bottleneck * (patch_values + w) if c.bottleneck else patch_values * w)
+    if c.convolutions:
+        ends = _convolutions(c, tokens)
+    else:
+        ends = 2 * tokens * patch_values * w  # the last layer
+        ends += 2 * tokens * (c.bottleneck * (patch_values + w) if c.bottleneck else patch_values * w)
     ends += 2 * text_tokens * text_width * w
     if c.modulation != "none":
         ends += 2 * (TIME_WIDTH * w + w * w) + 2 * 2 * w * w
@@ -33,8 +38,27 @@ def forward_flops(
         ends += 2 * 6 * w * w
     if c.size_conditioning:
         ends += 2 * (TIME_WIDTH * w + w * w)
+    if c.pooled_text:
+        ends += 2 * text_width * w
+    if c.grounding:
+        ends += 2 * MATCH_WIDTH * (text_tokens * text_width + tokens * 4 * FREQUENCIES + text_tokens * tokens)
     text = c.text_blocks * (_stream(w, h, text_tokens) + _attention(w, text_tokens, text_tokens))
+    text += c.text_convolutions * 2 * text_tokens * TEXT_KERNEL * text_width * text_width
     return {"blocks": blocks, "text blocks": text, "embeddings and last layer": ends}
+
+
+def _convolutions(c: ModelConfig, tokens: int) -> int:
+    """Stem and decoder; a 3 x 3 convolution takes 9 products of channels a pixel."""
+    total, pixels = 2 * tokens * 4 * FREQUENCIES * c.width, tokens * c.patch**2
+    for i, channels in enumerate(c.convolutions):
+        after = (*c.convolutions, c.width)[i + 1]
+        if i == 0:
+            total += 2 * 2 * 9 * pixels * 3 * channels  # the first and the last of all
+        total += 2 * (2 * 2 * 9 * pixels * channels**2 + 2 * c.width * 2 * channels)  # a residual on either way
+        total += 2 * 9 * (pixels // 4) * channels * after  # down
+        total += 2 * (pixels // 4) * after * 4 * channels + 2 * pixels * 2 * channels**2  # up, and joined
+        pixels //= 4
+    return total
 
 
 def _attention(width: int, queries: int, keys: int) -> int:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from daybreak.model.convolutions import Residual
+
 if TYPE_CHECKING:
     from daybreak.model.transformer import Transformer
 
@@ -23,9 +25,12 @@ def set_initial_values(model: Transformer) -> None:
     matrices that end their two halves. (The published start, all gates at zero, takes longer to open them.)
     The patch embedding's bias is random: every block normalises its tokens, so without a fixed part in them the
     brightness of a patch is invisible at first. docs/journal.md has the figures. SPRINT's fusion begins as the
-    mean of what it fuses. `model.start` identity: see `begin_as_identity`.
+    mean of what it fuses. `model.start` identity: see `begin_as_identity`. Convolutions: torch's own values, but zero
+    where a residual ends and in the last one, so the first prediction is a share of the noisy picture.
     """
     for name, module in model.named_modules():
+        if name.startswith(("stem.", "decoder.")) and "modulation" not in name:
+            continue
         if isinstance(module, nn.Linear):
             ends_a_half = "blocks." in name and name.endswith((".out", ".down", "attention_out"))
             if "modulation" in name or ends_a_half:
@@ -36,12 +41,17 @@ def set_initial_values(model: Transformer) -> None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.RMSNorm):
             nn.init.ones_(module.weight)
-    nn.init.zeros_(model.final.weight)
-    last = model.patch_embedding[-1] if isinstance(model.patch_embedding, nn.Sequential) else model.patch_embedding
-    assert isinstance(last, nn.Linear)
-    nn.init.normal_(last.bias)
-    if model.config.start == "identity":
-        begin_as_identity(last, model.final)
+    if model.final is not None:
+        nn.init.zeros_(model.final.weight)
+        last = model.patch_embedding[-1] if isinstance(model.patch_embedding, nn.Sequential) else model.patch_embedding
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.bias)
+        if model.config.start == "identity":
+            begin_as_identity(last, model.final)
+    if model.decoder is not None:
+        for ending in (m.second for m in model.modules() if isinstance(m, Residual)):
+            zero(ending)
+        zero(model.decoder.leave)
     with torch.no_grad():
         for block in model.blocks:
             modulation = getattr(block, "modulation", None)
@@ -54,6 +64,12 @@ def set_initial_values(model: Transformer) -> None:
             nn.init.zeros_(model.fusion.absent)
             half = 0.5 * torch.eye(model.config.width)
             model.fusion.fuse.weight.copy_(torch.cat([half, half], dim=1))
+
+
+def zero(layer: nn.Module) -> None:
+    """Sets a layer's weights and bias to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def begin_as_identity(embedding: nn.Linear, final: nn.Linear) -> None:

@@ -3,6 +3,9 @@
 Facts: patches of p x p RGB pixels pass a linear bottleneck into tokens; every block lets image tokens attend to image
 and text; a time embedding modulates every block; the last layer gives the clean patch (x-prediction, "Back to Basics",
 arXiv 2511.13720). With the same weights it computes what diffusers' `PRXTransformer2DModel` computes.
+
+Parts that PRX has not, each off unless the config asks for it: convolutions in place of patches (convolutions.py), the
+text's mean in the time embedding (as SD 3 has it), convolutions on the text, and words with a place (grounding.py).
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from daybreak.config import ConfigError, ModelConfig, RoutingConfig
 from daybreak.diffusion import flow
-from daybreak.encoders.text import TextTokens
+from daybreak.encoders.text import TextTokens, Words
+from daybreak.model.convolutions import Decoder, Stem, TextConvolutions
+from daybreak.model.grounding import FREQUENCIES, Grounding, attention_bias, place_features
 from daybreak.model.initial_values import set_initial_values
 from daybreak.model.joint import JointBlock, TextBlock
 from daybreak.model.layers import Block, MLPEmbedder, modulate, sinusoid
@@ -39,12 +44,14 @@ class Prediction:
     x0: the clean picture, [B, 3, H, W], not clamped. features: tokens after the asked-for block, [B, K, C], or None.
     visible: which tokens of the grid those are, [B, K], or None where they are all. attention: the share of each image
     token's attention that goes to each text token, mean over blocks and heads, [B, N, L], where it was asked for.
+    grounding: logits of whether a text token belongs to a place of the grid, [B, L, N], where the model has them.
     """
 
     x0: Tensor
     features: Tensor | None = None
     visible: Tensor | None = None
     attention: Tensor | None = None
+    grounding: Tensor | None = None
 
 
 class Transformer(nn.Module):
@@ -71,15 +78,23 @@ class Transformer(nn.Module):
         self.routing = routing or RoutingConfig()
         self.returns = returns_before(self.routing, c.depth)
         patch_values, hidden = 3 * c.patch**2, int(c.width * c.mlp_ratio)
-        self.patch_embedding = (
-            nn.Sequential(nn.Linear(patch_values, c.bottleneck), nn.Linear(c.bottleneck, c.width))
-            if c.bottleneck
-            else nn.Linear(patch_values, c.width)
-        )
+        self.patch_embedding: nn.Module | None = None
+        self.stem = Stem(c.convolutions, c.width) if c.convolutions else None
+        # Convolutions end at the picture's edge, but a token has to know its place from the first step on.
+        self.place_embedding = nn.Linear(4 * FREQUENCIES, c.width) if c.convolutions else None
+        if c.bottleneck:
+            self.patch_embedding = nn.Sequential(
+                nn.Linear(patch_values, c.bottleneck), nn.Linear(c.bottleneck, c.width)
+            )  # fmt: skip
+        elif not c.convolutions:
+            self.patch_embedding = nn.Linear(patch_values, c.width)
         timed = c.modulation != "none"
         self.time_embedding = MLPEmbedder(TIME_WIDTH, c.width) if timed else None
         self.size_embedding = MLPEmbedder(TIME_WIDTH, c.width) if c.size_conditioning else None
         self.shared_modulation = nn.Linear(c.width, 6 * c.width) if c.modulation == "shared" else None
+        self.text_convolutions = TextConvolutions(text_width, c.text_convolutions) if c.text_convolutions else None
+        self.grounding = Grounding(text_width) if c.grounding else None
+        self.pooled_embedding = nn.Linear(text_width, c.width) if c.pooled_text else None
         self.text_embedding = nn.Linear(text_width, c.width)
         self.text_blocks = nn.ModuleList(TextBlock(c.width, c.heads, hidden) for _ in range(c.text_blocks))
         self.joint = c.layout == "joint"
@@ -90,7 +105,8 @@ class Transformer(nn.Module):
         self.fusion = Fusion(c.width) if self.routing.method == "sprint" else None
         self.final_modulation = nn.Linear(c.width, 2 * c.width) if timed else None
         self.final_norm = None if timed else nn.RMSNorm(c.width, eps=1e-6)
-        self.final = nn.Linear(c.width, patch_values)
+        self.final = None if c.convolutions else nn.Linear(c.width, patch_values)
+        self.decoder = Decoder(c.convolutions, c.width) if c.convolutions else None
         set_initial_values(self)
 
     def forward(
@@ -105,14 +121,19 @@ class Transformer(nn.Module):
         H and W are divisible by the patch size (ValueError otherwise).
         """
         rows, columns = self._grid(x_t)
-        x = self.patch_embedding(patchify(x_t, self.config.patch))  # [B, N, C]
         head_dim, theta = self.config.width // self.config.heads, self.config.rope_theta
-        place = rotation(axial_angles(rows, columns, head_dim, theta, x.device))  # cos, sin: [N, D]
-        text_place = rotation(line_angles(text.mask.shape[1], head_dim, theta, x.device))
-        words = self._words(text, text_place)  # [B, L, C]
-        time = self.embed_time(t, x_t)  # [B, C], or None
+        place = rotation(axial_angles(rows, columns, head_dim, theta, x_t.device))  # cos, sin: [N, D]
+        text_place = rotation(line_angles(text.mask.shape[1], head_dim, theta, x_t.device))
+        read = self._words(text, text_place)
+        words = read.words  # [B, L, C]
+        time = self.embed_time(t, x_t, read.pooled)  # [B, C], or None
         modulation = self.shared_modulation(time) if self.shared_modulation is not None else time
+        x, kept = self._tokens(x_t, time, rows, columns)  # [B, N, C]
         mask = key_mask(text, rows * columns)  # [B, 1, 1, L + N]
+        grounding = None
+        if self.grounding is not None:
+            grounding = self.grounding(read.text, place_features(rows, columns, x.device))  # [B, L, N]
+            mask = attention_bias(grounding, mask)  # [B, 1, N, L + N]
         looks: list[Tensor] | None = [] if look else None
 
         def run(index: int, x: Tensor, words: Tensor, place: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -127,10 +148,12 @@ class Transformer(nn.Module):
                 before = x
                 if visible is not None:
                     x = take(x, visible)  # [B, K, C]
-                    dense, dense_mask = (place, mask), mask
+                    dense = place, mask
                     cos, sin = (take(p.expand(len(x), -1, -1), visible)[:, None] for p in place)
                     place = cos, sin  # [B, 1, K, D] each
-                    mask = None if dense_mask is None else dense_mask[..., : words.shape[1] + x.shape[1]]
+                    if mask is not None and mask.shape[2] > 1:
+                        mask = take(mask[:, 0], visible)[:, None]  # [B, 1, K, L + N]
+                    mask = None if mask is None else mask[..., : words.shape[1] + x.shape[1]]
             x, words = run(index, x, words, place, mask)
             if index + 1 == feature_layer:
                 features, features_visible = x, visible if before is not None else None
@@ -142,14 +165,28 @@ class Transformer(nn.Module):
                 elif visible is not None:
                     x = put_back(x, before, visible)  # [B, N, C]
                 before = None
-        patches = self.final(self._last_norm(x, time))  # [B, N, 3 p p]
-        output = unpatchify(patches, self.config.patch, rows, columns)
+        x = self._last_norm(x, time)
+        if self.decoder is not None:
+            assert time is not None
+            output = self.decoder(x, kept, time, x_t)
+        else:
+            assert self.final is not None
+            output = unpatchify(self.final(x), self.config.patch, rows, columns)  # from [B, N, 3 p p]
         if self.config.predicts == "velocity":
             output = flow.to_x0(x_t, output, t, VELOCITY_FLOOR)
         attention = torch.stack(looks).mean(dim=0) if looks is not None else None
-        return Prediction(output, features, features_visible, attention)
+        return Prediction(output, features, features_visible, attention, grounding)
 
-    def _words(self, text: TextTokens, place: tuple[Tensor, Tensor]) -> Tensor:
+    def _tokens(self, x_t: Tensor, time: Tensor | None, rows: int, columns: int) -> tuple[Tensor, list[Tensor]]:
+        """x_t [B, 3, H, W] -> tokens [B, N, C], and what the convolutions keep for the way back."""
+        if self.stem is None:
+            assert self.patch_embedding is not None
+            return self.patch_embedding(patchify(x_t, self.config.patch)), []
+        assert self.place_embedding is not None and time is not None
+        x, kept = self.stem(x_t, time)
+        return x + self.place_embedding(place_features(rows, columns, x.device)), kept
+
+    def _words(self, text: TextTokens, place: tuple[Tensor, Tensor]) -> Words:
         """`embed_text`, or what is remembered of it."""
         if text.memory is None:
             return self.embed_text(text, place)
@@ -157,12 +194,19 @@ class Transformer(nn.Module):
             text.memory.words = self.embed_text(text, place)
         return text.memory.words
 
-    def embed_text(self, text: TextTokens, place: tuple[Tensor, Tensor]) -> Tensor:
-        """[B, L, text_width] -> [B, L, C], through the text's own blocks where there are any."""
-        words = self.text_embedding(text.embeddings)
+    def embed_text(self, text: TextTokens, place: tuple[Tensor, Tensor]) -> Words:
+        """[B, L, text_width] -> the text as the picture reads it, through layers of its own where there are any."""
+        own = text.embeddings
+        if self.text_convolutions is not None:
+            own = self.text_convolutions(own, text.mask)
+        pooled = None
+        if self.pooled_embedding is not None:
+            counts = text.mask[..., None].to(own.dtype)
+            pooled = self.pooled_embedding((own * counts).sum(dim=1) / counts.sum(dim=1).clamp(min=1))
+        words = self.text_embedding(own)
         for block in self.text_blocks:
             words = self._run(block, words, *place, key_mask(text, 0))
-        return words
+        return Words(own, words, pooled)
 
     def _run(self, block: nn.Module, *args: Any) -> Any:
         """block(*args), with its activations recomputed in the backward pass where the config says so."""
@@ -178,14 +222,16 @@ class Transformer(nn.Module):
         shift, scale = self.final_modulation(time)[:, None].chunk(2, dim=-1)
         return modulate(x, shift, scale)
 
-    def embed_time(self, t: Tensor, x_t: Tensor) -> Tensor | None:
+    def embed_time(self, t: Tensor, x_t: Tensor, pooled: Tensor | None = None) -> Tensor | None:
         """[B] times -> [B, C] after SiLU; None where nothing is told the time.
 
-        With size conditioning, the picture's height and width are added in.
+        With size conditioning, the picture's height and width are added in; `pooled` [B, C], the text's mean, too.
         """
         if self.time_embedding is None:
             return None
         time = self.time_embedding(sinusoid(TIME_FACTOR * t, TIME_WIDTH))
+        if pooled is not None:
+            time = time + pooled
         if self.size_embedding is None:
             return F.silu(time)
         sides = torch.tensor(x_t.shape[-2:], dtype=torch.float32, device=x_t.device)

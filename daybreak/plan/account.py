@@ -71,8 +71,7 @@ def _parts(c: Config, length: int) -> tuple[list[Part], int]:
         transformer = Transformer(c.model, text_width, c.routing)
     counts = {"blocks": 0, "text blocks": 0, "embeddings and last layer": 0}
     for name, tensor in transformer.named_parameters():
-        inside = "blocks" if name.startswith("blocks.") else "text blocks" if name.startswith("text_blocks.") else ""
-        counts[inside or "embeddings and last layer"] += tensor.numel()
+        counts[_group_of(name)] += tensor.numel()
     factor = 4 if c.model.recompute else 3
     forward = forward_flops(c.model, c.routing, text_width, grid, length)
     written = cost_of(lambda: transformer(*inputs_of(c, text_width, length))).values  # of all its parts together
@@ -113,6 +112,14 @@ def _parts(c: Config, length: int) -> tuple[list[Part], int]:
         passes = 2 if teacher_side == (p.dino_teacher, side) else 3  # the true picture's features may be there already
         parts.append(Part("DINO", parameters_of(network), False, cost.flops, passes * cost.flops, cost.values))
     return parts, text_width
+
+
+def _group_of(parameter: str) -> str:
+    """Which of `forward_flops`' parts a parameter of the transformer belongs to."""
+    if parameter.startswith("blocks."):
+        return "blocks"
+    own = parameter.startswith(("text_blocks.", "text_convolutions."))
+    return "text blocks" if own else "embeddings and last layer"
 
 
 def inputs_of(c: Config, text_width: int, length: int) -> tuple[Tensor, Tensor, TextTokens, Tensor | None]:

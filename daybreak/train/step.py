@@ -16,6 +16,7 @@ from daybreak.diffusion.times import sample_times
 from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.losses import compute as losses
 from daybreak.losses import distillation
+from daybreak.losses.grounding import GroundingTarget, grounding_target
 from daybreak.losses.objective import Objective
 from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
@@ -86,7 +87,8 @@ def training_loss(
     weights = losses.weights(config, progress)
     layer = config.alignment.layer if "alignment" in weights else None
     prediction = transformer(x_t, random.t, text, random.visible, layer, random.path_drop)
-    terms = losses.compute(prediction, x0, x_t, random.t, objective, config, set(weights))
+    places = _places(text_encoder, batch, random.drop, config, x0) if "grounding" in weights else None
+    terms = losses.compute(prediction, x0, x_t, random.t, objective, config, set(weights), places)
     if levels is not None:
         levels.add(prediction.x0.detach(), x0, x_t, random.t, config.diffusion.floor)
     loss = sum((weights[name] * term for name, term in terms.items()), start=torch.zeros((), device=device))
@@ -101,6 +103,16 @@ def _encode(text_encoder: TextEncoder, batch: Batch, drop: Tensor, device: torch
     nothing = empty.embeddings[0][empty.mask[0]].to("cpu")
     text = TextTokens.of([nothing if d else row for row, d in zip(batch.text, drop.tolist(), strict=True)])
     return TextTokens(text.embeddings.to(device, non_blocking=True), text.mask.to(device), text.padded)
+
+
+def _places(
+    text_encoder: TextEncoder, batch: Batch, drop: Tensor, config: Config, x0: Tensor
+) -> GroundingTarget:  # fmt: skip
+    """Where the words of the batch's captions belong; of a dropped one nothing is known."""
+    assert batch.phrases is not None  # config.check has seen to it
+    phrases = [[] if d else said for said, d in zip(batch.phrases, drop.tolist(), strict=True)]
+    rows, columns = (side // config.model.patch for side in x0.shape[-2:])
+    return grounding_target(phrases, text_encoder.offsets(batch.captions), rows, columns).to(x0.device)
 
 
 class NoiseLevels:

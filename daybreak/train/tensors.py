@@ -52,10 +52,11 @@ def write(state: TrainState, folder: Path, group: ProcessGroup | None) -> Callab
     """
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     if group is None:
-        tensors = {k: v.to("cpu", copy=True) for k, v in flat(state).items()}
+        # Contiguous, as safetensors stores them; kernels of convolutions lie with their channels last.
+        tensors = {k: v.to("cpu", copy=True).contiguous() for k, v in flat(state).items()}
         return lambda: dcp.save(tensors, storage_writer=writer, no_dist=True)
     # What is on a GPU is copied by async_save; what is on the CPU would be written while it changes.
-    tensors = {k: v.clone() if v.device.type == "cpu" else v for k, v in flat(state).items()}
+    tensors = {k: v.clone().contiguous() if v.device.type == "cpu" else v.contiguous() for k, v in flat(state).items()}
     future = dcp.async_save(tensors, storage_writer=writer, process_group=group)
     assert isinstance(future, Future)
     return future.result

@@ -21,8 +21,8 @@ from daybreak.data.scenes.world import (
 
 NUMBERS = ("one", "two", "three", "four")
 
-# {x} is the description of the objects, {bg} the background's name.
-_BARE = ("{x}", "{x}", "a picture of {x}", "an image with {x}", "there is {x}", "this simple drawing shows {x}")
+# {x} is the description of the objects, {bg} the background's name; {be} is "is", or "are" before a number.
+_BARE = ("{x}", "{x}", "a picture of {x}", "an image with {x}", "there {be} {x}", "this simple drawing shows {x}")
 _ON_BACKGROUND = (
     "{x} on a {bg} background",
     "{x} on {bg}",
@@ -34,8 +34,8 @@ _PAIR = ("{a} and {b}", "{a} and {b}", "{a} next to {b}", "{a} together with {b}
 _RELATION = {
     "left of": ("{a} left of {b}", "{a} to the left of {b}", "{a} on the left and {b} on the right"),
     "right of": ("{a} right of {b}", "{a} to the right of {b}", "{a} on the right and {b} on the left"),
-    "above": ("{a} above {b}", "{a} is above {b}", "{a} at the top and {b} at the bottom"),
-    "below": ("{a} below {b}", "{a} is below {b}", "{a} at the bottom and {b} at the top"),
+    "above": ("{a} above {b}", "{a} over {b}", "{a} at the top and {b} at the bottom"),
+    "below": ("{a} below {b}", "{a} under {b}", "{a} at the bottom and {b} at the top"),
 }
 
 P_SIZE, P_BACKGROUND = 0.5, 0.5
@@ -75,18 +75,18 @@ _object = functools.cache(ObjectSpec)
 
 def words_of(spec: SceneSpec, form: Sequence[float]) -> str:
     """A sentence that says exactly what `spec` holds. The two numbers of `form`, in [0, 1), pick among the wordings."""
+    plural = spec.task == "counting" and len(spec.objects) > 1
     if spec.task == "counting":
         one = spec.objects[0]
-        plural = len(spec.objects) > 1
         shape = one.shape if not plural else {"cross": "crosses"}.get(one.shape, one.shape + "s")
         objects = " ".join(w for w in (NUMBERS[len(spec.objects) - 1], one.size, one.color, shape) if w)
     elif len(spec.objects) == 1:
-        objects = _noun(spec.objects[0])
+        objects = noun(spec.objects[0])
     else:
         forms = _RELATION[spec.relation] if spec.relation else _PAIR
-        objects = _pick(forms, form[0]).format(a=_noun(spec.objects[0]), b=_noun(spec.objects[1]))
+        objects = _pick(forms, form[0]).format(a=noun(spec.objects[0]), b=noun(spec.objects[1]))
     if spec.background is None:
-        return _pick(_BARE, form[1]).format(x=objects)
+        return _pick(_BARE, form[1]).format(x=objects, be="are" if plural else "is")
     return _pick(_ON_BACKGROUND, form[1]).format(x=objects, bg=spec.background)
 
 
@@ -96,7 +96,25 @@ def captions_of(specs: list[SceneSpec], draws: Draws) -> list[str]:
     return [words_of(spec, f) for spec, f in zip(specs, form, strict=True)]
 
 
-def _noun(o: ObjectSpec) -> str:
+def phrases_of(spec: SceneSpec, caption: str) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Where a caption of `words_of` names objects: (first character, one past the last, which of `spec.objects`)."""
+    if spec.task == "counting":
+        shape = spec.objects[0].shape
+        end = caption.index(shape) + len(shape)
+        number = NUMBERS[len(spec.objects) - 1]
+        return [(caption.rindex(number, 0, end), end, tuple(range(len(spec.objects))))]
+    found: list[tuple[int, int, tuple[int, ...]]] = []
+    at = 0
+    for i, described in enumerate(spec.objects):
+        words = noun(described)
+        start = caption.index(words, at)
+        at = start + len(words)
+        found.append((start, at, (i,)))
+    return found
+
+
+def noun(o: ObjectSpec) -> str:
+    """An object in words, such as "a small red circle": as much of it as the description holds."""
     words = " ".join(w for w in (o.size, o.color, o.shape) if w)
     return ("an " if words[0] in "aeiou" else "a ") + words
 

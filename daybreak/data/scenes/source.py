@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from daybreak.data.batch import Batch
-from daybreak.data.scenes.captions import captions_of, specs_of
+from daybreak.data.batch import Batch, Phrase
+from daybreak.data.scenes.captions import captions_of, phrases_of, specs_of
+from daybreak.data.scenes.dense import Mentions, dense_captions
 from daybreak.data.scenes.draws import Draws
 from daybreak.data.scenes.layout import Scenes, training_scenes
 from daybreak.data.scenes.render import render
-from daybreak.data.scenes.world import TASKS, SceneSpec
+from daybreak.data.scenes.shapes import EXTENT
+from daybreak.data.scenes.world import SHAPES, TASKS, SceneSpec
 
 DEFAULT_TASK_WEIGHTS = (1.0,) * len(TASKS)
 CAPTIONS_AT_ONCE = 1000
@@ -18,23 +20,30 @@ CAPTIONS_AT_ONCE = 1000
 
 
 class ScenesSource:
-    """An endless stream of scenes at `resolution` px that never repeats. Raises ValueError outside 32..1024 px."""
+    """An endless stream of scenes at `resolution` px that never repeats. Raises ValueError outside 32..1024 px.
 
-    def __init__(self, resolution: int, seed: int = 0, task_weights: tuple[float, ...] = DEFAULT_TASK_WEIGHTS) -> None:
+    dense: the share of dense captions (dense.py); the others say what their task asks for, as prompts do.
+    """
+
+    def __init__(
+        self, resolution: int, seed: int = 0, task_weights: tuple[float, ...] = DEFAULT_TASK_WEIGHTS, dense: float = 0.0
+    ) -> None:  # fmt: skip
         if not 32 <= resolution <= 1024:
             raise ValueError(f"data.resolution is {resolution}; scenes can be painted from 32 to 1024 px")
         self.resolution = resolution
         self.seed = seed
         self.task_weights = task_weights
+        self.dense = dense
 
     def batch(self, position: int, size: int) -> Batch:
         """Scenes number `position` to `position + size - 1`."""
-        pictures, _, captions = self.scenes(position, size)
-        return Batch(torch.from_numpy(pictures), captions)
+        scenes, _, captions, mentions = self._described(position, size)
+        phrases = [_phrases(scenes, i, mentioned) for i, mentioned in enumerate(mentions)]
+        return Batch(torch.from_numpy(render(scenes, self.resolution)), captions, phrases=phrases)
 
     def scenes(self, position: int, size: int) -> tuple[np.ndarray, list[SceneSpec], list[str]]:
-        """Pictures [size, 3, H, W] in [-1, 1], what their captions say, and the captions."""
-        scenes, specs, captions = self._described(position, size)
+        """Pictures [size, 3, H, W] in [-1, 1], what short captions say, and the captions."""
+        scenes, specs, captions, _ = self._described(position, size)
         return render(scenes, self.resolution), specs, captions
 
     def some_captions(self, n: int) -> list[str]:
@@ -44,12 +53,40 @@ class ScenesSource:
             found += self._described(start, min(CAPTIONS_AT_ONCE, n - start))[2]
         return found
 
-    def _described(self, position: int, size: int) -> tuple[Scenes, list[SceneSpec], list[str]]:
+    def _described(self, position: int, size: int) -> tuple[Scenes, list[SceneSpec], list[str], list[Mentions]]:
         draws = Draws(self.seed, np.arange(position, position + size))
         scenes = training_scenes(draws, self.task_weights)
         specs = specs_of(scenes, draws)
-        return scenes, specs, captions_of(specs, draws)
+        captions = captions_of(specs, draws)
+        mentions = [_mentions(scenes, i, spec, c) for i, (spec, c) in enumerate(zip(specs, captions, strict=True))]
+        if self.dense:
+            dense = draws.uniform("dense")[:, 0] < self.dense
+            for i, (caption, mentioned) in enumerate(dense_captions(scenes, draws)):
+                if dense[i]:
+                    captions[i], mentions[i] = caption, mentioned
+        return scenes, specs, captions, mentions
 
     def describe(self) -> str:
         """One line for the log."""
         return f"scenes at {self.resolution} px, endless, seed {self.seed}"
+
+
+def _mentions(scenes: Scenes, row: int, spec: SceneSpec, caption: str) -> Mentions:
+    """Where a short caption names objects of the scene; two of them differ in shape, which tells them apart."""
+    found = phrases_of(spec, caption)
+    if spec.task == "counting":
+        return found
+    shapes = [SHAPES[s] for s in scenes.shape[row, : len(spec.objects)]]
+    return [(start, end, (shapes.index(spec.objects[i].shape),)) for start, end, (i,) in found]
+
+
+def _phrases(scenes: Scenes, row: int, mentions: Mentions) -> list[Phrase]:
+    """Each mention with the box around all that it speaks of."""
+    phrases = []
+    for start, end, objects in mentions:
+        reach = [EXTENT[SHAPES[scenes.shape[row, k]]] * float(scenes.radius[row, k]) for k in objects]
+        x, y = ([float(v[row, k]) for k in objects] for v in (scenes.x, scenes.y))
+        left, top = (min(p - r for p, r in zip(axis, reach, strict=True)) for axis in (x, y))
+        right, bottom = (max(p + r for p, r in zip(axis, reach, strict=True)) for axis in (x, y))
+        phrases.append(Phrase(start, end, (left, top, right, bottom)))
+    return phrases
