@@ -31,6 +31,10 @@ MODEL_WORKERS = (
     "Each loads the model, and takes a GPU where there are any. 0: this process alone. "
     "Default: all GPUs; without any, this process (on Ray, one a machine)."
 )
+EXPAND = typer.Option(
+    help="Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API; "
+    "none: nobody; default: as the run has it."
+)
 ANY_SETTING = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Of a command that takes --section.field VALUE: which fields there are is not the parser's to know."""
 
@@ -292,11 +296,12 @@ def sample(
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance; 1 is none; default: the run's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same pictures.")] = 0,
     size: Annotated[int | None, typer.Option(min=8, help="Side, px; default: the training size.")] = None,
+    expand: Annotated[str | None, EXPAND] = None,
 ) -> None:
     """Draw pictures with a trained model: one PNG, each picture above its prompt."""
     from daybreak.runs import run_sample
 
-    run_sample(console, run, prompt, out, steps, guidance, seed, size)
+    run_sample(console, run, prompt, out, steps, guidance, seed, size, expand)
 
 
 EVALUATE_HELP = """Judge models and pictures, by numbers and by eye.
@@ -349,6 +354,7 @@ def evaluate(
     size: Annotated[int | None, typer.Option(min=8, help="Side of the pictures, px; default: the model's.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="The same seed draws the same pictures.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Pictures drawn at once.")] = None,
+    expand: Annotated[str | None, EXPAND] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results; default: the run's, or one in evaluations/.")
     ] = None,
@@ -367,7 +373,7 @@ def evaluate(
         questions=questions,
         geneval_prompts=geneval_prompts,
         weights=parse_weights(weights or []),
-        drawing=Drawing(seed, steps, guidance, size, batch),
+        drawing=Drawing(seed, steps, guidance, size, batch, expand),
     )
     run_evaluate(console, subjects, metrics, request, out)
 
@@ -757,6 +763,7 @@ def serve(
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Let others in without keys.")] = False,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile and warm up before being ready.")] = False,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute in bfloat16.")] = False,
+    expand: Annotated[str | None, EXPAND] = None,
 ) -> None:
     """Serve models over HTTP: a page at /, and OpenAI's image API at /v1/images/generations.
 
@@ -765,7 +772,9 @@ def serve(
     from daybreak.serve.command import run_serve
     from daybreak.serve.settings import ServeSettings
 
-    limits = ServeSettings(batch, batch_wait / 1000, queue, timeout, max_size, max_steps, rate, keys, compile, bfloat16)
+    limits = ServeSettings(
+        batch, batch_wait / 1000, queue, timeout, max_size, max_steps, rate, keys, compile, bfloat16, expand
+    )
     run_serve(console, models, host, port, limits, anonymous)
 
 

@@ -19,6 +19,7 @@ from daybreak.data.open import open_source, with_data
 from daybreak.data.scenes.world import TASKS
 from daybreak.display import Display, duration
 from daybreak.encoders.teach import RESOLUTION, make_room, teach
+from daybreak.evaluate.expand import expanded
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.report import write_report
@@ -133,15 +134,17 @@ def run_sample(
     guidance: float | None,
     seed: int,
     size: int | None,
+    expand: str | None,
 ) -> None:
-    """`daybreak sample`: prompts to one PNG."""
+    """`daybreak sample`: prompts to one PNG. expand: as `sample.expand`; "none": not; None: as the run has it."""
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
     if is_pipeline(run):
         from daybreak.finetune.drawing import sample_pipeline
 
-        pictures = sample_pipeline(run, prompts, steps, guidance, seed, size, pick_device())
-        _save_sample(console, pictures, prompts, out)
+        written = _written_out(console, prompts, None if expand == "none" else expand, seed)
+        pictures = sample_pipeline(run, written, steps, guidance, seed, size, pick_device())
+        _save_sample(console, pictures, prompts, written, out)
         return
     config = load_run_config(run)
     patch = config.model.patch
@@ -149,20 +152,32 @@ def run_sample(
         raise ConfigError(
             f"--size {size} does not divide by the run's patches of {patch} px; {size // patch * patch} does"
         )
-    for key, value in (("sample.steps", steps), ("sample.guidance", guidance)):
+    for key, value in (("sample.steps", steps), ("sample.guidance", guidance), ("sample.expand", expand)):
         config = config if value is None else configs.override(config, key, value)
     transformer, text_encoder = checkpoint.load_averaged(run, config, pick_device())
-    for prompt in prompts:
+    written = _written_out(console, prompts, config.sample.expand, seed)
+    config = configs.override(config, "sample.expand", "none")
+    for prompt in written:
         if (cut := text_encoder.cut_off(prompt)) is not None:
             console.print(
                 f"note: the prompt is longer than {text_encoder.max_tokens} tokens; not read: …{cut}", markup=False
             )
-    _save_sample(console, generate(transformer, text_encoder, prompts, config, seed, size), prompts, out)
+    pictures = generate(transformer, text_encoder, written, config, seed, size)
+    _save_sample(console, pictures, prompts, written, out)
 
 
-def _save_sample(console: Console, pictures: Tensor, prompts: list[str], out: Path) -> None:
+def _written_out(console: Console, prompts: list[str], expand: str | None, seed: int) -> list[str]:
+    """The prompts as they are drawn; those that were written out are shown."""
+    written = expanded(prompts, expand, seed, range(len(prompts)))
+    for prompt, long in zip(prompts, written, strict=True):
+        if long != prompt:
+            console.print(f"{prompt}\n  drawn as: {long}", markup=False, highlight=False)
+    return written
+
+
+def _save_sample(console: Console, pictures: Tensor, prompts: list[str], written: list[str], out: Path) -> None:
     try:
-        save_grid(pictures, prompts, out)
+        save_grid(pictures, prompts, out, parameters={"prompts": prompts, "drawn as": written})
     except OSError as e:
         raise ConfigError(f"--out {out} cannot be written: {e.strerror or e}") from None
     console.print(f"{len(prompts)} picture{'s' if len(prompts) > 1 else ''}: {out}", highlight=False)
@@ -314,6 +329,12 @@ def print_report(console: Console, config: Config, run: Path, scores: Mapping[st
         table.add_row("[bold]held-out combinations[/bold]", f"[bold]{scores['held_out']:.0%}[/bold]")
         table.add_row("[bold]overall[/bold]", f"[bold]{scores['overall']:.0%}[/bold]")
         console.print(table)
+        if "as_they_stand_overall" in scores:
+            console.print(
+                "prompts were written out before they were drawn; as they stand, one and two objects "
+                f"{scores['as_they_stand_one_and_two_objects']:.0%}, held out {scores['as_they_stand_held_out']:.0%}",
+                highlight=False,
+            )
         right = [
             f"{title} {scores[k]:.0%}" for n, title in ATTRIBUTE_TITLES.items() if (k := f"attribute_{n}") in scores
         ]

@@ -219,8 +219,8 @@ def _check_parts(c: Config) -> None:
         raise ConfigError("model.grounding guides how pictures attend to text: set model.layout=text_kv")
     if c.grounding.weight and not m.grounding:
         raise ConfigError("grounding.weight draws words to their places: set model.grounding=true, or weight 0")
-    if c.data.source != "scenes" and (c.grounding.weight or c.data.dense or c.sample.expand):
-        wrong = "grounding.weight" if c.grounding.weight else "data.dense" if c.data.dense else "sample.expand"
+    if c.data.source != "scenes" and (c.grounding.weight or c.data.dense or c.sample.expand == "scenes"):
+        wrong = "grounding.weight" if c.grounding.weight else "data.dense" if c.data.dense else "sample.expand=scenes"
         raise ConfigError(f"{wrong} needs pictures whose objects are known, as those of data.source=scenes are")
     if m.size_conditioning and m.modulation == "none":
         raise ConfigError("model.size_conditioning goes through the time's modulation: set model.modulation=block")

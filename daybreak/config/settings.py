@@ -281,8 +281,9 @@ class SampleConfig:
     """Guidance acts for t in guidance_from..guidance_to (1 is noise)."""
     batch: int = 64
     """Pictures drawn at once."""
-    expand: bool = False
-    """Write out what a prompt leaves open before it is drawn, as dense captions are written (a model of `scenes`)."""
+    expand: str | None = None
+    """Who writes out what a prompt leaves open before it is drawn: `scenes` (that world's own rules), a chat model by
+    hub id or folder, or an address of OpenAI's chat API; none: prompts are drawn as they stand."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from daybreak.config import Config
-from daybreak.data.scenes.expand import expand
 from daybreak.diffusion.guidance import Routed, classifier_free, routed
 from daybreak.diffusion.sampler import SAMPLERS
 from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.expand import expanded
 from daybreak.evaluate.ranks import Ranks
 from daybreak.model.transformer import Transformer
 
@@ -22,7 +22,7 @@ def generate(
 ) -> Tensor:  # fmt: skip
     """One picture for each prompt: [len(prompts), 3, H, W] float32 in [-1, 1], on the CPU.
 
-    With `sample.expand` each prompt is written out first (data/scenes/expand.py), which is no less repeatable.
+    With `sample.expand` each prompt is written out first (expand.py), which is no less repeatable.
 
     Picture i depends on (seed, first + i), or (seed, numbers[i]) where these are given, its prompt and the sampling
     settings, not on how the prompts are batched.
@@ -32,8 +32,7 @@ def generate(
     s = config.sample
     times = sampling_times(s.steps, config.diffusion.shift)
     named = numbers or list(range(first, first + len(prompts)))
-    if s.expand:
-        prompts = expand(prompts, seed, named)
+    prompts = expanded(prompts, s.expand, seed, named)
     pictures = []
     for start in range(0, len(prompts), s.batch):
         captions = prompts[start : start + s.batch]

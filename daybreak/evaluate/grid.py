@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from daybreak.data.batch import to_uint8
@@ -19,11 +22,13 @@ PAPER, INK, GOOD, BAD = (255, 255, 255), (40, 40, 40), (30, 130, 60), (190, 40, 
 
 
 def save_grid(
-    pictures: Tensor, prompts: Sequence[str], path: Path, followed: Sequence[bool] | None = None, columns: int = 6
-) -> None:
+    pictures: Tensor, prompts: Sequence[str], path: Path, followed: Sequence[bool] | None = None, columns: int = 6,
+    parameters: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Writes pictures [B, 3, H, W] in [-1, 1] as a PNG, each above its prompt.
 
-    `followed` colours the prompts: green where the picture satisfies it, red where it does not.
+    `followed` colours the prompts: green where the picture satisfies it, red where it does not. `parameters` go into
+    the file's text chunk of that name, as JSON.
     """
     pixels = to_uint8(pictures)
     scale = max(1, -(-CELL_PX // pixels.shape[2]))
@@ -44,4 +49,7 @@ def save_grid(
         for k, line in enumerate(lines[i]):
             draw.text((x, y + height + 3 + k * LINE_PX), line, fill=ink, font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, compress_level=1)  # a fifth of the time; enlarged pixels are small either way
+    info = PngInfo()
+    if parameters is not None:
+        info.add_itxt("parameters", json.dumps(parameters, ensure_ascii=False))
+    sheet.save(path, pnginfo=info, compress_level=1)  # a fifth of the time; enlarged pixels are small either way

@@ -27,6 +27,8 @@ ATTRIBUTE_TITLES = {
 def scenes_score(scores: dict[str, Any]) -> str:
     """HTML of what score.json says of the six tasks, and of each attribute by itself."""
     rows = [(SCENES_TITLES.get(k, k), scores[k]) for k in (*TASKS, *SCENES_TITLES) if k in scores]
+    if (plain := scores.get("as_they_stand_one_and_two_objects")) is not None:
+        rows.append(("one and two objects, prompts as they stand", plain))
     note = (
         "<p class=soft>Share of prompts whose picture satisfies them in every attribute, as a program reads it "
         "from the pixels. Held-out combinations never occur in training. Overall is the mean of the six tasks.</p>"

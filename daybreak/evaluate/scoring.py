@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +29,8 @@ from daybreak.evaluate.ranks import Ranks
 from daybreak.model.transformer import Transformer
 
 SHOWN_PER_TASK = 4
+SUMMARY = ("one_and_two_objects", "held_out", "overall")
+"""What is told of pictures whose prompts were not written out."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,25 @@ def evaluate_scenes(
 ) -> Evaluation:  # fmt: skip
     """Draws and judges the evaluation prompts of a run; see `judge_scenes`. `ranks` draw together, the first writes.
 
+    Where the run writes prompts out before it draws them, the same prompts are drawn as they stand, too: what is
+    followed then has `as_they_stand_` before its name.
+
     until: a moment of time.monotonic() at which drawing ends, with fewer prompts if need be, as many of each task.
     Raises ConfigError for a run that was not trained on `scenes`, whose pictures nothing here can judge.
     """
     if config.data.source != "scenes":
         raise ConfigError(f"{run} was trained on {config.data.folder}; only runs on scenes can be judged so far")
 
-    def draw(prompts: list[str], numbers: list[int] | None = None) -> Tensor:
-        return generate_together(ranks, transformer, text_encoder, prompts, config, config.evaluate.seed, numbers)
+    def draw(prompts: list[str], numbers: list[int] | None = None, how: Config = config) -> Tensor:
+        return generate_together(ranks, transformer, text_encoder, prompts, how, config.evaluate.seed, numbers)
 
     out = run if ranks.first else None
     if until is None:
         evaluation = judge_scenes(draw, config.evaluate, out)
+        if config.sample.expand is not None:
+            plain = replace(config, sample=replace(config.sample, expand=None))
+            as_they_stand = judge_scenes(lambda prompts: draw(prompts, how=plain), config.evaluate, None).scores
+            evaluation.scores.update({f"as_they_stand_{k}": as_they_stand[k] for k in SUMMARY})
     else:
         prompts = _prompts(config.evaluate)
         chosen, pictures = _draw_until(until, prompts, draw, config.sample.batch, ranks)

@@ -16,6 +16,7 @@ from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.data.pictures import PICTURE_SUFFIXES
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.expand import expanded
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.pictures import PictureFolder, open_pictures
 from daybreak.model.transformer import Transformer
@@ -26,13 +27,17 @@ SEED = 1234
 
 @dataclass(frozen=True)
 class Drawing:
-    """How pictures are drawn. None: as the model's own settings say. size: side, px; batch: pictures at once."""
+    """How pictures are drawn. None: as the model's own settings say. size: side, px; batch: pictures at once.
+
+    expand: who writes prompts out first, as `sample.expand`; "none": nobody.
+    """
 
     seed: int | None = None
     steps: int | None = None
     guidance: float | None = None
     size: int | None = None
     batch: int | None = None
+    expand: str | None = None
 
     def __post_init__(self) -> None:
         if self.guidance is not None and not math.isfinite(self.guidance):
@@ -116,8 +121,10 @@ def find_subject(text: str) -> Literal["run", "pipeline", "pictures", "hub"]:
 
 def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
     config = configs.check(configs.load(path / "config.yaml"))
-    for key, value in (("steps", drawing.steps), ("guidance", drawing.guidance), ("batch", drawing.batch)):
+    given = {"steps": drawing.steps, "guidance": drawing.guidance, "batch": drawing.batch, "expand": drawing.expand}
+    for key, value in given.items():
         config = config if value is None else configs.override(config, f"sample.{key}", value)
+    configs.check(config)
     if drawing.size is not None and drawing.size % config.model.patch:
         raise ConfigError(f"--size {drawing.size} does not divide by the run's patches of {config.model.patch} px")
     transformer, text_encoder = checkpoint.load_averaged(path, config, device)
@@ -131,6 +138,7 @@ def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
         "parameters": f"{parameters / 1e6:,.1f} M",
         "drawn at": f"{drawing.size or config.data.resolution} px, {config.sample.sampler}, {config.sample.steps} "
         f"steps, guidance {config.sample.guidance:g}, seed {seed}",
+        "prompts written out by": config.sample.expand or "nobody",
     }
     return Subject(
         path.resolve().name,
@@ -168,6 +176,7 @@ def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) ->
         options["use_resolution_binning"] = False
 
     seed = SEED if drawing.seed is None else drawing.seed
+    expand = None if drawing.expand == "none" else drawing.expand
 
     class PipelineDrawer:
         batch = drawing.batch or 8
@@ -175,6 +184,7 @@ def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) ->
         def draw(self, prompts: list[str], first: int) -> Tensor:
             seeds = [seed * 1_000_003 + first + i for i in range(len(prompts))]
             generators = [torch.Generator().manual_seed(s) for s in seeds]
+            prompts = expanded(prompts, expand, seed, range(first, first + len(prompts)))
             try:
                 return call(pipeline, prompts, generators, options)
             except ValueError as e:
@@ -187,5 +197,6 @@ def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) ->
         "pipeline": f"{type(pipeline).__name__} {source}",
         "parameters": f"{sum(p.numel() for m in parts for p in m.parameters()) / 1e6:,.1f} M",
         "drawn with": ", ".join(f"{k} {v}" for k, v in ({"seed": seed} | options).items()),
+        "prompts written out by": expand or "nobody",
     }
     return Subject(name, facts, PipelineDrawer())

@@ -48,8 +48,8 @@ def scenes_demo() -> Config:
         ),
         grounding=GroundingConfig(weight=1.0),
         optim=replace(base.optim, muon_lr=0.01),
-        train=replace(base.train, ema=0.99),
-        sample=SampleConfig(guidance=1.5, expand=True),
+        train=replace(base.train, batch=24, ema=0.99),
+        sample=SampleConfig(guidance=1.5, expand="scenes"),
     )
 
 

@@ -144,11 +144,14 @@ class Generation:
         return fixed | picture.model_dump(exclude_none=True)
 
     def _picture(self, index: int, pixels: Pixels, base_url: str) -> Picture:
-        order = self.jobs[index].order
-        data = png(pixels, parameters_of(self._info.name, order))
+        job = self.jobs[index]
+        data = png(pixels, parameters_of(self._info.name, job))
+        picture = Picture(seed=job.order.seed, revised_prompt=job.revised_prompt)
         if self._request.response_format == "url":
-            return Picture(url=f"{base_url}v1/images/{self._server.store.put(data)}", seed=order.seed)
-        return Picture(b64_json=_base64(data), seed=order.seed)
+            picture.url = f"{base_url}v1/images/{self._server.store.put(data)}"
+        else:
+            picture.b64_json = _base64(data)
+        return picture
 
     def _seed(self, index: int) -> int:
         return self.jobs[index].order.seed
@@ -188,6 +191,7 @@ def orders_of(request: GenerationRequest, info: ModelInfo, max_steps: int) -> li
             steps=steps,
             guidance=info.guidance if request.guidance is None else request.guidance,
             seed=seed + i,
+            expand=request.expand is not False,
         )
         for i in range(request.n or 1)
     ]

@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from daybreak import __version__
-from daybreak.serve.jobs import Order, Pixels
+from daybreak.serve.jobs import Job, Pixels
 
 KEPT = 256
 KEPT_SECONDS = 3600.0
@@ -31,11 +31,13 @@ def png(pixels: Pixels, parameters: dict[str, Any] | None = None) -> bytes:
     return file.getvalue()
 
 
-def parameters_of(model: str, order: Order) -> dict[str, Any]:
-    """What it takes to draw the picture again."""
+def parameters_of(model: str, job: Job) -> dict[str, Any]:
+    """What it takes to draw the picture again; `revised_prompt` is what its prompt was written out to."""
+    order = job.order
     return {
         "model": model,
         "prompt": order.prompt,
+        **({"revised_prompt": job.revised_prompt} if job.revised_prompt else {}),
         "negative_prompt": order.negative_prompt,
         "size": f"{order.width}x{order.height}",
         "steps": order.steps,

@@ -23,6 +23,8 @@ class Order:
     steps: int
     guidance: float
     seed: int
+    expand: bool = True
+    """Whether the model may write the prompt out first, where it does so at all."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,15 @@ class Job:
     """time.monotonic() after which the picture is of no use."""
     preview_steps: frozenset[int] = frozenset()
     """Steps after which the client wants to see the picture."""
+    revised_prompt: str | None = None
+    """The prompt as it is drawn, where it was written out."""
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
+
+    @property
+    def prompt(self) -> str:
+        """What is drawn: the order's prompt, or what was made of it."""
+        return self.revised_prompt or self.order.prompt
 
     @property
     def overdue(self) -> bool:

@@ -29,6 +29,13 @@ class ModelInfo:
     """Seconds since 1970."""
     previews: bool
     """Whether intermediate pictures can be streamed."""
+    expand: str | None = None
+    """Who writes prompts out before they are drawn, as `sample.expand`."""
+
+
+def expander_of(settings: ServeSettings, own: str | None) -> str | None:
+    """Who writes a model's prompts out: whom the operator names, else whom the model's own settings name."""
+    return own if settings.expand is None else None if settings.expand == "none" else settings.expand
 
 
 class Row:

@@ -18,7 +18,7 @@ from daybreak.encoders.text import TextTokens
 from daybreak.evaluate.generate import noise_of
 from daybreak.export.open import open_model
 from daybreak.serve.jobs import Job, Order, Pixels, Preview
-from daybreak.serve.models import ModelInfo, Row, ServedModel
+from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
 from daybreak.serve.settings import ServeSettings
 
 CACHED_PROMPTS = 256
@@ -52,6 +52,7 @@ class NativeModel(ServedModel):
             guidance=sample.guidance,
             created=int(folder.stat().st_mtime),
             previews=True,
+            expand=expander_of(settings, sample.expand),
         )
 
     def shape(self, order: Order) -> Hashable:
@@ -61,14 +62,14 @@ class NativeModel(ServedModel):
     @torch.inference_mode()
     def begin(self, jobs: list[Job]) -> list[Row]:
         """Encodes the prompts that are new, and draws each row's noise."""
-        captions = [text for job in jobs for text in (job.order.prompt, job.order.negative_prompt)]
+        captions = [text for job in jobs for text in (job.prompt, job.order.negative_prompt)]
         tokens = self._encode(captions)
         rows: list[Row] = []
         for job in jobs:
             o = job.order
             noise = noise_of(o.height, o.width, o.seed) * self._config.diffusion.noise_scale
             times = sampling_times(o.steps, self._config.diffusion.shift)
-            text, negative = tokens[o.prompt], tokens[o.negative_prompt]
+            text, negative = tokens[job.prompt], tokens[o.negative_prompt]
             rows.append(NativeRow(job, noise.to(self._device), times, text, negative))
         return rows
 

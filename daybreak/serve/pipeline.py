@@ -18,7 +18,7 @@ from daybreak.config import ConfigError
 from daybreak.extras import require
 from daybreak.finetune.result import open_pipeline
 from daybreak.serve.jobs import Job, Order
-from daybreak.serve.models import ModelInfo, Row, ServedModel
+from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
 from daybreak.serve.settings import ServeSettings
 
 MULTIPLE = 8
@@ -56,6 +56,7 @@ class PipelineModel(ServedModel):
             guidance=float(self._default("guidance_scale", 1.0)),
             created=int(folder.stat().st_mtime),
             previews=False,
+            expand=expander_of(settings, None),
         )
 
     def shape(self, order: Order) -> Hashable:
@@ -71,7 +72,7 @@ class PipelineModel(ServedModel):
         """Draws all rows from beginning to end; gives up in between once nobody waits for any of them."""
         orders = [row.job.order for row in rows]
         wanted: dict[str, Any] = {
-            "prompt": [o.prompt for o in orders],
+            "prompt": [row.job.prompt for row in rows],
             "negative_prompt": [o.negative_prompt for o in orders],
             "width": orders[0].width,
             "height": orders[0].height,

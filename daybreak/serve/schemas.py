@@ -35,6 +35,9 @@ class GenerationRequest(BaseModel):
         default=None, ge=0, le=MAX_GUIDANCE, allow_inf_nan=False, description="Scale of guidance, 1 is none."
     )
     negative_prompt: Text | None = Field(default=None, description="What guidance leads away from.")
+    expand: bool | None = Field(
+        default=None, description="False: draw the prompt as it stands; else the model may write it out first."
+    )
     response_format: Literal["b64_json", "url"] | None = Field(default=None, description="None: b64_json.")
     stream: bool | None = Field(default=None, description="Send server-sent events, as partial_images says.")
     partial_images: int | None = Field(
@@ -62,6 +65,7 @@ class Picture(BaseModel):
     )
     url: str | None = None
     seed: int
+    revised_prompt: str | None = Field(default=None, description="What was drawn, where the prompt was written out.")
 
 
 class GenerationResponse(BaseModel):
@@ -91,6 +95,7 @@ class ModelCard(BaseModel):
     max_steps: int
     guidance: float
     previews: bool = Field(description="Whether intermediate pictures can be streamed.")
+    expands: bool = Field(description="Whether prompts are written out before they are drawn.")
 
 
 class ModelList(BaseModel):

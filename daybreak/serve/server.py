@@ -75,4 +75,5 @@ class ImageServer:
             max_steps=self.settings.max_steps,
             guidance=info.guidance,
             previews=info.previews,
+            expands=info.expand is not None,
         )

@@ -39,5 +39,7 @@ class ServeSettings:
     """torch.compile the networks before the server is ready."""
     bfloat16: bool = False
     """Compute in bfloat16 (weights stay float32)."""
+    expand: str | None = None
+    """Who writes prompts out, as `sample.expand`; "none": nobody; None: as each model has it."""
     hosts: tuple[str, ...] = ("*",)
     """Host names that requests may ask for: a page elsewhere can't reach a loopback server by rebinding its name."""

@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 
-from daybreak.serve.jobs import Done, Failed
+from daybreak.evaluate.expand import expanded
+from daybreak.serve.jobs import Done, Failed, Job
 from daybreak.serve.metrics import Metrics
 from daybreak.serve.models import Row, ServedModel
 from daybreak.serve.queue import JobQueue, drop
@@ -46,6 +47,7 @@ class Worker(threading.Thread):
                 jobs = self.queue.more(self._limit - len(rows), self.model.shape(rows[0].job.order))
             try:
                 if jobs:
+                    self._write_out(jobs)
                     rows += self.model.begin(jobs)
                 began = time.monotonic()
                 self.model.advance(rows)
@@ -57,6 +59,13 @@ class Worker(threading.Thread):
                 rows = []
                 continue
             rows = [row for row in rows if self._goes_on(row)]
+
+    def _write_out(self, jobs: list[Job]) -> None:
+        """Gives the jobs that want it a longer prompt."""
+        for job in (j for j in jobs if j.order.expand):
+            order = job.order
+            (written,) = expanded([order.prompt], self.model.info.expand, order.seed, [0])
+            job.revised_prompt = written if written != order.prompt else None
 
     def retry_after(self) -> int:
         """Whole seconds until there should be room in the line: what it takes to draw a quarter of it."""

@@ -14,6 +14,17 @@ EXTENT = {"circle": 1.0, "square": _SQUARE, "triangle": 1.05, "diamond": _DIAMON
 """How far each shape of radius 1 reaches from its centre along either axis."""
 
 
+PERIMETER = {
+    "circle": 2 * np.pi,
+    "square": 8 * _SQUARE,
+    "triangle": 2 * (_TRIANGLE_SIDE + float(np.hypot(_TRIANGLE_UP + _TRIANGLE_DOWN, _TRIANGLE_SIDE))),
+    "diamond": 4 * np.sqrt(2) * _DIAMOND,
+    "cross": 8 * _CROSS,
+    "ring": 2 * np.pi * (1 + _HOLE),
+}
+"""Length of the outline of each shape of radius 1, the ring's inner one included."""
+
+
 def signed_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Distance to the outline of a shape of radius 1 at the origin, negative inside; x, y and result [...].
 

@@ -40,6 +40,7 @@ function fitForm() {
   const names = [[1, 1, "square"], [1.25, 0.8, "landscape"], [0.8, 1.25, "portrait"], [1.5, 2 / 3, "wide"], [2 / 3, 1.5, "tall"], [2, 2, "large"]];
   const options = new Map(names.map(([w, h, name]) => [sides(w, h), name]).reverse());
   $("size").replaceChildren(...[...options].reverse().map(([size, name]) => new Option(`${size.replace("x", " × ")}  ${name}`, size)));
+  $("expand-field").hidden = !model.expands;
   $("steps").max = Math.min(model.max_steps, Math.max(100, model.steps));
   $("steps").value = model.steps;
   $("guidance").max = Math.max(12, model.guidance);
@@ -65,6 +66,7 @@ function settings() {
     steps: Number($("steps").value),
     guidance: Number($("guidance").value),
     ...(seed === "" ? {} : { seed: Number(seed) }),
+    ...(chosenModel().expands && !$("expand").checked ? { expand: false } : {}),
   };
 }
 
@@ -76,6 +78,7 @@ function reuse(s) {
   }
   $("prompt").value = s.prompt ?? "";
   $("negative").value = s.negative_prompt ?? "";
+  $("expand").checked = s.expand !== false;
   if (s.size && ![...$("size").options].some((o) => o.value === s.size)) $("size").add(new Option(s.size.replace("x", " × "), s.size));
   if (s.size) $("size").value = s.size;
   if (s.steps) $("steps").value = s.steps;
@@ -146,7 +149,7 @@ async function start() {
 
 async function finish(tile, event, wanted) {
   const { n, ...rest } = wanted;
-  const picture = { blob: fromBase64(event.b64_json), settings: { ...rest, seed: event.seed }, time: Date.now() };
+  const picture = { blob: fromBase64(event.b64_json), settings: { ...rest, seed: event.seed, revised_prompt: event.revised_prompt }, time: Date.now() };
   const kept = await history.add(picture).catch(() => ({ ...picture, id: -picture.time - event.image_index })); // a full or forbidden store
   pictures.unshift(kept);
   tile.finish(kept);
@@ -274,7 +277,7 @@ function openViewer(index) {
   $("viewer-image").className = isSmall(picture) ? "small" : "";
   $("viewer-image").style.setProperty("--ratio", width / height);
   $("viewer-prompt").textContent = s.prompt;
-  const facts = { Negative: s.negative_prompt, Model: s.model, Size: `${width} × ${height} px`, Steps: s.steps, Guidance: s.guidance === 1 ? "off" : s.guidance, Seed: s.seed, Drawn: new Date(picture.time).toLocaleString() };
+  const facts = { "Drawn as": s.revised_prompt, Negative: s.negative_prompt, Model: s.model, Size: `${width} × ${height} px`, Steps: s.steps, Guidance: s.guidance === 1 ? "off" : s.guidance, Seed: s.seed, Drawn: new Date(picture.time).toLocaleString() };
   $("viewer-facts").replaceChildren(...Object.entries(facts).filter(([, value]) => value !== "" && value !== undefined).flatMap(([name, value]) => {
     const [term, text] = [document.createElement("dt"), document.createElement("dd")];
     term.textContent = name;
