@@ -44,7 +44,7 @@ TRAIN_HELP = """Train a model by a recipe.
 
 scenes        the embedded world at 32 px, minutes on a CPU
 
-scenes-demo   the same with alignment, as daybreak demo trains it on a CPU
+scenes-demo   the embedded world as daybreak demo trains it on a CPU: a small model that follows its prompts
 
 scenes-gpu    the embedded world at 128 px, minutes on one GPU
 

@@ -11,7 +11,6 @@ from daybreak.config import (
     GroundingConfig,
     ModelConfig,
     OptimConfig,
-    SampleConfig,
     StageConfig,
     TextConfig,
     TrainConfig,
@@ -35,21 +34,38 @@ def scenes() -> Config:
 
 
 def scenes_demo() -> Config:
-    """The embedded world at 32 px as `daybreak demo` trains it: no PRX any more, but it listens (docs/journal.md)."""
-    base = scenes()
+    """The embedded world at 32 px as `daybreak demo` trains it: no PRX any more, but it listens."""
+    base = listening(scenes(), (24, 48))
     return replace(
         base,
         recipe="scenes-demo",
-        # What a caption does not say cannot be learnt from it; short prompts are written out before they are drawn.
-        data=replace(base.data, dense=0.9),
-        text=TextConfig(width=96, depth=0, max_tokens=96),
-        model=replace(
-            base.model, rope_theta=100.0, convolutions=(24, 48), text_convolutions=2, pooled_text=True, grounding=True
-        ),
-        grounding=GroundingConfig(weight=1.0),
         optim=replace(base.optim, muon_lr=0.01),
         train=replace(base.train, batch=24, ema=0.99),
-        sample=SampleConfig(guidance=1.5, expand="scenes"),
+    )
+
+
+def listening(base: Config, channels: tuple[int, ...]) -> Config:
+    """`base` with what makes a small model follow its prompts; each part's worth is in docs/journal.md.
+
+    Captions that say everything, since what a caption does not say cannot be learnt from it, and short prompts written
+    out before they are drawn; words that hear their neighbours through convolutions, and say where they belong;
+    convolutions of `channels` around the transformer, in place of patches.
+    """
+    return replace(
+        base,
+        data=replace(base.data, dense=0.9),
+        text=replace(base.text, depth=0, max_tokens=96),
+        model=replace(
+            base.model,
+            rope_theta=100.0,
+            patch=2 ** len(channels),
+            convolutions=channels,
+            text_convolutions=2,
+            pooled_text=True,
+            grounding=True,
+        ),
+        grounding=GroundingConfig(weight=1.0),
+        sample=replace(base.sample, guidance=1.5, expand="scenes"),
     )
 
 
@@ -66,13 +82,13 @@ def scenes_stack() -> Config:
 
 def scenes_gpu() -> Config:
     """The embedded world at 128 px, in minutes on one GPU."""
-    base = scenes()
+    base = listening(scenes(), (32, 64, 128))
     return replace(
         base,
         recipe="scenes-gpu",
         data=replace(base.data, resolution=128, workers=8),
-        text=TextConfig(width=256, depth=3, heads=4),
-        model=ModelConfig(width=512, depth=8, heads=8, patch=8, bottleneck=128),
+        text=replace(base.text, width=256),
+        model=replace(base.model, width=512, depth=8, heads=8),
         diffusion=DiffusionConfig(shift=3.0),
         optim=OptimConfig(muon_lr=0.003, adam_lr=0.001, warmup_steps=200),
         train=TrainConfig(minutes=8.0, batch=256, ema=0.999),
