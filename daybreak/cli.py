@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from daybreak import __version__
+from daybreak.box.find import model_folder
 from daybreak.config import ConfigError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ MODEL_WORKERS = (
     "Each loads the model, and takes a GPU where there are any. 0: this process alone. "
     "Default: all GPUs; without any, this process (on Ray, one a machine)."
 )
+MODEL = typer.Argument(parser=model_folder, metavar="RUN", help="Run folder, or scenes: the model in the box.")
 EXPAND = typer.Option(
     help="Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API; "
     "none: nobody; default: as the run has it."
@@ -45,6 +47,8 @@ TRAIN_HELP = """Train a model by a recipe.
 scenes        the embedded world at 32 px, minutes on a CPU
 
 scenes-demo   the embedded world as daybreak demo trains it on a CPU: a small model that follows its prompts
+
+scenes-box    the same for fifty minutes: the model that the package carries
 
 scenes-gpu    the embedded world at 128 px, minutes on one GPU
 
@@ -289,7 +293,7 @@ def finetune(
 
 @app.command()
 def sample(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, MODEL],
     prompt: Annotated[list[str], typer.Option(help="What to draw; give it several times for several pictures.")],
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="Sampler steps; default: the run's.")] = None,
@@ -681,7 +685,7 @@ def distill(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, MODEL],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     to: Annotated[
         Literal["diffusers", "safetensors"],
@@ -720,7 +724,7 @@ def import_(
 
 @app.command()
 def shrink(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, MODEL],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     to: Annotated[
         Literal["int8", "int8-dynamic", "fp8"],

@@ -30,19 +30,38 @@ from daybreak.recipes import recipe as find_recipe
 from daybreak.train import checkpoint
 from daybreak.train.deadline import Deadline, Limits, afterwards, evaluation_prompts, has_deadline
 from daybreak.train.distributed import processes
-from daybreak.train.loop import log_score, pick_device, train
+from daybreak.train.loop import IN_THE_BOX, log_score, pick_device, train
 
 
 def run_demo(console: Console, minutes: float, out: Path | None) -> None:
-    """`daybreak demo`: trains, draws, judges, and says where everything is."""
+    """`daybreak demo`: draws with the model in the box, trains one of its own, and shows both side by side."""
+    from daybreak.box.show import draw_beside_box, draw_from_box, plot_curves
+
     name = "scenes-gpu" if pick_device().type == "cuda" else "scenes-demo"
     config = configs.override(find_recipe(name), "train.minutes", minutes)
     run = out or new_run_folder("demo")
+    if run.exists() and any(run.iterdir()):
+        raise ConfigError(f"{run} is not empty: choose another --out")
+    score = draw_from_box(run / IN_THE_BOX)
+    console.print(
+        f"the model in the box follows {score['one_and_two_objects']:.0%} of prompts of one and two objects; what it "
+        f"draws: {run / IN_THE_BOX}",
+        highlight=False,
+    )
     console.print(
         f"[bold]daybreak demo[/bold]: a text-to-image model of small scenes, from random weights, "
         f"{duration(60 * minutes)} of training at {config.data.resolution} px"
     )
     _train_and_report(console, config, run, resume=False)
+    if not (run / "score.json").is_file():
+        return  # told to stop
+    draw_beside_box(*checkpoint.load_averaged(run, config, pick_device()), config, run / "beside-the-box.png")
+    plot_curves(run, run / "curves.png")
+    left = Table(title="beside the model in the box", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    left.add_row("pictures", f"{run / 'beside-the-box.png'} (each row of the box above this run's)")
+    left.add_row("curves", str(run / "curves.png"))
+    left.add_row("draw with it", 'daybreak sample scenes --prompt "a large red circle above a small blue square"')
+    console.print(left, soft_wrap=True)
 
 
 def run_train(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from daybreak import config as configs
+from daybreak.box.find import model_folder
 from daybreak.config import Config, ConfigError
 from daybreak.data.pictures import PICTURE_SUFFIXES
 from daybreak.encoders.text import TextEncoder
@@ -87,6 +88,7 @@ def open_subject(text: str, drawing: Drawing, device: torch.device) -> Subject:
 
     Raises ConfigError where it is none of them or can't be loaded.
     """
+    text = str(model_folder(text))
     kind, path = find_subject(text), Path(text).expanduser()
     if kind == "run":
         return _run(path, drawing, device)

@@ -44,6 +44,14 @@ def scenes_demo() -> Config:
     )
 
 
+def scenes_box() -> Config:
+    """The demo's model with fifty minutes in place of eight: what the package carries (daybreak/box)."""
+    base = scenes_demo()
+    return replace(
+        base, recipe="scenes-box", train=replace(base.train, minutes=50.0, batch=48, ema=0.998, sample_every=0.05)
+    )
+
+
 def listening(base: Config, channels: tuple[int, ...]) -> Config:
     """`base` with what makes a small model follow its prompts; each part's worth is in docs/journal.md.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from daybreak.box.find import model_folder
 from daybreak.config import ConfigError
 from daybreak.export.open import form_of
 from daybreak.serve.jobs import Job, Order, Pixels
@@ -78,7 +79,7 @@ class ServedModel(ABC):
 def open_served(spec: str, settings: ServeSettings, device: torch.device) -> ServedModel:
     """A model from "FOLDER" or "NAME=FOLDER". ConfigError where there is none."""
     name, equals, path = spec.partition("=")
-    folder = Path(path if equals else spec)
+    folder = model_folder(path if equals else spec)
     name = name if equals else folder.resolve().name
     if not name or len(name) > 100 or not name.isprintable():
         raise ConfigError(f"{spec}: a model's name has 1 to 100 printable characters")

@@ -33,8 +33,10 @@ from daybreak.train.stop import stop_requested
 from daybreak.train.trackers import check_trackers, open_trackers
 from daybreak.train.watch import LogFiles, SkippedFile, StepRecord, Watcher
 
+IN_THE_BOX = "in-the-box.png"
+"""What the demo draws before it trains."""
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
-       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb"}  # fmt: skip
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb", IN_THE_BOX}  # fmt: skip
 """What a run puts into its folder until its first checkpoint."""
 TRACKERS = "train.trackers="
 """How a tracker is asked for."""

@@ -1,0 +1,1 @@
+"""A trained model in the package: `scenes`, which follows its prompts. card: daybreak/box/scenes/README.md."""

@@ -1,0 +1,89 @@
+"""Puts a trained run into the box: `python -m daybreak.box.pack RUN` (make box), from the project's root.
+
+What is needed to draw, in half precision, as a run folder that every command opens; its score, its curve, and a card.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from daybreak import __version__
+from daybreak import config as configs
+from daybreak.box.find import BOX
+from daybreak.config import Config
+from daybreak.encoders.text import TextEncoder
+from daybreak.train import checkpoint, checkpoint_files
+
+CURVE = "curve.json"
+"""[[pictures seen, share of the prompts followed], ...] of the sampling moments."""
+MOST_BYTES = 4_000_000
+
+CARD = """# scenes, in the box
+
+A text-to-image model of daybreak's embedded world at 32 px: {parameters:.2f} M parameters in half precision, from random
+weights, in {minutes:.0f} minutes of training on a CPU.
+
+    daybreak train {recipe} --train.seed {seed}          # {pictures:,} pictures; --resume goes on where it stopped
+    python -m daybreak.box.pack RUN
+
+| prompts followed, in every attribute | written out first | as they stand |
+|---|---|---|
+| one and two objects | {one_and_two_objects:.0%} | {as_they_stand_one_and_two_objects:.0%} |
+| combinations held out from training | {held_out:.0%} | {as_they_stand_held_out:.0%} |
+| the six tasks together | {overall:.0%} | {as_they_stand_overall:.0%} |
+
+Share of {prompts} prompts, read from the pixels by `daybreak evaluate` in float32, before the weights were halved.
+Written out first: what a prompt leaves open is chosen by chance and said in the words of the training captions.
+Made by {version}, torch {torch}. `curve.json`: the share followed over the pictures seen. Apache-2.0, as the code.
+"""
+
+
+def pack(run: Path, box: Path) -> None:
+    """Writes the folder `box` anew from the newest checkpoint of `run`. RuntimeError where it is too large."""
+    config = configs.load(run / "config.yaml")
+    newest = checkpoint.newest_good(run)
+    shutil.rmtree(box, ignore_errors=True)
+    building = (box / "checkpoints" / newest.name).with_suffix(checkpoint_files.INCOMPLETE)
+    building.mkdir(parents=True)
+    weights = {name: tensor.half() for name, tensor in load_file(newest / "transformer.safetensors").items()}
+    save_file(weights, building / "transformer.safetensors")
+    TextEncoder.load(newest).save(building)
+    state = json.loads((newest / "state.json").read_text())
+    (building / "state.json").write_text(json.dumps(state))
+    checkpoint_files.publish(building, keep=1)
+    configs.save(config, box / "config.yaml")
+    shutil.copy(run / "score.json", box / "score.json")
+    (box / CURVE).write_text(json.dumps(curve_of(run)) + "\n")
+    parameters = sum(tensor.numel() for tensor in weights.values())
+    (box / "README.md").write_text(_card(config, json.loads((box / "score.json").read_text()), state, parameters))
+    size = sum(p.stat().st_size for p in box.rglob("*") if p.is_file())
+    if size > MOST_BYTES:
+        raise RuntimeError(f"{box} has {size:,} bytes, more than {MOST_BYTES:,}")
+    print(f"{box}: {size / 1e6:.2f} MB")
+
+
+def curve_of(run: Path) -> list[tuple[int, float]]:
+    """(pictures seen, share of the prompts followed) at the sampling moments that the run's log tells of."""
+    path = run / CURVE
+    if path.is_file():
+        return [(int(images), float(share)) for images, share in json.loads(path.read_text())]
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [(e["images"], e["followed"]) for e in events if e.get("event") == "samples" and e["followed"] is not None]
+
+
+def _card(config: Config, scores: dict[str, float], state: dict[str, float], parameters: int) -> str:
+    prompts = config.evaluate.prompts_per_task * 6 + config.evaluate.held_out_prompts
+    return CARD.format(
+        parameters=parameters / 1e6, minutes=state["seconds"] / 60, recipe=config.recipe, seed=config.train.seed,
+        pictures=state["position"], prompts=prompts, version=f"daybreak {__version__}", torch=torch.__version__, **scores,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    pack(Path(sys.argv[1]), BOX / "scenes")
