@@ -26,8 +26,8 @@ MOST_BYTES = 4_000_000
 
 CARD = """# scenes, in the box
 
-A text-to-image model of daybreak's embedded world at 32 px: {parameters:.2f} M parameters in half precision, from random
-weights, in {minutes:.0f} minutes of training on a CPU.
+A text-to-image model of daybreak's embedded world at 32 px: {parameters:.2f} M parameters in half precision, from
+random weights, in {minutes:.0f} minutes of training on a CPU.
 
     daybreak train {recipe} --train.seed {seed}          # {pictures:,} pictures; --resume goes on where it stopped
     python -m daybreak.box.pack RUN
@@ -81,7 +81,8 @@ def _card(config: Config, scores: dict[str, float], state: dict[str, float], par
     prompts = config.evaluate.prompts_per_task * 6 + config.evaluate.held_out_prompts
     return CARD.format(
         parameters=parameters / 1e6, minutes=state["seconds"] / 60, recipe=config.recipe, seed=config.train.seed,
-        pictures=state["position"], prompts=prompts, version=f"daybreak {__version__}", torch=torch.__version__, **scores,
+        pictures=state["position"], prompts=prompts, version=f"daybreak {__version__}", torch=torch.__version__,
+        **scores,
     )  # fmt: skip
 
 
