@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from daybreak import __version__
 from daybreak.config import ConfigError
+from daybreak.run_folder import check_there
 
 app = typer.Typer(
     name="daybreak",
@@ -125,10 +126,16 @@ def train(
     gpus: Annotated[int | None, typer.Option(min=1, help="GPUs that are paid for; default: the processes.")] = None,
 ) -> None:
     """See TRAIN_HELP."""
-    from daybreak.runs import run_train
+    from daybreak.arguments import asked_training
     from daybreak.train.deadline import Limits
 
-    run_train(console, context.args, data or [], out, config, resume, Limits(deadline, budget, price, gpus))
+    limits = Limits(deadline, budget, price, gpus)
+    asked = asked_training(
+        context.args, data or [], out, config, resume, limits
+    )  # a mistake is told before torch loads
+    from daybreak.runs import run_train
+
+    run_train(console, asked)
 
 
 FINETUNE_HELP = """Fine-tune Stable Diffusion, a relative of it, or a run of our own on your pictures.
@@ -216,11 +223,12 @@ def finetune(
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,
 ) -> None:
     """See FINETUNE_HELP."""
-    from daybreak.finetune.command import resume_finetune, run_finetune
-    from daybreak.finetune.own_runs import finetune_own, is_own
+    from daybreak.data.listing import check_place
     from daybreak.finetune.settings import FinetuneSettings, parse_duration, read_lines
 
     if resume is not None or base is None or data is None:
+        from daybreak.finetune.command import resume_finetune
+
         resume_finetune(console, resume, base, data, out)
         return
     settings = FinetuneSettings(
@@ -277,6 +285,10 @@ def finetune(
         metric_weights=tuple(weights or ()),
         trackers=tuple(tracker or ()),
     )
+    check_place(data)  # as the settings above: a mistake is told before torch loads
+    from daybreak.finetune.command import run_finetune
+    from daybreak.finetune.own_runs import finetune_own, is_own
+
     if is_own(base):
         finetune_own(console, settings, out, find_lr)
         return
@@ -294,6 +306,7 @@ def sample(
     size: Annotated[int | None, typer.Option(min=8, help="Side, px; default: the training size.")] = None,
 ) -> None:
     """Draw pictures with a trained model: one PNG, each picture above its prompt."""
+    check_there(run)
     from daybreak.runs import run_sample
 
     run_sample(console, run, prompt, out, steps, guidance, seed, size)
@@ -379,6 +392,7 @@ def average(
     out: Annotated[Path, typer.Option(help="Run folder to write: sample and evaluate it as any other.")],
 ) -> None:
     """Choose the length of the weights' average after training (post-hoc EMA)."""
+    check_there(run)
     from daybreak.runs import run_average
 
     run_average(console, run, length, out)
@@ -727,6 +741,7 @@ def shrink(
 
     daybreak serve draws with the folder.
     """
+    check_there(run)
     from daybreak.export.shrink import run_shrink
 
     run_shrink(console, run, to, out)
@@ -835,7 +850,7 @@ def caption(
 @app.command()
 def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] = "scenes") -> None:
     """List every setting of a recipe: its name, its value, and what it means."""
-    from daybreak.runs import list_settings
+    from daybreak.recipes.show import list_settings
 
     list_settings(console, recipe)
 

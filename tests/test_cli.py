@@ -133,6 +133,31 @@ def test_a_mistake_gets_one_line_in_a_process_too(tmp_path):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "scenes", "--optim.lr", "abc"],
+        ["train", "scnes"],
+        ["train", "scenes", "--train.batch", "x"],
+        ["train", "folder", "--data", "."],
+        ["finetune", "base", "--data", "."],
+        ["finetune", "base", "--data", ".", "--rank", "0"],
+        ["sample", "nowhere", "--prompt", "x"],
+        ["settings", "nope"],
+        ["status", "."],
+        ["compare", ".", "."],
+    ],
+)
+def test_a_mistake_is_told_before_torch_is_loaded(tmp_path, words):
+    program = (
+        "import sys; from daybreak.cli import app; from daybreak.config import ConfigError\n"
+        "try: app(sys.argv[1:], standalone_mode=False)\n"
+        "except ConfigError: print('told', *{'torch', 'transformers'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "told"), done.stderr
+
+
 def test_a_wrong_size_and_name_are_refused(trained, tmp_path, monkeypatch, capsys):
     done = here(["sample", trained, "--prompt", "x", "--size", 42], tmp_path, monkeypatch, capsys)
     assert "--size 42 does not divide by the run's patches of 4 px; 40 does" in done.stderr
