@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -859,6 +860,8 @@ def entry() -> None:
     """The `daybreak` command: a user's mistake gives one line on stderr and exit code 2, never a traceback."""
     # At its end Python looks through every object that torch and transformers made, which takes more than a second.
     atexit.register(gc.freeze)
+    # torch says of its own tree of types that Enum is registered twice; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message=".*Enum.*", module=r"torch\.utils\._pytree")
     try:
         app()
     except ConfigError as e:
