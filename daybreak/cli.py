@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -856,12 +856,16 @@ def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] 
     list_settings(console, recipe)
 
 
+def quiet_dependencies() -> None:
+    """Keeps from the terminal what torch tells of Enums that libraries register with it: no user can change that."""
+    logging.getLogger("torch.utils._pytree").addFilter(lambda record: "Enum subclass" not in record.getMessage())
+
+
 def entry() -> None:
     """The `daybreak` command: a user's mistake gives one line on stderr and exit code 2, never a traceback."""
     # At its end Python looks through every object that torch and transformers made, which takes more than a second.
     atexit.register(gc.freeze)
-    # torch says of its own tree of types that Enum is registered twice; a user can do nothing about it.
-    warnings.filterwarnings("ignore", message=".*Enum.*", module=r"torch\.utils\._pytree")
+    quiet_dependencies()
     try:
         app()
     except ConfigError as e:
