@@ -3,27 +3,56 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint
+# The packages of an environment as constraints.txt names them: one case, torch without "+cpu", no CUDA package (torch pins its own).
+frozen = $(1)/bin/python -m pip freeze --exclude-editable | grep -viE '^(nvidia|cuda|triton)' | sed -E 's/\+[a-z0-9]+$$//; s/_/-/g' | \
+	tr A-Z a-z | LC_ALL=C sort
+
+# Runs a part and says how long it took.
+timed = @start=$$(date +%s); $(2) && echo "$(1): $$(( $$(date +%s) - start )) s"
+
+.PHONY: demo test lint test-newest test-oldest lock
 demo: $(VENV)/.installed
 	$(BIN)/daybreak demo
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/python -m pytest
+	$(call timed,tests,$(BIN)/python -m pytest)
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(call timed,lint,$(BIN)/ruff check . && $(BIN)/ruff format --check .)
+	$(call timed,types,$(BIN)/mypy)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "daybreak needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+# Both install the packages that the tests passed with.
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-$(VENV)/.installed-dev: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+$(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
+	$(call timed,install,$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]")
 	touch $@ $(VENV)/.installed
+
+# Without the lock, in an environment made anew: what has come out since, and what it broke.
+test-newest:
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --editable ".[dev]"
+	-@echo "other than in the lock:"; $(call frozen,.venv-newest) | grep -vxFf constraints.txt
+	.venv-newest/bin/python -m pytest
+
+# The lower bounds of pyproject.toml: its "name>=1.2" become "name==1.2".
+test-oldest:
+	rm -rf .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	sed -nE 's/.*"([A-Za-z0-9_-]+)(\[.*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml | \
+		grep -v '^setuptools=' | sort -u > .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/oldest.txt --editable ".[dev]"
+	.venv-oldest/bin/python -m pytest
+
+# The lock: what the tests have just passed with.
+lock: test-newest
+	echo "# The packages that the tests passed with; \`make lock\` writes it anew. torch: the CPU build and the CUDA build alike." > constraints.txt
+	$(call frozen,.venv-newest) >> constraints.txt

@@ -20,7 +20,7 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Tensor, nn
 
-from daybreak.data.folder import Item
+from daybreak.data.listing import Item
 from daybreak.evaluate.features.extract import extract
 from daybreak.evaluate.features.networks import DinoV2, Inception, Network
 from daybreak.evaluate.pictures import PictureFolder, read_picture

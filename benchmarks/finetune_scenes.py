@@ -24,7 +24,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from daybreak.data.folder import list_items
+from daybreak.data.listing import list_items
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.pictures import read_picture, save_pictures, write_captions

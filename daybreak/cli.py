@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +16,7 @@ from rich.markup import escape
 from daybreak import __version__
 from daybreak.box.find import model_folder
 from daybreak.config import ConfigError
+from daybreak.run_folder import check_there
 
 app = typer.Typer(
     name="daybreak",
@@ -133,10 +135,16 @@ def train(
     gpus: Annotated[int | None, typer.Option(min=1, help="GPUs that are paid for; default: the processes.")] = None,
 ) -> None:
     """See TRAIN_HELP."""
-    from daybreak.runs import run_train
+    from daybreak.arguments import asked_training
     from daybreak.train.deadline import Limits
 
-    run_train(console, context.args, data or [], out, config, resume, Limits(deadline, budget, price, gpus))
+    limits = Limits(deadline, budget, price, gpus)
+    asked = asked_training(
+        context.args, data or [], out, config, resume, limits
+    )  # a mistake is told before torch loads
+    from daybreak.runs import run_train
+
+    run_train(console, asked)
 
 
 FINETUNE_HELP = """Fine-tune Stable Diffusion, a relative of it, or a run of our own on your pictures.
@@ -224,11 +232,12 @@ def finetune(
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,
 ) -> None:
     """See FINETUNE_HELP."""
-    from daybreak.finetune.command import resume_finetune, run_finetune
-    from daybreak.finetune.own_runs import finetune_own, is_own
+    from daybreak.data.listing import check_place
     from daybreak.finetune.settings import FinetuneSettings, parse_duration, read_lines
 
     if resume is not None or base is None or data is None:
+        from daybreak.finetune.command import resume_finetune
+
         resume_finetune(console, resume, base, data, out)
         return
     settings = FinetuneSettings(
@@ -285,6 +294,10 @@ def finetune(
         metric_weights=tuple(weights or ()),
         trackers=tuple(tracker or ()),
     )
+    check_place(data)  # as the settings above: a mistake is told before torch loads
+    from daybreak.finetune.command import run_finetune
+    from daybreak.finetune.own_runs import finetune_own, is_own
+
     if is_own(base):
         finetune_own(console, settings, out, find_lr)
         return
@@ -303,6 +316,7 @@ def sample(
     expand: Annotated[str | None, EXPAND] = None,
 ) -> None:
     """Draw pictures with a trained model: one PNG, each picture above its prompt."""
+    check_there(run)
     from daybreak.runs import run_sample
 
     run_sample(console, run, prompt, out, steps, guidance, seed, size, expand)
@@ -389,6 +403,7 @@ def average(
     out: Annotated[Path, typer.Option(help="Run folder to write: sample and evaluate it as any other.")],
 ) -> None:
     """Choose the length of the weights' average after training (post-hoc EMA)."""
+    check_there(run)
     from daybreak.runs import run_average
 
     run_average(console, run, length, out)
@@ -737,6 +752,7 @@ def shrink(
 
     daybreak serve draws with the folder.
     """
+    check_there(run)
     from daybreak.export.shrink import run_shrink
 
     run_shrink(console, run, to, out)
@@ -848,15 +864,21 @@ def caption(
 @app.command()
 def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] = "scenes") -> None:
     """List every setting of a recipe: its name, its value, and what it means."""
-    from daybreak.runs import list_settings
+    from daybreak.recipes.show import list_settings
 
     list_settings(console, recipe)
+
+
+def quiet_dependencies() -> None:
+    """Keeps from the terminal what torch tells of Enums that libraries register with it: no user can change that."""
+    logging.getLogger("torch.utils._pytree").addFilter(lambda record: "Enum subclass" not in record.getMessage())
 
 
 def entry() -> None:
     """The `daybreak` command: a user's mistake gives one line on stderr and exit code 2, never a traceback."""
     # At its end Python looks through every object that torch and transformers made, which takes more than a second.
     atexit.register(gc.freeze)
+    quiet_dependencies()
     try:
         app()
     except ConfigError as e:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from torch import Tensor
 
 from daybreak import STARTED
 from daybreak import config as configs
+from daybreak.arguments import Training, named_recipe
 from daybreak.config import Config, ConfigError
-from daybreak.data.open import open_source, with_data
+from daybreak.data.listing import with_data
+from daybreak.data.open import open_source
 from daybreak.data.scenes.world import TASKS
 from daybreak.display import Display, duration
 from daybreak.encoders.teach import RESOLUTION, make_room, teach
@@ -27,6 +28,7 @@ from daybreak.evaluate.report_scenes import ATTRIBUTE_TITLES
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.export.open import is_pipeline
 from daybreak.recipes import recipe as find_recipe
+from daybreak.run_folder import load_run_config, new_run_folder
 from daybreak.train import checkpoint
 from daybreak.train.deadline import Deadline, Limits, afterwards, evaluation_prompts, has_deadline
 from daybreak.train.distributed import processes
@@ -39,6 +41,7 @@ def run_demo(console: Console, minutes: float, out: Path | None) -> None:
 
     name = "scenes-gpu" if pick_device().type == "cuda" else "scenes-demo"
     config = configs.override(find_recipe(name), "train.minutes", minutes)
+    configs.check(config)
     run = out or new_run_folder("demo")
     if run.exists() and any(run.iterdir()):
         raise ConfigError(f"{run} is not empty: choose another --out")
@@ -64,62 +67,14 @@ def run_demo(console: Console, minutes: float, out: Path | None) -> None:
     console.print(left, soft_wrap=True)
 
 
-def run_train(
-    console: Console,
-    arguments: list[str],
-    data: list[str],
-    out: Path | None,
-    config_file: Path | None,
-    resume: str | None,
-    limits: Limits,
-) -> None:
-    """`daybreak train`: a recipe, or a run folder to continue, with settings over it.
-
-    `arguments` holds the recipe's name and the settings. `resume` is a run folder or "auto": the run in `out`, or
-    without a recipe the newest one in runs/, if it holds a checkpoint.
-    """
-    recipe, settings = parse_arguments(arguments)
-    if resume == "auto":
-        run = _run_to_continue(recipe, out)
-    else:
-        if (recipe is None) == (resume is None):
-            raise ConfigError("say what to train: daybreak train RECIPE, or daybreak train --resume RUN")
-        if resume is not None and out is not None:
-            raise ConfigError("--out has no use beside --resume: a run is continued in its own folder")
-        run = Path(resume) if resume is not None else None
-    if run is not None:
-        config = load_run_config(run, last_stage=False)
-    else:
-        assert recipe is not None
-        config = find_recipe(recipe)
-    if config_file is not None:
-        config = configs.load(config_file, base=config)
-    if data:
-        config = with_data(config, data)
-    config, note = limits.applied(config)
-    for key, value in settings:
-        config = configs.override(config, key, value)
-    if note is not None:
-        console.print(f"note: {note}", markup=False, highlight=False)
-    _train_and_report(console, config, run or out or new_run_folder(recipe or ""), run is not None)
-
-
-def _run_to_continue(recipe: str | None, out: Path | None) -> Path | None:
-    """The run that --resume auto means; None where there is nothing to continue and a recipe to begin with."""
-    if recipe is None:
-        if out is not None:
-            return out
-        runs = [p for p in Path("runs").glob("*") if checkpoint.complete(p)]
-        if not runs:
-            raise ConfigError("--resume auto: no folder in runs/ holds a checkpoint, and no recipe says what to begin")
-        return max(runs, key=lambda p: checkpoint.complete(p)[-1].stat().st_mtime)
-    if out is None:
-        raise ConfigError("--resume auto with a recipe needs --out RUN: the folder to continue, or to begin")
-    return out if checkpoint.complete(out) else None
+def run_train(console: Console, asked: Training) -> None:
+    """`daybreak train`."""
+    if asked.note is not None:
+        console.print(f"note: {asked.note}", markup=False, highlight=False)
+    _train_and_report(console, asked.config, asked.run, asked.resume)
 
 
 def _train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
-    configs.check(config)
     with processes(config) as ranks:
         run, resume = ranks.drawers.gather((run, resume))[0]  # a new folder's name, told by the clock, is the first's
         if not ranks.first:
@@ -259,80 +214,6 @@ def run_plan(
         bounds.append(b.usd / (b.price * on.gpus))
     console.print()
     show_forecast(console, config, on, text_tokens, min(bounds) if bounds else None, b.price)
-
-
-def list_settings(console: Console, recipe: str) -> None:
-    """`daybreak settings`: every field of a recipe with its meaning."""
-    config = find_recipe(recipe)
-    for section, fields in configs.documented_fields(config):
-        table = Table(
-            title=section, title_justify="left", title_style="bold", box=None, padding=(0, 2), show_header=False
-        )
-        for name, value, meaning in fields:
-            table.add_row(f"--{section}.{name}", f"[cyan]{value}[/cyan]", meaning)
-        console.print(table)
-        console.print()
-
-
-def new_run_folder(name: str) -> Path:
-    """runs/NAME-DATE-TIME, which does not exist yet."""
-    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def load_run_config(run: Path, last_stage: bool = True) -> Config:
-    """The config that a run folder holds; ConfigError where it is no run folder.
-
-    last_stage: with the last stage's settings, which are those to draw with; else as it was written.
-    """
-    if not run.is_dir():
-        raise ConfigError(f"{run}: no such run folder")
-    if not (run / "config.yaml").is_file():
-        raise ConfigError(f"{run} is no run folder: it holds no config.yaml")
-    config = configs.check(configs.load(run / "config.yaml"))
-    return configs.at_stage(config, -1) if last_stage else config
-
-
-def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, str]]]:
-    """["scenes", "--a.b", "1", "--c.d=2"] -> ("scenes", [("a.b", "1"), ("c.d", "2")]).
-
-    Raises ConfigError for a second name and for a setting without a value.
-    """
-    names, pairs = split_arguments(arguments)
-    if len(names) > 1:
-        raise ConfigError(f"unexpected argument {names[1]!r}; settings look like --train.minutes 20")
-    return (names[0] if names else None), pairs
-
-
-def named_recipe(arguments: list[str], limits: Limits, missing: str) -> tuple[str, list[tuple[str, str]], Config]:
-    """The recipe that `arguments` begin with, the settings they hold, and the run that both and `limits` describe.
-
-    Raises ConfigError, which says `missing`, where no recipe is named.
-    """
-    name, settings = parse_arguments(arguments)
-    if name is None:
-        raise ConfigError(missing)
-    config, _ = limits.applied(find_recipe(name))
-    for key, value in settings:
-        config = configs.override(config, key, value)
-    return name, settings, config
-
-
-def split_arguments(arguments: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """As `parse_arguments`, for any number of names."""
-    names, pairs, rest = [], [], list(arguments)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            names.append(word)
-            continue
-        key, equals, value = word[2:].partition("=")
-        if not equals:
-            configs.check_name(key)
-            if not rest or rest[0].startswith("--"):
-                raise ConfigError(f"--{key} needs a value")
-            value = rest.pop(0)
-        pairs.append((key, value))
-    return names, pairs
 
 
 def print_report(console: Console, config: Config, run: Path, scores: Mapping[str, Any]) -> None:

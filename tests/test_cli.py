@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,40 @@ def test_a_mistake_gets_one_line_in_a_process_too(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown recipe 'scnes'")
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "scenes", "--optim.lr", "abc"],
+        ["train", "scnes"],
+        ["train", "scenes", "--train.batch", "x"],
+        ["train", "folder", "--data", "."],
+        ["finetune", "base", "--data", "."],
+        ["finetune", "base", "--data", ".", "--rank", "0"],
+        ["sample", "nowhere", "--prompt", "x"],
+        ["settings", "nope"],
+        ["status", "."],
+        ["compare", ".", "."],
+    ],
+)
+def test_a_mistake_is_told_before_torch_is_loaded(tmp_path, words):
+    program = (
+        "import sys; from daybreak.cli import app; from daybreak.config import ConfigError\n"
+        "try: app(sys.argv[1:], standalone_mode=False)\n"
+        "except ConfigError: print('told', *{'torch', 'transformers'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "told"), done.stderr
+
+
+def test_what_torch_says_of_enums_does_not_reach_the_terminal(caplog):
+    from torch.utils import _pytree
+
+    cli.quiet_dependencies()
+    _pytree.register_constant(Enum("Colour", "red"))
+    _pytree.log.warning("something else")
+    assert [r.getMessage() for r in caplog.records if r.name == _pytree.log.name] == ["something else"]
 
 
 def test_a_wrong_size_and_name_are_refused(trained, tmp_path, monkeypatch, capsys):

@@ -30,7 +30,7 @@ def run_ablate(
     pictures: int, charge_teacher: float | None,
 ) -> None:  # fmt: skip
     """`daybreak ablate`; `arguments` holds the recipes and the settings."""
-    from daybreak.runs import split_arguments
+    from daybreak.arguments import split_arguments
 
     recipes, settings = split_arguments(arguments)
     plan = plans.make(recipes, seeds, minutes, steps, settings, charge_teacher, pictures)

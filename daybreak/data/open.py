@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from daybreak import config as configs
-from daybreak.config import Config, ConfigError
+from daybreak.config import Config
 from daybreak.data.batch import Source
 from daybreak.data.folder import FolderSource
 from daybreak.data.scenes.source import ScenesSource
-from daybreak.data.shards.reader import holds_shards
 from daybreak.data.shards.source import ShardSource
 
 
@@ -36,18 +34,3 @@ def open_source(config: Config) -> Source:
         assert d.folder is not None  # config.check has seen to it
         return FolderSource(Path(d.folder).expanduser(), d.resolution, config.train.seed, d.background, d.flip)
     return ScenesSource(d.resolution, config.train.seed, d.task_weights, d.dense)
-
-
-def with_data(config: Config, places: list[str]) -> Config:
-    """`config` with the data that --data names: prepared shards where a place holds their index, else a folder.
-
-    Raises ConfigError where several are given and one of them holds no shards.
-    """
-    plain = [p for p in places if not holds_shards(p)]
-    if not plain:
-        return configs.override(configs.override(config, "data.source", "shards"), "data.shards", places)
-    if len(places) > 1:
-        raise ConfigError(
-            f"--data {plain[0]} holds no shards, and only shards can be mixed: daybreak prepare makes them"
-        )
-    return configs.override(configs.override(config, "data.source", "folder"), "data.folder", plain[0])

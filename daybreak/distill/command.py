@@ -10,11 +10,12 @@ import torch
 from rich.console import Console
 
 from daybreak import config as configs
+from daybreak.arguments import split_arguments
 from daybreak.config import Config, ConfigError
 from daybreak.data.open import open_source
 from daybreak.display import Display
 from daybreak.distill.compare import compare
-from daybreak.runs import load_run_config, new_run_folder, split_arguments
+from daybreak.run_folder import load_run_config, new_run_folder
 from daybreak.train import checkpoint
 from daybreak.train.loop import log_score, pick_device, train
 from daybreak.train.state import TrainState

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from daybreak.evaluate.measures import Measure
 from daybreak.evaluate.mosaic import Tile, save_mosaic
+from daybreak.evaluate.prompts import PICTURES_EACH, PROMPTS
 
-PROMPTS, PICTURES_EACH = 10, 10
 TOLERANCE = 0.10
 """FID may exceed the baseline's by this share."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped, to_uint8
-from daybreak.data.folder import Item, list_items
+from daybreak.data.listing import Item, list_items
 from daybreak.data.pictures import PICTURE_SUFFIXES, decode
 
 T = TypeVar("T")

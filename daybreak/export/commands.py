@@ -20,7 +20,7 @@ from daybreak.export.open import form_of, open_model
 from daybreak.export.safetensors_folder import write_safetensors
 from daybreak.finetune.families import family_of
 from daybreak.finetune.result import is_finetuned, merge, open_result
-from daybreak.runs import load_run_config
+from daybreak.run_folder import load_run_config
 from daybreak.train import checkpoint
 from daybreak.train.loop import pick_device
 from daybreak.train.state import TrainState

@@ -32,7 +32,7 @@ from daybreak.export.quantized_folder import (
 )
 from daybreak.extras import require
 from daybreak.model.transformer import Transformer
-from daybreak.runs import load_run_config
+from daybreak.run_folder import load_run_config
 from daybreak.train import checkpoint
 from daybreak.train.loop import pick_device
 

@@ -26,7 +26,7 @@ from daybreak.finetune.processes import joined
 from daybreak.finetune.report import figures, make_report, summary
 from daybreak.finetune.result import save_result
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.runs import new_run_folder
+from daybreak.run_folder import new_run_folder
 from daybreak.train.loop import pick_device
 from daybreak.train.trackers import check_trackers
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +97,11 @@ def targets_of(family: Family, settings: FinetuneSettings, part: str) -> list[st
     return list(targets)
 
 
-def add_adapter(network: Any, targets: list[str], settings: FinetuneSettings) -> None:
+def add_adapter(network: nn.Module, targets: list[str], settings: FinetuneSettings) -> None:
+    """Puts low-rank layers into a network, for training. ConfigError without peft.
+
+    Through peft itself: transformers' own `add_adapter` refuses the newest peft that there is (5.24 asks for 0.22).
+    """
     peft = require("peft", "finetune", f"--method {settings.method}")
     config = peft.LoraConfig(
         r=settings.rank,
@@ -107,7 +110,7 @@ def add_adapter(network: Any, targets: list[str], settings: FinetuneSettings) ->
         target_modules=targets,
         use_dora=settings.method == "dora",
     )
-    network.add_adapter(config)
+    peft.inject_adapter_in_model(config, network)
     network.train()
 
 

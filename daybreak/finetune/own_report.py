@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from daybreak.config import Config
-from daybreak.data.folder import list_items
+from daybreak.data.listing import list_items
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.diffusion import flow
 from daybreak.encoders.text import TextEncoder

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from daybreak import STARTED
 from daybreak import config as configs
+from daybreak.arguments import asked_training
 from daybreak.config import ConfigError
-from daybreak.data.shards.reader import holds_shards
+from daybreak.data.listing import holds_shards
 from daybreak.evaluate.pictures import write_captions
 from daybreak.evaluate.workbench import parse_weights
 from daybreak.export.commands import run_import
@@ -31,7 +32,8 @@ from daybreak.finetune.own_report import OwnModel, OwnProbe, draw_general, open_
 from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.report import summary
 from daybreak.finetune.settings import FinetuneSettings, flag_of
-from daybreak.runs import new_run_folder, run_train
+from daybreak.run_folder import new_run_folder
+from daybreak.runs import run_train
 from daybreak.train import checkpoint
 from daybreak.train.deadline import Limits
 from daybreak.train.loop import pick_device
@@ -148,7 +150,7 @@ def _train_and_compare(
     """Trains what is left to train; unless that was stopped, measures what was gained and forgotten."""
     start = {name: before.loss(probe) for name, probe in probes.items()}
     if _progress(run) < 1:
-        run_train(console, [], [], None, None, str(run), Limits())
+        run_train(console, asked_training([], [], None, None, str(run), Limits()))
     if _progress(run) < 1:
         console.print(f"go on with: daybreak finetune --resume {run}", highlight=False, soft_wrap=True)
         return

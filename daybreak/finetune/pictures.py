@@ -12,12 +12,12 @@ from PIL import Image, ImageOps
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped
-from daybreak.data.folder import list_items
 from daybreak.data.inspect.findings import Finding, Report, examine
 from daybreak.data.inspect.look import Look, Seen
+from daybreak.data.listing import holds_shards, list_items
 from daybreak.data.pictures import PictureError, decode
 from daybreak.data.pixel_file import PixelFile, threaded
-from daybreak.data.shards.reader import RowError, ShardReader, holds_shards
+from daybreak.data.shards.reader import RowError, ShardReader
 from daybreak.finetune.families import Family
 
 CUT_SHOWN = 5

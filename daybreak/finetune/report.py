@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from daybreak.config import ConfigError
-from daybreak.data.folder import Item
+from daybreak.data.listing import Item
 from daybreak.evaluate import day_check, html_parts
 from daybreak.evaluate.evaluation import evaluate
 from daybreak.evaluate.measures import METRICS, measures_of

@@ -23,7 +23,8 @@ from daybreak.extras import require
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.bases import open_base
 from daybreak.finetune.drawing import scheduler_for
-from daybreak.finetune.families import Family
+from daybreak.finetune.families import Family, family_of
+from daybreak.finetune.methods import TEXT_TARGETS, add_adapter
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.state import State
 
@@ -124,12 +125,31 @@ def open_result(run: Path, dtype: torch.dtype = torch.float32) -> Any:
     try:
         if lora.is_file():
             require("peft", "finetune", f"opening {lora}")
-            pipeline.load_lora_weights(run / "lora", weight_name=LORA)
+            _load_lora(pipeline, run / "lora", settings)
         else:
             _load_embedding(pipeline, embedding, settings)
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         raise ConfigError(f"{run}: its result cannot be loaded: {' '.join(str(e).split())[:300]}") from None
     return pipeline
+
+
+def _load_lora(pipeline: Any, folder: Path, settings: FinetuneSettings) -> None:
+    """As diffusers loads it, but for text encoders: on its way through transformers DoRA's magnitudes are lost."""
+    if not settings.train_text_encoder:
+        pipeline.load_lora_weights(folder, weight_name=LORA)
+        return
+    from diffusers.utils import convert_state_dict_to_peft
+    from peft import set_peft_model_state_dict
+
+    layers, alphas, metadata = pipeline.lora_state_dict(folder, weight_name=LORA, return_lora_metadata=True)
+    pipeline.load_lora_into_unet(layers, alphas, pipeline.unet, metadata=metadata, _pipeline=pipeline)
+    for name, encoder in family_of(pipeline, settings.base).encoders.items():
+        own = {k.removeprefix(f"{name}."): t for k, t in layers.items() if k.startswith(f"{name}.")}
+        add_adapter(encoder, list(TEXT_TARGETS), settings)
+        outcome: Any = set_peft_model_state_dict(encoder, convert_state_dict_to_peft(own))
+        if outcome.unexpected_keys or any("lora_" in key for key in outcome.missing_keys):
+            raise ValueError(f"the layers of {LORA} are not those of the base's {name}")
+        encoder.eval().requires_grad_(False).to(encoder.dtype)
 
 
 def _load_embedding(pipeline: Any, path: Path, settings: FinetuneSettings) -> None:

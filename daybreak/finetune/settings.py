@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from daybreak.config import ConfigError
-from daybreak.evaluate.day_check import PICTURES_EACH, PROMPTS
+from daybreak.evaluate.prompts import PICTURES_EACH, PROMPTS
 from daybreak.train.trackers import OPENERS
 
 FILE = "finetune.yaml"

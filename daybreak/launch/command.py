@@ -10,9 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from daybreak import config as configs
+from daybreak.arguments import named_recipe
 from daybreak.config import ConfigError
 from daybreak.launch.write import FORMS, SUBMIT, Job
-from daybreak.runs import named_recipe
 from daybreak.train.deadline import Limits, parse_hours
 
 

@@ -7,10 +7,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from daybreak.data.batch import Skipped, Source
 from daybreak.train.boards import Board, Boards, TensorBoard
+
+if TYPE_CHECKING:
+    from daybreak.data.batch import Skipped, Source  # which need torch; status and compare do not
 
 
 @dataclass(frozen=True)

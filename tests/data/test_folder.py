@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from daybreak.config import ConfigError
-from daybreak.data.folder import FolderSource, list_items
+from daybreak.data.folder import FolderSource
+from daybreak.data.listing import list_items
 from daybreak.data.pictures import open_square
 from daybreak.data.stream import stream
 

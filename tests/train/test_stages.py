@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from daybreak import config as configs
 from daybreak.config import ConfigError, StageConfig, at_stage, check, override, stage_at
 from daybreak.recipes import recipe
-from daybreak.runs import load_run_config, run_average
+from daybreak.run_folder import load_run_config
+from daybreak.runs import run_average
 from daybreak.train import checkpoint, phema
 from daybreak.train.ema import update_average
 from daybreak.train.loop import train

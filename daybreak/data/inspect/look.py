@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from daybreak.data.engines.tasks import run_tasks
+from daybreak.data.listing import holds_shards
 from daybreak.data.places import join, read_bytes
 from daybreak.data.prepare.duplicates import find_duplicates
 from daybreak.data.prepare.process import Dropped, process
@@ -20,7 +21,7 @@ from daybreak.data.prepare.rows import read_part
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.prepare.sources import Part, make_plan
 from daybreak.data.shards.format import DROPPED
-from daybreak.data.shards.reader import RowError, ShardReader, holds_shards
+from daybreak.data.shards.reader import RowError, ShardReader
 
 SAMPLES = 24
 THUMB = 160

@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from daybreak.config import ConfigError
+from daybreak.data.listing import INDEX as INDEX
 
 VERSION = 1
-INDEX, ROWS, DROPPED, NOTES = "index.json", "rows.parquet", "dropped.jsonl", "notes.jsonl"
+ROWS, DROPPED, NOTES = "rows.parquet", "dropped.jsonl", "notes.jsonl"
 ROW_GROUP = 100
 """Pictures a row group: what other readers fetch at once."""
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.data.pictures import MAX_PIXELS
-from daybreak.data.places import exists, join, read_bytes
+from daybreak.data.places import join, read_bytes
 from daybreak.data.shards.buckets import Bucket, crop_box
 from daybreak.data.shards.cache import ShardFiles
 from daybreak.data.shards.format import INDEX, ROWS, Index, caption_file
@@ -33,11 +33,6 @@ def read_index(place: str) -> Index:
         return Index.loads(read_bytes(where).decode(errors="replace"), where)
     except OSError as e:
         raise ConfigError(f"{place} holds no shards: {INDEX}: {e}") from None
-
-
-def holds_shards(place: str) -> bool:
-    """Whether `place` is a folder of finished shards."""
-    return exists(join(place, INDEX))
 
 
 class ShardReader:

@@ -201,7 +201,7 @@ def prompts_for_runs(runs: list[Path], folders: list[list[Picture]], listed: Pat
             f"{runs[0]} is a run and needs prompts to draw: give --prompts FILE, or a {LISTS[0]} beside the pictures"
         )
     from daybreak.evaluate.composition import prompts_of_tasks
-    from daybreak.runs import load_run_config
+    from daybreak.run_folder import load_run_config
 
     for run in runs:
         if not (run / "config.yaml").is_file():

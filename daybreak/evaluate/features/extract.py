@@ -15,7 +15,7 @@ from torch import Tensor
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped
-from daybreak.data.folder import Item
+from daybreak.data.listing import Item
 from daybreak.evaluate.downloads import cache_folder
 from daybreak.evaluate.features.networks import Network
 from daybreak.evaluate.metrics import Moments, RunningMoments

@@ -21,7 +21,7 @@ from daybreak.evaluate.blind.contestants import Picture, match, names_of, read_f
 from daybreak.evaluate.blind.pairs import pairs_of_study, schedule
 from daybreak.evaluate.blind.votes import Votes
 from daybreak.evaluate.generate import generate
-from daybreak.runs import load_run_config
+from daybreak.run_folder import load_run_config
 from daybreak.train import checkpoint
 from daybreak.train.loop import pick_device, train
 from tests.conftest import tiny_config

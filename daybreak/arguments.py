@@ -1,0 +1,106 @@
+"""From what a user typed to a run's config. Needs no torch: a mistake is told before seconds of importing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from daybreak import config as configs
+from daybreak.config import Config, ConfigError
+from daybreak.data.listing import list_items, with_data
+from daybreak.recipes import recipe as find_recipe
+from daybreak.run_folder import load_run_config, new_run_folder, run_to_continue
+from daybreak.train.deadline import Limits
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `daybreak train` was asked for. resume: `run` holds a run to go on with. note: what the user should know."""
+
+    config: Config
+    run: Path
+    resume: bool = False
+    note: str | None = None
+
+
+def asked_training(
+    arguments: list[str],
+    data: list[str],
+    out: Path | None,
+    config_file: Path | None,
+    resume: str | None,
+    limits: Limits,
+) -> Training:
+    """What `daybreak train` shall do: a recipe, or a run folder to continue, with settings over it.
+
+    `arguments` holds the recipe's name and the settings. `resume` is a run folder or "auto": the run in `out`, or
+    without a recipe the newest one in runs/, if it holds a checkpoint. Raises ConfigError for what cannot be.
+    """
+    recipe, settings = parse_arguments(arguments)
+    if resume == "auto":
+        run = run_to_continue(recipe, out)
+    else:
+        if (recipe is None) == (resume is None):
+            raise ConfigError("say what to train: daybreak train RECIPE, or daybreak train --resume RUN")
+        if resume is not None and out is not None:
+            raise ConfigError("--out has no use beside --resume: a run is continued in its own folder")
+        run = Path(resume) if resume is not None else None
+    if run is not None:
+        config = load_run_config(run, last_stage=False)
+    else:
+        assert recipe is not None
+        config = find_recipe(recipe)
+    if config_file is not None:
+        config = configs.load(config_file, base=config)
+    if data:
+        config = with_data(config, data)
+    config, note = limits.applied(config)
+    for key, value in settings:
+        config = configs.override(config, key, value)
+    configs.check(config)
+    if config.data.source == "folder":
+        list_items(Path(config.data.folder or "").expanduser())  # refuses one that holds nothing to train on
+    return Training(config, run or out or new_run_folder(recipe or ""), run is not None, note)
+
+
+def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, str]]]:
+    """["scenes", "--a.b", "1", "--c.d=2"] -> ("scenes", [("a.b", "1"), ("c.d", "2")]).
+
+    Raises ConfigError for a second name and for a setting without a value.
+    """
+    names, pairs = split_arguments(arguments)
+    if len(names) > 1:
+        raise ConfigError(f"unexpected argument {names[1]!r}; settings look like --train.minutes 20")
+    return (names[0] if names else None), pairs
+
+
+def named_recipe(arguments: list[str], limits: Limits, missing: str) -> tuple[str, list[tuple[str, str]], Config]:
+    """The recipe that `arguments` begin with, the settings they hold, and the run that both and `limits` describe.
+
+    Raises ConfigError, which says `missing`, where no recipe is named.
+    """
+    name, settings = parse_arguments(arguments)
+    if name is None:
+        raise ConfigError(missing)
+    config, _ = limits.applied(find_recipe(name))
+    for key, value in settings:
+        config = configs.override(config, key, value)
+    return name, settings, config
+
+
+def split_arguments(arguments: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """As `parse_arguments`, for any number of names."""
+    names, pairs, rest = [], [], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            names.append(word)
+            continue
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            configs.check_name(key)
+            if not rest or rest[0].startswith("--"):
+                raise ConfigError(f"--{key} needs a value")
+            value = rest.pop(0)
+        pairs.append((key, value))
+    return names, pairs

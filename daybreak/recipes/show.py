@@ -1,0 +1,22 @@
+"""`daybreak settings`: what a recipe sets, as tables."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from daybreak import config as configs
+from daybreak.recipes import recipe as find_recipe
+
+
+def list_settings(console: Console, recipe: str) -> None:
+    """`daybreak settings`: every field of a recipe with its meaning."""
+    config = find_recipe(recipe)
+    for section, fields in configs.documented_fields(config):
+        table = Table(
+            title=section, title_justify="left", title_style="bold", box=None, padding=(0, 2), show_header=False
+        )
+        for name, value, meaning in fields:
+            table.add_row(f"--{section}.{name}", f"[cyan]{value}[/cyan]", meaning)
+        console.print(table)
+        console.print()
