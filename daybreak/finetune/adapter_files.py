@@ -173,7 +173,7 @@ def check(folder: Path, pipeline: Any, parts: Parts) -> None:
     readers = {name: read(folder / name, parts) for name in (LORA, KOHYA)}
     denoiser = next(part for part in parts if part in KOHYA_PREFIXES)
     as_diffusers_does = written | {denoiser: through_diffusers(pipeline, denoiser, folder / LORA)}
-    for name, back in [*readers.items(), (f"{LORA}, read by diffusers", as_diffusers_does)]:
+    for name, back in [*readers.items(), (f"{LORA}, as diffusers reads it,", as_diffusers_does)]:
         for part, layers in written.items():
             if found := difference(layers, back.get(part, {})):
                 raise TrainingError(
