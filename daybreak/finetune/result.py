@@ -21,7 +21,7 @@ from daybreak.config import ConfigError
 from daybreak.finetune import adapter_files, adapters
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.adapter_files import LORA
-from daybreak.finetune.bases import open_base
+from daybreak.finetune.bases import base_of, open_base
 from daybreak.finetune.drawing import scheduler_for
 from daybreak.finetune.families import Family, family_of
 from daybreak.finetune.settings import FinetuneSettings
@@ -88,7 +88,7 @@ def open_result(run: Path, dtype: torch.dtype = torch.float32) -> Any:
     lora, embedding = run / "lora" / LORA, run / "embedding" / EMBEDDING
     if not lora.is_file() and not embedding.is_file():
         raise ConfigError(f"{run} has no result yet; go on with daybreak finetune --resume {run}")
-    pipeline = open_base(settings.base, settings.allow_pickle, settings.base_config, dtype)
+    pipeline = base_of(settings, dtype)
     if settings.zero_snr:
         pipeline.scheduler = scheduler_for(pipeline, "ddim", zero_snr=True)
     try:
