@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
-from daybreak.finetune.pipeline_folder import save_pipeline
+from daybreak.finetune.pipeline_folder import save_pipeline, settle_config
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 Text = dict[str, Tensor]
@@ -265,6 +265,7 @@ class Prx(Family):
             own = self.pipeline.text_encoder.config
             whole = T5GemmaConfig(encoder=own, decoder=own, vocab_size=own.vocab_size)
             whole.save_pretrained(folder / "text_encoder")
+            settle_config(folder / "text_encoder" / "config.json")
 
 
 class PrxPixel(Prx):

@@ -40,13 +40,25 @@ def save_pipeline(pipeline: Any, folder: Path) -> None:
     for name, part in pipeline.components.items():
         place = folder / name
         if (place / "config.json").is_file():
-            config = _read(place / "config.json")
-            config.pop("_name_or_path", None)
-            _write(config, place / "config.json")
+            settle_config(place / "config.json")
         if (place / "tokenizer.json").is_file():
             _older_tokenizer(place, part)
         if type(part).__name__ == "CLIPTextModel":
             _older_clip(place)
+
+
+def settle_config(path: Path) -> None:
+    """Takes out of a network's configuration where it came from, and has it opened as float32 unless told otherwise.
+
+    transformers 5 opens a network as it was saved, diffusers as float32: of a pipeline in half precision, opened
+    without a dtype, the text encoder was in half and the rest was not, and drawing failed.
+    """
+    config = _read(path)
+    config.pop("_name_or_path", None)
+    for part in [config, *(v for v in config.values() if isinstance(v, dict))]:
+        if "dtype" in part:
+            part["dtype"] = "float32"
+    _write(config, path)
 
 
 def _older_tokenizer(folder: Path, tokenizer: Any) -> None:
