@@ -109,7 +109,7 @@ def add_adapter(network: Any, targets: Sequence[str], settings: FinetuneSettings
         target_modules=targeted(network, targets),  # by their whole names: other modules may end alike
         use_dora=settings.method == "dora",
     )
-    network.add_adapter(config)
+    peft.inject_adapter_in_model(config, network)  # transformers 5.24's own method asks for a peft that does not exist
     network.train()
 
 

@@ -222,3 +222,26 @@ def test_targets_that_other_modules_end_in_too_are_layers_alone(bases, tmp_path)
     folder = written(family, tmp_path / "lora")
     found = adapter_files.read(folder / LORA, carried(family))["unet"]
     assert {name.split(".")[-1] for name in found} == {"0", "proj"} and len(found) == 12
+
+
+@pytest.mark.parametrize("name, table", [("sd", key_names.CLIP_L), ("sdxl", key_names.CLIP_G)])
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_text_encoders_come_back_under_names_that_others_know(name, table, method, bases, tmp_path):
+    family = trained(bases[name], method=method, alpha=6.0, targets=("to_q", "conv1"), train_text_encoder=True)
+    folder = written(family, tmp_path / "lora", text=True)
+    expected = tiny.drawn(family.pipeline)
+    for file in (LORA, KOHYA):
+        ours = opened(bases[name], folder / file)
+        assert torch.allclose(tiny.drawn(ours), expected, atol=1e-5), file
+    for part in family.encoders:
+        adapters.merge(getattr(ours, part))
+    assert torch.allclose(tiny.drawn(ours), expected, atol=1e-5)
+    prefixes = {"sd": ["lora_te_"], "sdxl": ["lora_te1_", "lora_te2_"]}[name]
+    keys = [k for k in load_file(folder / KOHYA) if not k.startswith("lora_unet_")]
+    known = key_names.layers(keys, key_names.ENDS["kohya"])
+    assert known.keys() <= set().union(*(key_names.kohya(table, prefix) for prefix in prefixes))
+    assert len(known) == 8 * len(prefixes)  # two layers of four
+    keys = [k for k in load_file(folder / LORA) if k.startswith("text_encoder") and "magnitude" not in k]
+    known = key_names.layers(keys, key_names.ENDS["text"])
+    assert known.keys() <= set().union(*(key_names.comfy(table, f"{part}.") for part in family.encoders))
+    assert len(known) == 8 * len(prefixes)
