@@ -80,8 +80,10 @@ def _diffusers_tensors(part: str, layer: str, adapter: Adapter) -> dict[str, Ten
         name = f"{part}.{_old_text_name(layer)}.lora_linear_layer"
         result = {f"{name}.down.weight": down, f"{name}.up.weight": up}
     if magnitude is not None:
-        place = f"{part}.{layer if part in KOHYA_PREFIXES else _old_text_name(layer)}"
-        result[f"{place}.lora_magnitude_vector"] = magnitude
+        # transformers 5 drops a text encoder's magnitudes under the name that peft itself writes
+        of_text = part not in KOHYA_PREFIXES
+        place = f"{part}.{_old_text_name(layer) if of_text else layer}.lora_magnitude_vector"
+        result[f"{place}.weight" if of_text else place] = magnitude
     return result
 
 
@@ -171,9 +173,8 @@ def check(folder: Path, pipeline: Any, parts: Parts) -> None:
     """
     written = {part: adapters_of(network) for part, network in parts.items()}
     readers = {name: read(folder / name, parts) for name in (LORA, KOHYA)}
-    denoiser = next(part for part in parts if part in KOHYA_PREFIXES)
-    as_diffusers_does = written | {denoiser: through_diffusers(pipeline, denoiser, folder / LORA)}
-    for name, back in [*readers.items(), (f"{LORA}, as diffusers reads it,", as_diffusers_does)]:
+    readers[f"{LORA}, as diffusers reads it,"] = through_diffusers(pipeline, parts, folder / LORA)
+    for name, back in readers.items():
         for part, layers in written.items():
             if found := difference(layers, back.get(part, {})):
                 raise TrainingError(
@@ -182,35 +183,35 @@ def check(folder: Path, pipeline: Any, parts: Parts) -> None:
                 )
 
 
-def through_diffusers(pipeline: Any, denoiser: str, path: Path) -> Adapters:
-    """What `load_lora_weights` makes of the denoiser's part of a file, on a network of the same layers that takes no
-    memory. (For text encoders it uses transformers' own methods, which ask for a peft that does not exist.)"""
+def through_diffusers(pipeline: Any, parts: Parts, path: Path) -> dict[str, Adapters]:
+    """What `load_lora_weights` makes of a file, on networks of the same layers that take no memory."""
     from diffusers.utils import logging
 
-    network = _hollow(getattr(pipeline, denoiser))
     shell = copy.copy(pipeline)
-    setattr(shell, denoiser, network)
-    with safe_open(path, "pt") as file:
-        names = file.keys()
-        tensors = {key: file.get_tensor(key) for key in names if key.startswith(f"{denoiser}.")}
+    hollow = {part: _hollow(network) for part, network in parts.items()}
+    for part, network in hollow.items():
+        setattr(shell, part, network)
     level = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns that there is nothing for the text encoders
+    logging.set_verbosity_error()  # it warns where there is nothing for the text encoders
     try:
-        shell.load_lora_weights(tensors)
+        shell.load_lora_weights(path.parent, weight_name=path.name)
     except (ValueError, KeyError, RuntimeError) as e:
         raise TrainingError(f"{path.name}: diffusers does not read it: {' '.join(str(e).split())[:300]}") from None
     finally:
         logging.set_verbosity(level)
-    return adapters_of(network)
+    return {part: adapters_of(network) for part, network in hollow.items()}
 
 
 def _hollow(network: Any) -> nn.Module:
     """A network of the same layers, each weight one number that stands for all."""
+    kind = type(network)
     with torch.device("meta"):
-        hollow: nn.Module = type(network).from_config(network.config)
+        hollow: nn.Module = kind.from_config(network.config) if hasattr(kind, "from_config") else kind(network.config)
     for module in hollow.modules():
         for name, weight in list(module.named_parameters(recurse=False)):
             setattr(module, name, nn.Parameter(torch.zeros(()).expand(weight.shape), requires_grad=False))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, torch.zeros((), dtype=buffer.dtype).expand(buffer.shape))
     return hollow
 
 

@@ -1,7 +1,5 @@
 """LoRA and DoRA files: nothing is lost between the network in memory and whoever reads them, whatever was trained."""
 
-import json
-
 import key_names
 import pytest
 import tiny
@@ -158,21 +156,21 @@ def test_alpha_is_in_the_tensors_and_not_in_a_header_alone(bases, tmp_path):
     assert {float(v) for k, v in kohya.items() if k.endswith(".alpha")} == {2.0}
 
 
-def mixed_spellings(family, path, alpha):
+def mixed_spellings(family, folder):
     """As daybreak wrote it before: attention layers renamed by diffusers' own converter, alpha in the header."""
     from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
     layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(family.network))
-    tensors = {f"unet.{k}": v.contiguous() for k, v in layers.items()}
-    save_file(tensors, path, metadata={"lora_adapter_metadata": json.dumps({"unet.r": 2, "unet.lora_alpha": alpha})})
+    told = family.network.peft_config["default"].to_dict()
+    family.pipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=told)
 
 
 def test_what_diffusers_would_lose_is_found_and_rescued(bases, tmp_path):
     family = trained(bases["sd"], alpha=6.0, targets=("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out"))
     expected = tiny.drawn(family.pipeline)
     written(family, tmp_path)
-    mixed_spellings(family, tmp_path / LORA, 6.0)
+    mixed_spellings(family, tmp_path)
     with pytest.raises(
         TrainingError, match=r"as diffusers reads it, does not hold .* of the unet, 32 of 40 layers are not read back"
     ):
@@ -233,6 +231,9 @@ def test_text_encoders_come_back_under_names_that_others_know(name, table, metho
     for file in (LORA, KOHYA):
         ours = opened(bases[name], folder / file)
         assert torch.allclose(tiny.drawn(ours), expected, atol=1e-5), file
+    plain = DiffusionPipeline.from_pretrained(bases[name])
+    plain.load_lora_weights(folder, weight_name=LORA)
+    assert torch.allclose(tiny.drawn(plain), expected, atol=1e-5)
     for part in family.encoders:
         adapters.merge(getattr(ours, part))
     assert torch.allclose(tiny.drawn(ours), expected, atol=1e-5)
