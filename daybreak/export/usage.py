@@ -9,6 +9,8 @@ from pathlib import Path
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 NEEDS_FTFY = ("PRXPipeline", "PRXPixelPipeline")
 """Pipelines that call ftfy, and do not say so where it is missing."""
+OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "opens.json").read_text())
+"""By pipeline: versions of diffusers and transformers that open it, as benchmarks/opens.py measured."""
 
 
 def install_line(pipeline: str) -> str:
@@ -48,8 +50,18 @@ def usage(pipeline: str, place: str, dtype: str, prompt: str, options: dict[str,
             "",
             "```python\n" + "\n".join(code) + "\n```",
             "",
-            f"`{place}` is where it was exported to: put its present place, or its id on a hub, there.",
+            f"`{place}` is where it was exported to: put its present place, or its id on a hub, there. "
+            + versions(pipeline),
         ]
+    )
+
+
+def versions(pipeline: str) -> str:
+    """The card's sentence on other versions."""
+    pairs = [f"diffusers {diffusers} with transformers {transformers}" for diffusers, transformers in OPENS[pipeline]]
+    return (
+        f"Tiny models of this kind, written alike, were opened and drawn with as float32, float16 and bfloat16 by "
+        f"{', '.join(pairs)}. Other versions were not tried."
     )
 
 

@@ -80,6 +80,8 @@ def adapters_of(network: nn.Module) -> Adapters:
     for layer_name, layer in adapted(network):
         (name,) = layer.lora_A
         magnitude = layer.lora_magnitude_vector
+        if any(weight.is_meta for part, weight in layer.named_parameters() if "lora_" in part):
+            continue  # a loader has left it without values
         found[layer_name] = Adapter(
             down=_plain(layer.lora_A[name].weight),
             up=_plain(layer.lora_B[name].weight),

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from daybreak.export.card import Licences
 from daybreak.export.commands import run_export
+from daybreak.export.usage import OPENS, versions
+from daybreak.finetune.families import FAMILIES
 from tests.finetune import tiny
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -105,3 +107,11 @@ def test_a_plain_folder_shows_commands_that_name_it(finished_run, tmp_path):
     run_export(Console(quiet=True), finished_run, "safetensors", tmp_path / "my model", "float32", Licences())
     card = (tmp_path / "my model" / "README.md").read_text()
     assert f"daybreak serve '{tmp_path / 'my model'}'\n" in card and "FOLDER" not in card
+
+
+def test_the_card_says_what_was_measured():
+    assert OPENS.keys() == FAMILIES.keys()
+    for kind, pairs in OPENS.items():
+        assert all(f"diffusers {d} with transformers {t}" in versions(kind) for d, t in pairs)
+        newest = max(tuple(map(int, d.split("."))) for d, _ in pairs)
+        assert newest >= (0, 42), "measure again with the versions that pyproject.toml asks for: benchmarks/opens.py"

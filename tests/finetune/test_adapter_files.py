@@ -7,14 +7,17 @@ import torch
 from diffusers import DiffusionPipeline, FluxTransformer2DModel, SD3Transformer2DModel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from daybreak.config import ConfigError
 from daybreak.finetune import adapter_files, adapters
 from daybreak.finetune.adapter_files import KOHYA, LORA
 from daybreak.finetune.bases import open_base
+from daybreak.finetune.command import resume_finetune
 from daybreak.finetune.families import family_of
 from daybreak.finetune.methods import add_adapter, make_trainable
+from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.train.guard import TrainingError
 
@@ -166,16 +169,33 @@ def mixed_spellings(family, folder):
     family.pipeline.save_lora_weights(folder, unet_lora_layers=layers, unet_lora_adapter_metadata=told)
 
 
-def test_what_diffusers_would_lose_is_found_and_rescued(bases, tmp_path):
-    family = trained(bases["sd"], alpha=6.0, targets=("to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out"))
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_what_diffusers_would_lose_is_found_and_rescued(method, bases, tmp_path):
+    targets = ("to_q", "to_k", "to_v", "to_out.0", "proj_in", "conv1")
+    family = trained(bases["sd"], method=method, alpha=6.0, targets=targets)
     expected = tiny.drawn(family.pipeline)
     written(family, tmp_path)
     mixed_spellings(family, tmp_path)
     with pytest.raises(
-        TrainingError, match=r"as diffusers reads it, does not hold .* of the unet, 32 of 40 layers are not read back"
+        TrainingError, match=f"^{tmp_path.name}/{LORA}, as diffusers reads it, does not hold|not read it"
     ):
         adapter_files.check(tmp_path, family.pipeline, carried(family))
     assert torch.allclose(tiny.drawn(opened(bases["sd"], tmp_path / LORA)), expected, atol=1e-5)
+
+
+def test_resuming_a_finished_run_of_before_writes_its_files_anew(bases, tmp_path):
+    pictures = tiny.write_pictures(tmp_path / "pictures", 8)
+    changes = {"method": "lora", "rank": 2, "alpha": 6.0, "lr": 2e-2, "steps": 2, "targets": ("to_q", "proj_in")}
+    run = tiny.finetune(bases["sd"], pictures, tmp_path / "run", **changes)
+    with run.state.averages.in_place():
+        expected = tiny.drawn(run.state.family.pipeline)
+        mixed_spellings(run.state.family, run.folder / "lora")
+    for _ in range(2):  # as it was left, and written anew
+        assert torch.allclose(tiny.drawn(open_result(run.folder)), expected, atol=1e-5)
+        resume_finetune(Console(quiet=True), run.folder, None, None, None)
+    plain = DiffusionPipeline.from_pretrained(bases["sd"])
+    plain.load_lora_weights(run.folder / "lora", weight_name=LORA)
+    assert torch.allclose(tiny.drawn(plain), expected, atol=1e-5)
 
 
 def test_a_file_that_does_not_hold_what_was_trained_is_refused(bases, tmp_path):
