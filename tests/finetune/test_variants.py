@@ -60,6 +60,18 @@ def test_one_network_may_have_a_variant_where_others_are_plain(kinds, base):
     assert not torch.equal(drawn(open_base(str(kinds / "mixed"))), drawn(open_base(str(base))))
 
 
+def test_a_variant_in_several_files_and_one_in_pickles(base, tmp_path):
+    plain = DiffusionPipeline.from_pretrained(base)
+    shutil.copytree(base, tmp_path / "shards", ignore=shutil.ignore_patterns("unet"))
+    plain.unet.save_pretrained(tmp_path / "shards" / "unet", variant="fp16", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards" / "unet").glob("*.fp16-*-of-*.safetensors"))) > 2
+    assert torch.equal(drawn(open_base(str(tmp_path / "shards"))), drawn(plain))
+    plain.save_pretrained(tmp_path / "pickled", variant="fp16", safe_serialization=False)
+    with pytest.raises(ConfigError, match="fp16.bin is a pickle"):
+        open_base(str(tmp_path / "pickled"))
+    assert torch.equal(drawn(open_base(str(tmp_path / "pickled"), allow_pickle=True)), drawn(plain))
+
+
 def test_what_is_not_there_is_said(kinds, base, tmp_path):
     with pytest.raises(ConfigError, match=r"--variant fp8: .*several has no such files; there are bf16, fp16"):
         open_base(str(kinds / "several"), variant="fp8")
