@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,8 +98,11 @@ def targets_of(family: Family, settings: FinetuneSettings, part: str) -> tuple[s
     return settings.targets or family.targets
 
 
-def add_adapter(network: Any, targets: Sequence[str], settings: FinetuneSettings) -> None:
-    """Has the linear and convolutional layers whose names end in `targets` carry an adapter, and trains it."""
+def add_adapter(network: nn.Module, targets: Sequence[str], settings: FinetuneSettings) -> None:
+    """Puts adapters on the layers whose names end in `targets`, for training. ConfigError without peft.
+
+    Through peft itself: transformers' own `add_adapter` refuses the newest peft that there is (5.24 asks for 0.22).
+    """
     peft = require("peft", "finetune", f"--method {settings.method}")
     config = peft.LoraConfig(
         r=settings.rank,
@@ -109,7 +111,7 @@ def add_adapter(network: Any, targets: Sequence[str], settings: FinetuneSettings
         target_modules=targeted(network, targets),  # by their whole names: other modules may end alike
         use_dora=settings.method == "dora",
     )
-    peft.inject_adapter_in_model(config, network)  # transformers 5.24's own method asks for a peft that does not exist
+    peft.inject_adapter_in_model(config, network)
     network.train()
 
 

@@ -15,12 +15,14 @@ from daybreak.evaluate.blind.contestants import draw as draw_contestant
 from daybreak.evaluate.blind.contestants import is_run
 from daybreak.export.card import Licences
 from daybreak.export.commands import run_export
+from daybreak.finetune import settings as settings_file
+from daybreak.finetune.adapters import adapters_of, difference
 from daybreak.finetune.advice import Adviser
 from daybreak.finetune.command import resume_finetune
-from daybreak.finetune.opening import write_general
+from daybreak.finetune.opening import open_state, write_general
 from daybreak.finetune.own_runs import finetune_own, is_own
 from daybreak.finetune.probes import drift
-from daybreak.finetune.result import open_result
+from daybreak.finetune.result import merge, open_result, save_result
 from daybreak.finetune.settings import FinetuneSettings, parse_duration
 from daybreak.runs import run_sample
 from daybreak.serve.jobs import Job, Order
@@ -47,6 +49,30 @@ def test_sample_and_export(lora_run, tmp_path):
     assert torch.allclose(tiny.drawn(merged), tiny.drawn(open_result(lora_run)), atol=1e-5)
     with pytest.raises(ConfigError, match="--to diffusers"):
         run_export(QUIET, lora_run, "safetensors", tmp_path / "other", "float32", Licences(None, None))
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_text_encoders_come_back_with_every_adapter_tensor(base, tmp_path, method):
+    settings = FinetuneSettings(
+        base=str(base), data="-", method=method, rank=4, alpha=8.0, train_text_encoder=True, ema=0.0
+    )
+    state = open_state(settings, torch.device("cpu"))
+    for parameter in state.trained.parameters.values():  # as if trained: also DoRA's magnitudes
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=state.generator)
+    settings_file.save(settings, tmp_path)
+    save_result(state, tmp_path)
+    again = open_result(tmp_path)
+    for name in ("unet", "text_encoder"):
+        trained, found = (adapters_of(getattr(p, name)) for p in (state.family.pipeline, again))
+        assert difference(trained, found) is None and found
+        assert all((a.magnitude is not None) == (method == "dora") for a in found.values())
+    state.family.network.eval()
+    state.family.pipeline.text_encoder.eval()
+    expected = tiny.drawn(state.family.pipeline)
+    assert torch.allclose(tiny.drawn(again), expected, atol=1e-5)
+    merge(again)  # as export does
+    assert not any("lora_" in name for part in (again.unet, again.text_encoder) for name in part.state_dict())
+    assert torch.allclose(tiny.drawn(again), expected, atol=1e-5)
 
 
 def test_serve_and_compare_blind(lora_run, full_run, tmp_path):
