@@ -32,7 +32,9 @@ def write_finetuned_card(
     """
     samples = copy_samples(run, folder)
     kind = type(pipeline).__name__
-    local = Path(settings.base).exists()
+    local = (
+        Path(settings.base).is_absolute() or Path(settings.base).exists()
+    )  # what `absolute` made of it; not a hub id
     base = Path(settings.base).name if local else settings.base
     head: dict[str, Any] = {
         "license": licences.model or "unknown",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
+"""accelerate only makes opening quicker: left out where it is not there."""
 NEEDS_FTFY = ("PRXPipeline", "PRXPixelPipeline")
 """Pipelines that call ftfy, and do not say so where it is missing."""
 OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "opens.json").read_text())
@@ -15,7 +17,7 @@ OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "o
 
 def install_line(pipeline: str) -> str:
     """What a fresh environment needs to draw with a pipeline of this class, in the versions that wrote it."""
-    names = [*PACKAGES, *(["ftfy"] if pipeline in NEEDS_FTFY else [])]
+    names = [*(n for n in PACKAGES if find_spec(n)), *(["ftfy"] if pipeline in NEEDS_FTFY else [])]
     return "pip install " + " ".join(f"{name}=={version(name).partition('+')[0]}" for name in names)
 
 

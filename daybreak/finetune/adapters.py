@@ -119,14 +119,14 @@ def put(network: nn.Module, adapters: Adapters, source: str) -> None:
 
 def merge(network: nn.Module) -> None:
     """Makes its adapters part of a network's weights."""
+    if not hasattr(network, "peft_config"):  # none were put on it, and peft need not be there
+        return
     from diffusers.utils.peft_utils import recurse_remove_peft_layers
 
-    layers = list(adapted(network))
-    for _, layer in layers:
+    for _, layer in adapted(network):
         layer.merge()
-    if layers:
-        recurse_remove_peft_layers(network)
-        del network.peft_config
+    recurse_remove_peft_layers(network)
+    del network.peft_config
 
 
 def difference(written: Adapters, read: Adapters) -> str | None:
