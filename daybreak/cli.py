@@ -229,6 +229,7 @@ def finetune(
     tracker: Annotated[list[str] | None, typer.Option(help="wandb or mlflow, beside TensorBoard.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     base_config: Annotated[str | None, typer.Option(help="Of a single-file base: folder with its settings.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Which of the base's weight files, such as fp16.")] = None,
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,
 ) -> None:
     """See FINETUNE_HELP."""
@@ -244,6 +245,7 @@ def finetune(
         base=base,
         data=data,
         base_config=base_config,
+        variant=variant,
         allow_pickle=allow_pickle,
         method=method,
         rank=rank,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from daybreak import __version__
 from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
 from daybreak.display import duration
+from daybreak.export.usage import usage
 
 SAMPLES_FILE = "samples.png"
 
@@ -35,13 +37,14 @@ def write_card(
     parameters: int,
     licences: Licences,
     differences: list[str],
+    place: str,
 ) -> Path:
     """Writes FOLDER/README.md (a Hugging Face model card) and, where the run has a grid, FOLDER/samples.png.
 
     `run` is the run folder that the figures are read from; `parameters` counts all weights of the exported networks;
-    `differences` says what keeps diffusers from drawing the very same picture.
+    `differences` says what keeps diffusers from drawing the very same picture; `place` is where the folder will be.
     """
-    samples = _copy_samples(run, folder)
+    samples = copy_samples(run, folder)
     head = {
         "license": licences.model or "unknown",
         "library_name": "diffusers" if form == "diffusers" else "daybreak",
@@ -57,38 +60,31 @@ def write_card(
     ]
     if samples:
         parts.append(f"![Samples; prompts not chosen by how they came out]({samples})")
-    parts += ["## Use", _usage(config, form, differences)]
+    parts += ["## Use", _usage(config, form, dtype, differences, place)]
     parts += ["## Data", _data(config, run)]
     parts += ["## Scores", _scores(run)]
-    parts += ["## Cost", _cost(run)]
+    parts += ["## Cost", cost(run)]
     parts += ["## Recipe", _recipe(config)]
-    parts += ["## Licence", _licence(licences)]
+    parts += ["## Licence", licence(licences)]
     path = folder / "README.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
 
 
-def _usage(config: Config, form: str, differences: list[str]) -> str:
+def _usage(config: Config, form: str, dtype: str, differences: list[str], place: str) -> str:
     s = config.sample
     if form != "diffusers":
+        where = shlex.quote(place)
         return (
-            "```\ndaybreak serve FOLDER\ndaybreak import FOLDER --out runs/start    # a start for training\n```\n\n"
+            f"```\ndaybreak serve {where}\ndaybreak import {where} --out runs/start    # a start for training\n```\n\n"
             "`transformer.safetensors` has daybreak's names; its header holds the config."
         )
-    lines = [
-        "```python",
-        "from diffusers import DiffusionPipeline",
-        "",
-        'pipeline = DiffusionPipeline.from_pretrained("FOLDER")',
-        "image = pipeline(",
-        '    "your prompt",',
-        f"    num_inference_steps={s.steps},",
-        f"    guidance_scale={s.guidance:g},",
-        f"    use_resolution_binning={config.data.resolution == 1024},",
-        ").images[0]",
-        "```",
-    ]
-    text = "\n".join(lines) + "\n\n"
+    options: dict[str, object] = {
+        "num_inference_steps": s.steps,
+        "guidance_scale": s.guidance,
+        "use_resolution_binning": config.data.resolution == 1024,
+    }
+    text = usage("PRXPixelPipeline", place, dtype, "your prompt", options) + "\n\n"
     last = float(sampling_times(s.steps, config.diffusion.shift)[-2])
     text += (
         f"At {s.steps} steps the pipeline visits the noise levels of training's sampler (the last before 0 is "
@@ -128,7 +124,8 @@ def _scores(run: Path) -> str:
     )
 
 
-def _cost(run: Path) -> str:
+def cost(run: Path) -> str:
+    """What training took, by the last step in RUN/log.jsonl."""
     last: dict[str, Any] = {}
     if (run / "log.jsonl").is_file():
         for line in (run / "log.jsonl").read_text().splitlines():
@@ -155,13 +152,15 @@ def _recipe(config: Config) -> str:
     return "\n".join([*table, "", "Every setting is in `daybreak.yaml`."])
 
 
-def _licence(licences: Licences) -> str:
+def licence(licences: Licences) -> str:
+    """What is known of both licences."""
     return f"Model: {licences.model or 'not stated'}. Training data: {licences.data or 'not stated'}." + (
         "" if licences.model and licences.data else " Ask whoever gave you this model before you publish with it."
     )
 
 
-def _copy_samples(run: Path, folder: Path) -> str | None:
+def copy_samples(run: Path, folder: Path) -> str | None:
+    """Puts the run's last pictures beside the card; their name, or None where it has none."""
     grids = [run / "grid.png", *sorted((run / "samples").glob("*.png"), reverse=True)]
     for grid in grids:
         if grid.is_file():

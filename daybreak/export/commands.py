@@ -16,10 +16,13 @@ from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.export.card import Licences, write_card
 from daybreak.export.diffusers_folder import differences, write_diffusers
+from daybreak.export.finetuned_card import write_finetuned_card
 from daybreak.export.open import form_of, open_model
 from daybreak.export.safetensors_folder import write_safetensors
+from daybreak.export.usage import install_line, opening_lines, shown
 from daybreak.finetune.families import family_of
 from daybreak.finetune.result import is_finetuned, merge, open_result
+from daybreak.finetune.settings import load as load_settings
 from daybreak.run_folder import load_run_config
 from daybreak.train import checkpoint
 from daybreak.train.loop import pick_device
@@ -39,7 +42,7 @@ def run_export(
     if is_finetuned(run):
         if ema is not None:
             raise ConfigError(f"--ema: {run} is a fine-tuning run, which keeps one average; leave it out")
-        _export_finetuned(console, run, to, out, dtype)
+        _export_finetuned(console, run, to, out, dtype, licences)
         return
     config = load_run_config(run)
     if ema is None:
@@ -54,18 +57,31 @@ def run_export(
         for place in ("data.folder", "distill.teacher"):  # a path of this machine's says nothing elsewhere
             public = configs.override(public, place, "none")
         write(transformer, text_encoder, public, building, DTYPES[dtype])
-        write_card(building, run, config, to, dtype, parameters, licences, notes)
+        write_card(building, run, config, to, dtype, parameters, licences, notes, shown(out))
         size = folder_bytes(building)
     for note in notes:
         console.print(f"note: not the same picture to the last digit: {note}", markup=False, highlight=False)
-    console.print(f"{out}: {parameters / 1e6:.1f} M parameters as {dtype}, {size / 1e6:.1f} MB", highlight=False)
+    console.print(
+        f"{out}: {parameters / 1e6:.1f} M parameters as {dtype}, {size / 1e6:.1f} MB", highlight=False, soft_wrap=True
+    )
     if to == "diffusers":
-        console.print(f'load it with DiffusionPipeline.from_pretrained("{out}"); {out / "README.md"} says more')
+        _say_how_to_open(console, "PRXPixelPipeline", out, dtype)
+    _say_licence(console, licences)
+
+
+def _say_how_to_open(console: Console, pipeline: str, out: Path, dtype: str) -> None:
+    """Lines that can be copied and run as they stand."""
+    said = ["open it with", "", install_line(pipeline), "", *opening_lines(shown(out), dtype), ""]
+    for line in [*said, f"{out / 'README.md'} says more"]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_licence(console: Console, licences: Licences) -> None:
     if licences.model is None:
         console.print("note: the card states no licence; --license and --data-license fill it in", highlight=False)
 
 
-def _export_finetuned(console: Console, run: Path, to: Format, out: Path, dtype: str) -> None:
+def _export_finetuned(console: Console, run: Path, to: Format, out: Path, dtype: str, licences: Licences) -> None:
     """A fine-tuned pipeline as one plain folder: adapters become part of the weights."""
     if to != "diffusers":
         raise ConfigError(f"{run} is a run of daybreak finetune: it is exported --to diffusers")
@@ -73,9 +89,12 @@ def _export_finetuned(console: Console, run: Path, to: Format, out: Path, dtype:
     merge(pipeline)
     with new_folder(out) as building:
         family_of(pipeline.to(DTYPES[dtype]), str(run)).save(building)
+        write_finetuned_card(building, run, load_settings(run), pipeline, dtype, licences, shown(out))
         size = folder_bytes(building)
-    console.print(f"{out}: {type(pipeline).__name__} as {dtype}, {size / 1e6:.1f} MB", highlight=False)
-    console.print(f'load it with DiffusionPipeline.from_pretrained("{out}")')
+    kind = type(pipeline).__name__
+    console.print(f"{out}: {kind} as {dtype}, {size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
+    _say_how_to_open(console, kind, out, dtype)
+    _say_licence(console, licences)
 
 
 def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> None:

@@ -28,6 +28,7 @@ from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextEncoder
 from daybreak.export.prx_keys import from_prx, prx_config, to_prx
 from daybreak.extras import require
+from daybreak.finetune.pipeline_folder import save_pipeline
 from daybreak.model.transformer import Transformer
 
 CONFIG_FILE = "daybreak.yaml"
@@ -56,7 +57,7 @@ def write_diffusers(
         prompt_max_tokens=text_encoder.max_tokens,
         noise_scale=config.diffusion.noise_scale,
     )
-    pipeline.save_pretrained(folder, safe_serialization=True)
+    save_pipeline(pipeline, folder)
     configs.save(config, folder / CONFIG_FILE)
 
 

@@ -10,6 +10,8 @@ import torch
 
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.variants import pick_variant
 
 PURPOSE = "fine-tuning"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -23,20 +25,32 @@ FAMILY_OF_FILE = (
 """Which pipeline draws what diffusers finds in a single file, by the beginning of its name for it."""
 
 
+def base_of(settings: FinetuneSettings, dtype: torch.dtype) -> Any:
+    """The pipeline that a run starts from."""
+    return open_base(settings.base, settings.allow_pickle, settings.base_config, dtype, settings.variant)
+
+
 def open_base(
-    base: str, allow_pickle: bool = False, config: str | None = None, dtype: torch.dtype = torch.float32
+    base: str,
+    allow_pickle: bool = False,
+    config: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    variant: str | None = None,
 ) -> Any:
     """The pipeline, its weights as `dtype`, on the CPU.
 
     `base`: a hub id, a folder with model_index.json, or a single file; `config`: for a single file, a folder with its
-    configuration. Weights must be safetensors: others can run code when they are opened. With `allow_pickle` they are
-    read all the same, by torch's weights-only reader, which refuses code. Raises ConfigError where the base is missing,
-    refused, or nothing that draws from text.
+    configuration; `variant`: which of several files of weights, such as fp16; none: the plain ones, or those that a
+    folder has in their place. Weights must be safetensors: others can run code when they are opened. With
+    `allow_pickle` they are read all the same, by torch's weights-only reader, which refuses code. Raises ConfigError
+    where the base is missing, refused, or nothing that draws from text.
     """
     diffusers = require("diffusers", "finetune", PURPOSE)
     diffusers.utils.logging.disable_progress_bar()  # of loading; it would break into what daybreak shows
     path = Path(base).expanduser()
     if path.is_file():
+        if variant is not None:
+            raise ConfigError(f"--variant is for folders and hub ids; {base} is one file: leave it out")
         return _open_file(diffusers, path, allow_pickle, config, dtype)
     if config is not None:
         raise ConfigError(f"--base-config goes with a single file; {base} brings its own configuration: leave it out")
@@ -45,15 +59,18 @@ def open_base(
             raise ConfigError(f"{base} is no base: it holds no model_index.json (a diffusers pipeline)")
         if not allow_pickle:
             _refuse_pickles(path)
+        variant = pick_variant(path, variant, allow_pickle)
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", base) or path.parent.exists():
         raise ConfigError(f"{base}: no such folder or file, and no hub id such as owner/name")
     where = str(path) if path.is_dir() else base
     try:
         # None lets diffusers take what is there, by its weights-only reader.
         safe = None if allow_pickle else True
-        pipeline = diffusers.DiffusionPipeline.from_pretrained(where, dtype=dtype, use_safetensors=safe)
+        given = {"dtype": dtype, "use_safetensors": safe, "variant": variant}
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(where, **given)
     except Exception as e:  # whatever diffusers, transformers and the hub raise for what a user named wrongly
-        raise ConfigError(f"{base}: diffusers cannot load it: {_line(e)}") from None
+        hint = "; if it has only fp16 files: --variant fp16" if variant is None and "no file named" in str(e) else ""
+        raise ConfigError(f"{base}: diffusers cannot load it: {_line(e)}{hint}") from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
+from daybreak.finetune.pipeline_folder import save_pipeline, settle_config
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 Text = dict[str, Tensor]
@@ -94,7 +95,7 @@ class Family:
 
     def save(self, folder: Path) -> None:
         """Writes the pipeline, so that `DiffusionPipeline.from_pretrained` opens it."""
-        self.pipeline.save_pretrained(folder, safe_serialization=True)
+        save_pipeline(self.pipeline, folder)
 
 
 class StableDiffusion(Family):
@@ -264,6 +265,7 @@ class Prx(Family):
             own = self.pipeline.text_encoder.config
             whole = T5GemmaConfig(encoder=own, decoder=own, vocab_size=own.vocab_size)
             whole.save_pretrained(folder / "text_encoder")
+            settle_config(folder / "text_encoder" / "config.json")
 
 
 class PrxPixel(Prx):

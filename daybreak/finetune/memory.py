@@ -122,7 +122,7 @@ def kept_bytes(family: Family, settings: FinetuneSettings, side: int, recompute:
         low_rank = settings.low_rank
         empty.requires_grad_(not low_rank and settings.token is None)
         if low_rank:
-            add_adapter(empty, list(settings.targets or family.targets), settings)
+            add_adapter(empty, settings.targets or family.targets, settings)
     empty.train()
     if recompute and getattr(empty, "_supports_gradient_checkpointing", False):
         empty.enable_gradient_checkpointing()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.finetune.adapters import layer_names, targeted
 from daybreak.finetune.families import Family
 from daybreak.finetune.settings import FinetuneSettings
 
@@ -85,20 +86,20 @@ def make_trainable(family: Family, settings: FinetuneSettings) -> Trained:
     return Trained(parameters, list(parts.values()))
 
 
-def targets_of(family: Family, settings: FinetuneSettings, part: str) -> list[str]:
+def targets_of(family: Family, settings: FinetuneSettings, part: str) -> tuple[str, ...]:
+    """Ends of the names of the layers that LoRA adapts. ConfigError for one that no layer has."""
     if part != family.denoiser:
-        return list(TEXT_TARGETS)
-    targets = settings.targets or family.targets
-    names = [n for n, m in family.network.named_modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
-    for target in targets:
-        if settings.targets and not any(n == target or n.endswith("." + target) for n in names):
+        return TEXT_TARGETS
+    for target in settings.targets:
+        if not targeted(family.network, [target]):
+            names = layer_names(family.network)
             ends = sorted({".".join(n.split(".")[-2:]) if n[-1].isdigit() else n.split(".")[-1] for n in names})
             raise ConfigError(f"--target {target}: no such layer; there are {', '.join(ends)}")
-    return list(targets)
+    return settings.targets or family.targets
 
 
-def add_adapter(network: nn.Module, targets: list[str], settings: FinetuneSettings) -> None:
-    """Puts low-rank layers into a network, for training. ConfigError without peft.
+def add_adapter(network: nn.Module, targets: Sequence[str], settings: FinetuneSettings) -> None:
+    """Puts adapters on the layers whose names end in `targets`, for training. ConfigError without peft.
 
     Through peft itself: transformers' own `add_adapter` refuses the newest peft that there is (5.24 asks for 0.22).
     """
@@ -107,7 +108,7 @@ def add_adapter(network: nn.Module, targets: list[str], settings: FinetuneSettin
         r=settings.rank,
         lora_alpha=settings.alpha or settings.rank,
         init_lora_weights="gaussian",
-        target_modules=targets,
+        target_modules=targeted(network, targets),  # by their whole names: other modules may end alike
         use_dora=settings.method == "dora",
     )
     peft.inject_adapter_in_model(config, network)

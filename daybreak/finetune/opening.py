@@ -21,7 +21,7 @@ from daybreak.evaluate.pictures import save_pictures, write_captions
 from daybreak.evaluate.ranks import Ranks
 from daybreak.finetune import cache as caches
 from daybreak.finetune import state as states
-from daybreak.finetune.bases import open_base
+from daybreak.finetune.bases import base_of
 from daybreak.finetune.cache import Cache, Order
 from daybreak.finetune.drawing import draw
 from daybreak.finetune.families import Family, family_of
@@ -46,7 +46,7 @@ def open_state(settings: FinetuneSettings, device: torch.device) -> State:
     """The base, prepared for its method, at step 0, on the CPU. ConfigError for what cannot work."""
     dtype = compute_dtype(settings.precision, device)
     low = device.type == "cuda" and settings.method != "full"
-    pipeline = open_base(settings.base, settings.allow_pickle, settings.base_config, dtype if low else torch.float32)
+    pipeline = base_of(settings, dtype if low else torch.float32)
     if low and hasattr(pipeline, "vae"):
         pipeline.vae.float()  # SDXL's overflows in float16, and it works once
     family = family_of(pipeline, settings.base)

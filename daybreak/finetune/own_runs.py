@@ -43,7 +43,7 @@ GENTLER = 0.1
 NO_USE = (
     *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
     *("precision", "recompute", "sample_every", "save_every", "sampler", "sample_steps", "guidance"),
-    *("base_config", "allow_pickle"),
+    *("base_config", "variant", "allow_pickle"),
 )
 """Settings that training as daybreak train does has no ear for."""
 

@@ -27,7 +27,7 @@ from daybreak.evaluate.report_evaluation import shown_value
 from daybreak.evaluate.subjects import Drawer, Subject
 from daybreak.evaluate.workbench import Request, Workbench
 from daybreak.finetune.advice import DRIFT, FORGETTING, Adviser
-from daybreak.finetune.bases import open_base
+from daybreak.finetune.bases import base_of
 from daybreak.finetune.drawing import AT_ONCE, draw
 from daybreak.finetune.loop import Run, measure
 from daybreak.finetune.probes import drift
@@ -79,7 +79,7 @@ def make_report(
         found["drift"] = show_general(run.folder, draw(state.family.pipeline, prompts, settings, run.side))
     if state.device.type == "cuda":
         state.family.pipeline.to("cpu")
-    base = open_base(settings.base, settings.allow_pickle, settings.base_config, state.dtype).to(state.device)
+    base = base_of(settings, state.dtype).to(state.device)
     with torch.no_grad():
         found["base_model"] = compare("base", base)
     found["advice"] = [{"step": step, "alarm": a.alarm, "text": a.text} for step, a in adviser.given]

@@ -37,6 +37,8 @@ class FinetuneSettings:
     """Folder of captioned pictures, or prepared shards."""
     base_config: str | None = None
     """Folder with the configuration of a single-file base; none: fetched from the hub."""
+    variant: str | None = None
+    """Which of the base's files of weights, such as fp16; none: the plain ones, or those in their place."""
     allow_pickle: bool = False
     """Read weights that are not safetensors, by torch's weights-only reader."""
     method: Method = "full"

@@ -18,11 +18,12 @@ from tiny import drawn, finetune, probes
 
 from daybreak.config import ConfigError
 from daybreak.finetune import settings as settings_file
+from daybreak.finetune.adapter_files import KOHYA, LORA
 from daybreak.finetune.command import run_finetune
 from daybreak.finetune.methods import weights
 from daybreak.finetune.opening import open_state
 from daybreak.finetune.probes import Probe
-from daybreak.finetune.result import KOHYA, LORA, open_result
+from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
 
 

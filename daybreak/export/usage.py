@@ -1,0 +1,73 @@
+"""How an exported pipeline is opened: what to install, the lines to run, and the versions that were tried."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
+"""accelerate only makes opening quicker: left out where it is not there."""
+NEEDS_FTFY = ("PRXPipeline", "PRXPixelPipeline")
+"""Pipelines that call ftfy, and do not say so where it is missing."""
+OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "opens.json").read_text())
+"""By pipeline: versions of diffusers and transformers that open it, as benchmarks/opens.py measured."""
+
+
+def install_line(pipeline: str) -> str:
+    """What a fresh environment needs to draw with a pipeline of this class, in the versions that wrote it."""
+    names = [*(n for n in PACKAGES if find_spec(n)), *(["ftfy"] if pipeline in NEEDS_FTFY else [])]
+    return "pip install " + " ".join(f"{name}=={version(name).partition('+')[0]}" for name in names)
+
+
+def opening_lines(place: str, dtype: str) -> list[str]:
+    """Python that opens the folder. torch_dtype, as older versions of diffusers call it, is known to all of them."""
+    return [
+        "import torch",
+        "from diffusers import DiffusionPipeline",
+        "",
+        f"pipeline = DiffusionPipeline.from_pretrained({json.dumps(place)}, torch_dtype=torch.{dtype})",
+    ]
+
+
+def drawing_lines(prompt: str, options: dict[str, object]) -> list[str]:
+    """Python that draws with `pipeline`."""
+    return [
+        'pipeline.to("cuda" if torch.cuda.is_available() else "cpu")',
+        "image = pipeline(",
+        f"    {json.dumps(prompt, ensure_ascii=False)},",
+        *(f"    {name}={value!r}," for name, value in options.items()),
+        ").images[0]",
+        'image.save("picture.png")',
+    ]
+
+
+def usage(pipeline: str, place: str, dtype: str, prompt: str, options: dict[str, object]) -> str:
+    """The card's section: install, open, draw, and what else can open it."""
+    code = [*opening_lines(place, dtype), *drawing_lines(prompt, options)]
+    return "\n".join(
+        [
+            "```\n" + install_line(pipeline) + "\n```",
+            "",
+            "```python\n" + "\n".join(code) + "\n```",
+            "",
+            f"`{place}` is where it was exported to: put its present place, or its id on a hub, there. "
+            + versions(pipeline),
+        ]
+    )
+
+
+def versions(pipeline: str) -> str:
+    """The card's sentence on other versions."""
+    pairs = [f"diffusers {diffusers} with transformers {transformers}" for diffusers, transformers in OPENS[pipeline]]
+    return (
+        f"Tiny models of this kind, written alike, were opened and drawn with as float32, float16 and bfloat16 by "
+        f"{', '.join(pairs)}. Other versions were not tried."
+    )
+
+
+def shown(out: Path) -> str:
+    """A folder as the user reaches it from where the command ran."""
+    inside = out.is_absolute() and out.is_relative_to(Path.cwd())
+    return str(out.relative_to(Path.cwd())) if inside else str(out)
