@@ -19,9 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from daybreak.config import ConfigError
+from daybreak.data.places import join, read_bytes
 
 VERSION = 1
 INDEX, ROWS, DROPPED, NOTES = "index.json", "rows.parquet", "dropped.jsonl", "notes.jsonl"
+OTHERS = "_others"
+"""Beside a caption column NAME stands NAME_others: the row's further captions of that name."""
 ROW_GROUP = 100
 """Pictures a row group: what other readers fetch at once."""
 
@@ -89,6 +92,15 @@ class Index:
             raise ConfigError(f"{where} is no index of daybreak shards, or is damaged") from None
 
 
+def read_dropped(place: str) -> list[dict[str, str]]:
+    """What was left out of a set of shards: key, kind, reason; nothing where the list is gone."""
+    try:
+        text = read_bytes(join(place, DROPPED)).decode("utf-8")
+    except OSError:
+        return []
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
 def shard_name(number: int, of: int) -> str:
     """data/train-00003-of-00012.parquet: the pattern in which other readers find the split."""
     return f"data/train-{number:05d}-of-{of:05d}.parquet"
@@ -105,13 +117,18 @@ def shard_schema(captions: list[str]) -> pa.Schema:
         ("key", pa.string()),
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
         *[(name, pa.string()) for name in captions],
+        *[(name + OTHERS, pa.list_(pa.string())) for name in captions],
         *[("width", pa.int32()), ("height", pa.int32()), ("bucket", pa.string())],
         *[("original_width", pa.int32()), ("original_height", pa.int32())],
         *[("sha256", pa.string()), ("phash", pa.string())],
     ]
     features: dict[str, Any] = {
-        name: {"dtype": str(kind), "_type": "Value"} for name, kind in columns if not pa.types.is_struct(kind)
+        name: {"dtype": str(kind), "_type": "Value"}
+        for name, kind in columns
+        if not (pa.types.is_struct(kind) or pa.types.is_list(kind))
     }
+    strings = {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
+    features |= {name: strings for name, kind in columns if pa.types.is_list(kind)}
     features = {name: features.get(name, {"_type": "Image"}) for name, _ in columns}
     return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
@@ -133,7 +150,10 @@ def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 def _leaves(schema: pa.Schema) -> list[str]:
     names = []
     for f in schema:
-        names += [f"{f.name}.{c.name}" for c in f.type] if pa.types.is_struct(f.type) else [f.name]
+        if pa.types.is_list(f.type):
+            names.append(f"{f.name}.list.element")
+        else:
+            names += [f"{f.name}.{c.name}" for c in f.type] if pa.types.is_struct(f.type) else [f.name]
     return names
 
 
