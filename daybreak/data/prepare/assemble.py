@@ -23,13 +23,13 @@ from daybreak.data.shards.format import (
     NOTES,
     ROW_GROUP,
     ROW_SCHEMA,
-    ROWS,
     Index,
     Shard,
     locate_pictures,
     open_writer,
     shard_name,
     shard_schema,
+    write_rows,
 )
 
 ASSEMBLY = "assembly.parquet"
@@ -196,11 +196,9 @@ def write_lists(work: Path, out: str, parts: int, plan: Plan) -> dict[str, int]:
 def write_index(
     work: Path, out: str, shards: int, dropped: dict[str, int], settings: PrepareSettings, fingerprint: str
 ) -> Index:
-    """Writes rows.parquet and, last of all, the index."""
+    """Writes the row table and, last of all, the index."""
     tables = [pq.read_table(done_file(work, s), partitioning=None) for s in range(shards)]
     rows = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
-    buffer = pa.BufferOutputStream()
-    pq.write_table(rows, buffer, compression="zstd")
     index = Index(
         size=settings.size,
         patch=settings.patch,
@@ -216,6 +214,6 @@ def write_index(
             "fingerprint": fingerprint,
         },
     )
-    write_atomically(join(out, ROWS), buffer.getvalue().to_pybytes())
+    write_rows(out, rows)
     write_atomically(join(out, INDEX), index.dumps().encode())
     return index

@@ -68,8 +68,8 @@ class Folder:
                 self.left.append((name, "ignored", f"{above} says the captions here"))
             elif kind in beside:
                 beside[kind].append(name)
-            elif kind == "table":
-                self.left.append((name, "ignored", "a table of another name than metadata.csv or metadata.jsonl"))
+            elif kind in ("table", "parquet"):
+                self.left.append((name, "ignored", "a table of another name than metadata.csv, .jsonl or .parquet"))
             else:
                 self.left.append((name, "ignored", "neither a picture nor its caption"))
         self._read_pairs(beside)

@@ -94,6 +94,9 @@ class _Planner:
         for name in [n for n in kinds.get("parquet", []) if _stem(n) in stems]:  # img2dataset writes one for each tar
             kinds["parquet"].remove(name)
             self._leave(name, "ignored", f"a table of {_stem(name)}.tar, which is read itself")
+        if tables or "picture" in kinds:
+            for name in [n for n in kinds.get("parquet", []) if not holds_bytes(join(self.root, n))]:
+                kinds["parquet"].remove(name)  # which Folder lists
         found = [k for k in ("tar", "parquet", "arrow") if kinds.get(k)]
         if tables or "picture" in kinds:
             found.insert(0, "files")

@@ -83,10 +83,11 @@ def _read_csv(text: str, place: str, table: Table) -> None:
     csv.field_size_limit(2**31 - 1)
     lines = list(io.StringIO(text, newline=""))
     at = 0
-    if lines and lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5:  # as Excel writes it
-        separator, at = lines[0].strip()[4], 1
+    first = lines[0].rstrip("\r\n") if lines else ""
+    if first.lower().startswith("sep=") and len(first) == 5:  # as Excel writes it
+        separator, at = first[4], 1
     else:
-        separator = _separator(lines[0] if lines else "")
+        separator = _separator(first)
     start = at
 
     def feed() -> Iterator[str]:

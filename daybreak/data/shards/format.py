@@ -1,7 +1,7 @@
 """What lies in a folder of shards; docs/data_format.md says it in words.
 
 index.json                       settings, buckets, captions, shards: written last, so a folder with it is complete
-rows.parquet                     one line a picture: shard, row, where its bytes lie, checksum, size
+rows.arrow                       one line a picture: shard, row, where its bytes lie, checksum, size
 data/train-00000-of-00012.parquet
 dropped.jsonl  notes.jsonl       what was left out, and what was changed, each with its reason
 """
@@ -19,10 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from daybreak.config import ConfigError
-from daybreak.data.places import join, read_bytes
+from daybreak.data.places import exists, join, read_bytes, write_atomically
 
 VERSION = 1
-INDEX, ROWS, DROPPED, NOTES = "index.json", "rows.parquet", "dropped.jsonl", "notes.jsonl"
+INDEX, ROWS, DROPPED, NOTES = "index.json", "rows.arrow", "dropped.jsonl", "notes.jsonl"
+_ROWS_BEFORE = "rows.parquet"
+"""What ROWS was called until tools that read every .parquet below a folder were seen to count each picture twice."""
 OTHERS = "_others"
 """Beside a caption column NAME stands NAME_others: the row's further captions of that name."""
 ROW_GROUP = 100
@@ -90,6 +92,21 @@ class Index:
             raise
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ConfigError(f"{where} is no index of daybreak shards, or is damaged") from None
+
+
+def read_rows(place: str) -> pa.Table:
+    """The table of ROWS. Raises OSError or ArrowException."""
+    if not exists(join(place, ROWS)) and exists(join(place, _ROWS_BEFORE)):
+        return pq.read_table(pa.BufferReader(read_bytes(join(place, _ROWS_BEFORE))))
+    return pa.ipc.open_file(pa.BufferReader(read_bytes(join(place, ROWS)))).read_all()
+
+
+def write_rows(place: str, rows: pa.Table) -> None:
+    """Writes ROWS: an Arrow file, which nobody who looks for .parquet takes for pictures."""
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_file(buffer, rows.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(rows)
+    write_atomically(join(place, ROWS), buffer.getvalue().to_pybytes())
 
 
 def read_dropped(place: str) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ from daybreak.data.pictures import DRAFT, MAX_PIXELS
 from daybreak.data.places import exists, join, read_bytes
 from daybreak.data.shards.buckets import Bucket, crop_box
 from daybreak.data.shards.cache import ShardFiles
-from daybreak.data.shards.format import INDEX, OTHERS, ROWS, Index, caption_file
+from daybreak.data.shards.format import INDEX, OTHERS, ROWS, Index, caption_file, read_rows
 
 
 class RowError(ValueError):
@@ -43,7 +43,7 @@ def holds_shards(place: str) -> bool:
 class ShardReader:
     """A set of shards. Safe to use from several threads.
 
-    `rows` is the table of rows.parquet. Pictures are read by their place in the file and checked against their
+    `rows` is the table of ROWS. Pictures are read by their place in the file and checked against their
     checksum; captions through pyarrow, a shard at a time.
     """
 
@@ -52,7 +52,7 @@ class ShardReader:
         self.index = read_index(place)
         self.files = ShardFiles(place, cache, cache_bytes)
         try:
-            self.rows: pa.Table = pq.read_table(pa.BufferReader(read_bytes(join(place, ROWS))))
+            self.rows: pa.Table = read_rows(place)
         except (OSError, pa.ArrowException) as e:
             raise ConfigError(f"{join(place, ROWS)} cannot be read: {' '.join(str(e).split())}") from None
         if len(self.rows) != self.index.rows:
