@@ -18,7 +18,12 @@ class DepthError(ValueError):
     """The picture's range cannot be told; the message says why."""
 
 
-def to_8_bits(image: Image.Image, file: bytes, notes: list[str]) -> Image.Image | None:
+def has_16_bit_colours(image: Image.Image) -> bool:
+    """Whether a picture that was opened and not loaded has 16 bits a channel, of which Pillow will keep the upper 8."""
+    return any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def to_8_bits(image: Image.Image, file: bytes, deep_colours: bool, notes: list[str]) -> Image.Image | None:
     """A deep picture as one of 8 bits, or None where it has 8 bits already (it may be loaded then). Raises DepthError.
 
     Grey integers are scaled by the range that the file states, else by that of their bits; floats by the stated range,
@@ -27,8 +32,8 @@ def to_8_bits(image: Image.Image, file: bytes, notes: list[str]) -> Image.Image 
     if image.mode in ("F", "I") or image.mode.startswith("I;"):
         grey = _grey(image, file, notes)
         return Image.fromarray(np.rint(grey * 255).astype(np.uint8))
-    if any("16" in str(tile[3]) for tile in getattr(image, "tile", ())):
-        image.load()  # Pillow keeps the upper 8 of the 16 bits of colours
+    if deep_colours:
+        image.load()
         colours = image.getextrema()[: 3 if image.mode.startswith("RGB") else 1]
         brightest = max(high for _, high in colours)  # type: ignore[misc]
         if 0 < brightest < 256 * DARK:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 
-from daybreak.data.depth import DepthError, to_8_bits
+from daybreak.data.depth import DepthError, has_16_bit_colours, to_8_bits
 
 with suppress(ImportError):  # phone photos, where the package is installed
     import_module("pillow_heif").register_heif_opener()
@@ -109,6 +109,7 @@ def _decode(
     notes = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"animation: the first of {frames} frames is used")
+    deep_colours = has_16_bit_colours(image)
     turn, has_exif = _orientation(image, notes)
     width, height = image.size
     if turn in _QUARTERS and image.format != "TIFF":  # whose size Pillow gives upright
@@ -118,7 +119,7 @@ def _decode(
         image.draft(None, least)
     profile = image.info.get("icc_profile")
     mode = image.mode
-    deep = to_8_bits(image, file, notes)
+    deep = to_8_bits(image, file, deep_colours, notes)
     if deep is None:
         image.load()
     rgb = _to_rgb(image if deep is None else deep, background, profile, notes)

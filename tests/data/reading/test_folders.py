@@ -1,7 +1,6 @@
 """Every file of a folder is used, a caption, or left out with its reason; by all readers alike."""
 
 import json
-import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -126,9 +125,9 @@ def test_folders_behind_links_are_read_once_and_circles_end(tmp_path):
     (tmp_path / "elsewhere/a.txt").write_text("behind a link")
     put(tmp_path / "set", "b.png", start=1)
     (tmp_path / "set/b.txt").write_text("plain")
-    os.symlink(tmp_path / "elsewhere", tmp_path / "set/linked")
-    os.symlink(tmp_path / "set", tmp_path / "set/circle")
-    os.symlink(tmp_path / "gone.png", tmp_path / "set/gone.png")
+    (tmp_path / "set/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set/circle").symlink_to(tmp_path / "set")
+    (tmp_path / "set/gone.png").symlink_to(tmp_path / "gone.png")
     used, left = read(tmp_path / "set")
     assert used == {"b.png": ["plain"], "linked/a.png": ["behind a link"]}
     assert left == {"circle": "a link that leads back to a folder above it", "gone.png": "a link to nothing"}
@@ -196,7 +195,7 @@ def test_errors_name_what_was_seen(tmp_path):
         read(tmp_path)
     assert read(tmp_path / "captions.csv")[0] == {"0.png": ["zero"]}
     jsonl(tmp_path / "images/metadata.jsonl", [{"file_name": "images/0.png", "text": "x"}])
-    os.rename(tmp_path / "0.png", tmp_path / "images/0.png")
+    (tmp_path / "0.png").rename(tmp_path / "images/0.png")
     with pytest.raises(
         ConfigError, match="none of the 1 pictures that it names is there, such as images/0.png; 0.png is there"
     ):
