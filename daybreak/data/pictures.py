@@ -89,7 +89,7 @@ def decode(file: bytes | Path, background: tuple[int, int, int], least: tuple[in
     if not file:
         raise PictureError("the file is empty")
     try:
-        with Image.open(io.BytesIO(file)) as image:
+        with Image.open(io.BytesIO(file), formats=_likely(file)) as image:
             return _decode(image, file, background, least)
     except PictureError:
         raise
@@ -99,6 +99,15 @@ def decode(file: bytes | Path, background: tuple[int, int, int], least: tuple[in
         raise PictureError(_unidentified(file)) from None
     except Exception as e:  # PIL's decoders raise whatever they stumble on
         raise PictureError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
+
+
+def _likely(file: bytes) -> tuple[str, ...] | None:
+    """The format that a file's first bytes tell: Pillow tries all of its own one after another. None: let it try."""
+    if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
+        return ("WEBP",)
+    if file[:8] == b"\x89PNG\r\n\x1a\n":
+        return ("PNG",)
+    return None
 
 
 def _decode(
@@ -153,13 +162,14 @@ def _to_rgb(
     if image.mode == "CMYK":
         notes.append("CMYK converted to sRGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         if profile:
             colours = _to_srgb(rgba.convert("RGB"), profile, notes)
             colours.putalpha(rgba.getchannel("A"))
             rgba = colours
-        ground = Image.new("RGBA", rgba.size, (*background, 255))
-        return Image.alpha_composite(ground, rgba).convert("RGB")
+        ground = Image.new("RGB", rgba.size, background)
+        ground.paste(rgba, mask=rgba)  # in one pass
+        return ground
     if profile and image.mode in ("RGB", "CMYK", "L", "P"):
         return _to_srgb(image.convert("RGB") if image.mode == "P" else image, profile, notes)
     return image if image.mode == "RGB" else image.convert("RGB")

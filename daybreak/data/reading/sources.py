@@ -130,7 +130,8 @@ class _Planner:
         self.plan.notes += [(self.prefix + name, note) for name, note in folder.notes]
         items: list[Item] = [{**item, "key": self.prefix + item["key"]} for item in folder.items]
         least, most = ROWS_PER_PART
-        size = min(most, max(least, len(items) // 64))
+        # Each part costs files that are written through to the disk: no more of them than keep some 16 cores busy.
+        size = min(most, max(least, len(items) // 32))
         self.plan.parts += [{"kind": "items", "items": items[i : i + size]} for i in range(0, len(items), size)]
 
     def _tar(self, place: str, name: str, size: int) -> None:
