@@ -3,8 +3,8 @@
     python benchmarks/loader.py [--pictures 256] [--rounds 5] [--work DIR]
 
 Bare decoding is Pillow alone on bytes that lie in memory, to an array: the ceiling of every loader built on it. All
-contestants decode JPEG to no less than twice the wanted side, as our own loader does, and give batches of 16 as uint8 [16, 512, 512, 4], of which the training
-device makes floats; bare decoding stops at the array. One thread; CPU time of the process, since other work may share
+contestants decode JPEG to no less than twice the wanted side, as our own loader does, and give batches of 16 as uint8
+[16, 512, 512, 4], of which the training device makes floats; bare decoding stops at the array. One thread; CPU time of the process, since other work may share
 the machine; the median of rounds that take turns. `datasets` reads the same Parquet shards as a stream, `webdataset` a
 tar of the same files.
 """

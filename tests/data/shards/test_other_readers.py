@@ -1,4 +1,4 @@
-"""The tools that docs/data_format.md names read a set as one table, each picture once. Each is tried where it is there."""
+"""The tools that docs/data_format.md names read a set as one table, each picture once; those that are installed."""
 
 import pyarrow.parquet as pq
 import pytest
