@@ -7,7 +7,7 @@ from pathlib import Path
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.data.listing import list_items, with_data
+from daybreak.data.listing import check_place, with_data
 from daybreak.recipes import recipe as find_recipe
 from daybreak.run_folder import load_run_config, new_run_folder, run_to_continue
 from daybreak.train.deadline import Limits
@@ -59,7 +59,7 @@ def asked_training(
         config = configs.override(config, key, value)
     configs.check(config)
     if config.data.source == "folder":
-        list_items(Path(config.data.folder or "").expanduser())  # refuses one that holds nothing to train on
+        check_place(config.data.folder or "")
     return Training(config, run or out or new_run_folder(recipe or ""), run is not None, note)
 
 

@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 console = Console()
 
+LINES = "Line breaks: part of the caption (whole), between several (lines), or its end (first)."
 ENGINE = "processes, or ray: the same on a Ray cluster."
 MODEL_WORKERS = (
     "Each loads the model, and takes a GPU where there are any. 0: this process alone. "
@@ -192,6 +193,7 @@ def finetune(
     class_count: Annotated[int, typer.Option(help="DreamBooth: pictures that are drawn.")] = 200,
     prior_weight: Annotated[float, typer.Option(min=0, help="DreamBooth: weight of the class.")] = 1.0,
     resolution: Annotated[int | None, typer.Option(help="Side of the pictures, px; default: the base's.")] = None,
+    captions: Annotated[Literal["whole", "lines", "first"], typer.Option(help=LINES)] = "whole",
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the pictures.")] = False,
     held_out: Annotated[float, typer.Option(help="Share of the pictures kept to measure with.")] = 0.1,
     lr: Annotated[float | None, typer.Option(help="Default: 5e-6 full, 1e-4 LoRA, 5e-3 textual inversion.")] = None,
@@ -262,6 +264,7 @@ def finetune(
         class_count=class_count,
         prior_weight=prior_weight,
         resolution=resolution,
+        captions=captions,
         flip=flip,
         held_out=held_out,
         lr=lr,
@@ -614,7 +617,9 @@ def prepare(
     encoding: Annotated[str, typer.Option(help="jpeg, webp or png.")] = "jpeg",
     quality: Annotated[int, typer.Option(help="Of JPEG and WebP.")] = 92,
     caption: Annotated[list[str] | None, typer.Option(help="Caption column, or COLUMN=WEIGHT; several times.")] = None,
+    captions: Annotated[Literal["whole", "lines", "first"], typer.Option(help=LINES)] = "whole",
     image_column: Annotated[str | None, typer.Option(help="Column with pictures, paths or addresses.")] = None,
+    image_key: Annotated[str | None, typer.Option(help="Of a tar: the picture's extension, as in left.jpg.")] = None,
     uncaptioned: Annotated[bool, typer.Option(help="Keep pictures without caption, for daybreak caption.")] = False,
     duplicates: Annotated[str, typer.Option(help="drop; exact: only identical files go; keep.")] = "drop",
     shard_mb: Annotated[float, typer.Option(help="Size of a shard, MB.")] = 256.0,
@@ -629,7 +634,7 @@ def prepare(
 ) -> None:
     """Bring captioned pictures of any kind into training shards, and list what is wrong with the rest.
 
-    A source is an ImageFolder (metadata.jsonl or metadata.csv), pictures with a .txt beside each, WebDataset .tar
+    A source is an ImageFolder (metadata.jsonl, .csv or .parquet), pictures with a .txt beside each, WebDataset .tar
     files, Parquet or Arrow files as the Hugging Face hub has them, or a CSV or JSONL file of paths or addresses. What
     is dropped stands in OUT/dropped.jsonl with its reason. Killed, the same command goes on where it stopped.
     """
@@ -647,6 +652,8 @@ def prepare(
             "encoding": encoding,
             "quality": quality,
             "image_column": image_column,
+            "image_key": image_key,
+            "lines": captions,
             "uncaptioned": uncaptioned,
             "duplicates": duplicates,
             "shard_mb": shard_mb,
@@ -666,7 +673,9 @@ def inspect(
     size: Annotated[int, typer.Option(help="Of a source: as it would be prepared, px.")] = 1024,
     patch: Annotated[int, typer.Option(help="Of a source: as it would be prepared, px.")] = 32,
     caption: Annotated[list[str] | None, typer.Option(help="Of a source: caption column; several times.")] = None,
+    captions: Annotated[Literal["whole", "lines", "first"], typer.Option(help=LINES)] = "whole",
     image_column: Annotated[str | None, typer.Option(help="Of a source: column with the pictures.")] = None,
+    image_key: Annotated[str | None, typer.Option(help="Of a tar: the picture's extension, as in left.jpg.")] = None,
     uncaptioned: Annotated[bool, typer.Option(help="Of a source: look at pictures without caption too.")] = False,
     tokenizer: Annotated[str | None, typer.Option(help="Count tokens with this model's; default: an estimate.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="The text encoder's limit; 77 for Stable Diffusion's.")] = 256,
@@ -676,7 +685,8 @@ def inspect(
     """Say what is wrong with a data set, why it matters and what to do; with one page of pictures and figures."""
     from daybreak.data.commands import run_inspect
 
-    options = {"size": size, "patch": patch, "image_column": image_column, "uncaptioned": uncaptioned}
+    options = {"size": size, "patch": patch, "image_column": image_column, "image_key": image_key, "lines": captions,
+               "uncaptioned": uncaptioned}  # fmt: skip
     if run_inspect(console, place, page, options, caption or [], tokenizer, max_tokens, strict, workers):
         raise typer.Exit(1)
 

@@ -28,6 +28,8 @@ class DataConfig:
     """The most that the cache holds, GB."""
     embeddings: str | None = None
     """Name of the text features that `daybreak embed` wrote beside the shards; none: training encodes captions."""
+    captions: Literal["whole", "lines", "first"] = "whole"
+    """Line breaks in captions (source `folder`): they belong to it, divide several, or end it (only the first line)."""
     resolution: int = 32
     """Side of the square training pictures, px."""
     background: tuple[int, int, int] = (255, 255, 255)

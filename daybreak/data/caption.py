@@ -26,7 +26,7 @@ from daybreak.config import ConfigError
 from daybreak.data.engines.models import run_on_models
 from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import exists, join, read_bytes, write_atomically
-from daybreak.data.shards.format import INDEX, ROWS, caption_file
+from daybreak.data.shards.format import INDEX, caption_file, write_rows
 from daybreak.data.shards.reader import RowError, ShardReader
 
 PROMPT = (
@@ -178,7 +178,7 @@ def _describe(captioner: Captioner, reader: ShardReader, rows: range) -> list[st
 
 
 def _register(reader: ShardReader, name: str, how: Captioning, weight: float) -> int:
-    """Tells rows.parquet which rows have a caption now, and then the index where it stands."""
+    """Tells the row table which rows have a caption now, and then the index where it stands."""
     files = [
         pq.read_table(pa.BufferReader(read_bytes(join(reader.place, caption_file(name, s)))), columns=[name])[name]
         for s in range(len(reader.index.shards))
@@ -187,9 +187,7 @@ def _register(reader: ShardReader, name: str, how: Captioning, weight: float) ->
     rows = reader.rows.set_column(
         reader.rows.schema.get_field_index("captioned"), "captioned", pc.or_(reader.rows["captioned"], has)
     )
-    buffer = pa.BufferOutputStream()
-    pq.write_table(rows, buffer, compression="zstd")
-    write_atomically(join(reader.place, ROWS), buffer.getvalue().to_pybytes())
+    write_rows(reader.place, rows)
     index = dataclasses.replace(
         reader.index,
         captions={**reader.index.captions, name: weight},

@@ -1,10 +1,11 @@
-"""A folder of captioned pictures: a Hugging Face ImageFolder, or pictures with a .txt beside each.
+"""Captioned pictures as users have them, for training on squares: what `daybreak prepare` takes, read as it reads it.
 
 What cannot be used is counted and listed with its reason, never silently lost.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,9 +14,17 @@ import torch
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Batch, Skipped
-from daybreak.data.listing import Item, list_items
 from daybreak.data.pictures import PictureError, open_square
 from daybreak.data.pixel_file import PixelFile, threaded
+from daybreak.data.places import join
+from daybreak.data.reading.reasons import summary
+from daybreak.data.reading.row import RawRow
+from daybreak.data.reading.rows import source_rows
+from daybreak.data.reading.settings import Lines, Reading
+from daybreak.data.reading.sources import make_plan
+
+_CAPTION = 2
+"""Name of the random stream that draws among several captions."""
 
 
 class FolderSource:
@@ -26,42 +35,49 @@ class FolderSource:
     """
 
     def __init__(
-        self, folder: Path, resolution: int, seed: int, background: tuple[int, int, int], flip: bool = False
+        self,
+        folder: Path | str,
+        resolution: int,
+        seed: int,
+        background: tuple[int, int, int],
+        flip: bool = False,
+        lines: Lines = "whole",
     ) -> None:
         self.folder, self.resolution, self.seed, self.flip = folder, resolution, seed, flip
-        self.skipped: list[Skipped] = []
-        items = []
-        for item in list_items(folder):
-            if item.caption:
-                items.append(item)
-            else:
-                self.skipped.append(Skipped(str(item.path), "no caption"))
-        self.captions: list[str] = []
-        self._pixels = self._decode(items, background)
+        reading = Reading(lines=lines)
+        try:
+            plan = make_plan([str(folder)], reading)
+        except ConfigError as e:
+            raise ConfigError(f"--data {e}") from None
+        self.skipped: list[Skipped] = [Skipped(join(str(folder), key), why) for key, _, why in plan.left]
+        self.captions: list[tuple[str, ...]] = []
+        self._pixels = self._decode(source_rows(plan, reading), background)
         if not self.captions:
-            reasons = sorted({s.reason for s in self.skipped})
-            raise ConfigError(
-                f"--data {folder}: none of its {len(self.skipped)} items is usable ({'; '.join(reasons[:3])})"
-            )
+            reasons = summary([(s.path, s.reason) for s in self.skipped])
+            raise ConfigError(f"--data {folder}: none of its {len(self.skipped)} items is usable: {reasons}")
         # Cached, since a batch asks for it row by row; the cache is safe to share between reading threads.
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
-    def _decode(self, items: list[Item], background: tuple[int, int, int]) -> np.ndarray:
-        """The usable ones of `items`: [N, S, S, 3] uint8."""
+    def _decode(self, rows: Iterable[RawRow], background: tuple[int, int, int]) -> np.ndarray:
+        """The usable ones of `rows`: [N, S, S, 3] uint8."""
         pixels = PixelFile(self.resolution)
 
-        def decode(item: Item) -> np.ndarray | str:
+        def decode(row: RawRow) -> np.ndarray | str:
+            if row.problem is not None:
+                return row.problem
+            if not any(row.captions.values()):
+                return "no caption"
             try:
-                return open_square(item.path, self.resolution, background)
-            except PictureError as e:
+                return open_square(row.file(), self.resolution, background)
+            except (PictureError, OSError) as e:
                 return str(e)
 
-        for item, result in threaded(decode, items):
+        for row, result in threaded(decode, rows):
             if isinstance(result, str):
-                self.skipped.append(Skipped(str(item.path), result))
+                self.skipped.append(Skipped(row.place or join(str(self.folder), row.key), result))
             else:
                 pixels.add(result)
-                self.captions.append(item.caption)
+                self.captions.append(tuple(text for texts in row.captions.values() for text in texts))
         return pixels.array()
 
     def __len__(self) -> int:
@@ -77,7 +93,14 @@ class FolderSource:
                 if np.random.default_rng([self.seed, 1, n]).random() < 0.5:
                     pixels[i] = pixels[i, :, ::-1]
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return Batch(images.contiguous(), [self.captions[r] for r in rows])
+        return Batch(images.contiguous(), [self._caption(r, n) for r, n in zip(rows, numbers, strict=True)])
+
+    def _caption(self, row: int, n: int) -> str:
+        """One of a row's captions, drawn for sample number n."""
+        captions = self.captions[row]
+        if len(captions) == 1:
+            return captions[0]
+        return captions[int(np.random.default_rng([self.seed, _CAPTION, n]).integers(len(captions)))]
 
     def _row(self, n: int) -> int:
         epoch, place = divmod(n, len(self))
@@ -88,9 +111,11 @@ class FolderSource:
 
     def some_captions(self, n: int) -> list[str]:
         """The first n captions of the folder, or all where there are fewer."""
-        return self.captions[:n]
+        return [captions[0] for captions in self.captions[:n]]
 
     def describe(self) -> str:
         """One line for the log."""
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
-        return f"{self.folder}: {len(self)} captioned pictures at {self.resolution} px{skipped}"
+        several = sum(len(c) > 1 for c in self.captions)
+        drawn = f", {several} of them with several captions, of which one is drawn each time" if several else ""
+        return f"{self.folder}: {len(self)} captioned pictures at {self.resolution} px{drawn}{skipped}"

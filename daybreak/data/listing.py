@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.data.pictures import PICTURE_SUFFIXES
-from daybreak.data.places import exists, join
-
-INDEX = "index.json"
-"""The file whose presence says that a folder holds finished shards."""
+from daybreak.data.places import exists, is_remote, join
+from daybreak.data.reading.row import RawRow
+from daybreak.data.reading.rows import source_rows
+from daybreak.data.reading.settings import Reading
+from daybreak.data.reading.sources import make_plan
+from daybreak.data.shards.format import INDEX
 
 
 def holds_shards(place: str) -> bool:
@@ -23,9 +21,13 @@ def holds_shards(place: str) -> bool:
 
 
 def check_place(place: str) -> None:
-    """ConfigError where --data holds neither shards nor anything to train on."""
-    if not holds_shards(place):
-        list_items(Path(place).expanduser())
+    """ConfigError where --data holds neither shards nor anything to train on. No picture is opened."""
+    if holds_shards(place):
+        return
+    try:
+        make_plan([place if is_remote(place) else str(Path(place).expanduser())], Reading())
+    except ConfigError as e:
+        raise ConfigError(f"--data {e}") from None
 
 
 def with_data(config: Config, places: list[str]) -> Config:
@@ -52,54 +54,17 @@ class Item:
 
 
 def list_items(folder: Path) -> list[Item]:
-    """The captioned pictures of a folder, in a fixed order.
+    """The pictures of a folder that are files, in a fixed order, each with its first caption where it has any.
 
-    Looks for `metadata.jsonl` or `metadata.csv` with `file_name` and `text`; where there is none, for pictures (at any
-    depth) with a `.txt` of the same name beside them. Raises ConfigError where the folder is missing, has neither, or
-    its metadata cannot be read.
+    Raises ConfigError where the folder is missing, holds no pictures, or its metadata cannot be read.
     """
     if not folder.is_dir():
         raise ConfigError(f"--data {folder}: no such folder")
-    for name, read in (("metadata.jsonl", _read_jsonl), ("metadata.csv", _read_csv)):
-        if (folder / name).is_file():
-            try:
-                return list(read(folder, folder / name))
-            except UnicodeDecodeError as e:
-                raise ConfigError(f"{folder / name} is not UTF-8 text: {e.reason} at byte {e.start}") from None
-    items = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES):
-        beside = path.with_suffix(".txt")
-        caption = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else ""
-        items.append(Item(path, caption))
-    if not items:
-        raise ConfigError(
-            f"--data {folder}: nothing to train on; looked for metadata.jsonl or metadata.csv (columns file_name and "
-            f"text), and for pictures ({', '.join(s[1:] for s in PICTURE_SUFFIXES)}) with a .txt beside each"
-        )
-    return items
+    reading = Reading(uncaptioned=True)
+    rows = source_rows(make_plan([str(folder)], reading), reading)
+    return [Item(Path(row.place), first_caption(row)) for row in rows if row.place is not None]
 
 
-def _read_jsonl(folder: Path, path: Path) -> Iterator[Item]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as e:
-                raise ConfigError(f"{path}, line {number} is not JSON: {e.msg}") from None
-            yield _item(folder, row, f"{path}, line {number}")
-
-
-def _read_csv(folder: Path, path: Path) -> Iterator[Item]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        for number, row in enumerate(csv.DictReader(lines), start=2):
-            yield _item(folder, row, f"{path}, line {number}")
-
-
-def _item(folder: Path, row: object, where: str) -> Item:
-    if not isinstance(row, dict) or not isinstance(row.get("file_name"), str) or "text" not in row:
-        keys = ", ".join(map(str, row)) if isinstance(row, dict) else type(row).__name__
-        raise ConfigError(f"{where} needs file_name and text; it has {keys}")
-    text = row["text"]
-    return Item(folder / row["file_name"], text.strip() if isinstance(text, str) else "")
+def first_caption(row: RawRow) -> str:
+    """A row's first caption, empty where it has none."""
+    return next((texts[0] for texts in row.captions.values() if texts), "")

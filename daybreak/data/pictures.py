@@ -10,14 +10,31 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
+
+from daybreak.data.depth import DepthError, has_16_bit_colours, to_8_bits
+
+with suppress(ImportError):  # phone photos, where the package is installed
+    import_module("pillow_heif").register_heif_opener()
+try:
+    import_module("pillow_jxl")
+    _JPEG_XL: tuple[str, ...] = (".jxl",)
+except ImportError:
+    _JPEG_XL = ()
 
 PICTURE_SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".avif", ".heic", ".heif"),
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".avif", ".heic", ".heif", ".hif", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *((".jp2", ".j2k", ".j2c", ".jpx", ".jpf") if features.check("jpg_2000") else ()),
+    *_JPEG_XL,
 )
+"""What is taken for a picture by its name; Pillow then decides by the content."""
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused unread: a small file can unfold to fill the memory."""
+
+DRAFT = 2
+"""JPEG is decoded down to no less than so many times the wanted side, so that the filter decides what is seen: decoded
+to just above it, the same pixels as .jpg and .png come out 4 to 5 of 255 apart; so about 1."""
 
 Image.MAX_IMAGE_PIXELS = None  # ours, above, is checked for every picture, and says so in a sentence
 
@@ -31,6 +48,12 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_QUARTERS = (
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSVERSE,
+    Image.Transpose.ROTATE_90,
+)
 
 
 class PictureError(ValueError):
@@ -66,34 +89,51 @@ def decode(file: bytes | Path, background: tuple[int, int, int], least: tuple[in
     if not file:
         raise PictureError("the file is empty")
     try:
-        with Image.open(io.BytesIO(file)) as image:
-            return _decode(image, background, least)
+        with Image.open(io.BytesIO(file), formats=_likely(file)) as image:
+            return _decode(image, file, background, least)
     except PictureError:
         raise
+    except DepthError as e:
+        raise PictureError(str(e)) from None
     except UnidentifiedImageError:
         raise PictureError(_unidentified(file)) from None
     except Exception as e:  # PIL's decoders raise whatever they stumble on
         raise PictureError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
 
 
-def _decode(image: Image.Image, background: tuple[int, int, int], least: tuple[int, int] | None) -> Decoded:
+def _likely(file: bytes) -> tuple[str, ...] | None:
+    """The format that a file's first bytes tell: Pillow tries all of its own one after another. None: let it try."""
+    if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
+        return ("WEBP",)
+    if file[:8] == b"\x89PNG\r\n\x1a\n":
+        return ("PNG",)
+    return None
+
+
+def _decode(
+    image: Image.Image, file: bytes, background: tuple[int, int, int], least: tuple[int, int] | None
+) -> Decoded:
     if image.width * image.height > MAX_PIXELS:
         raise PictureError(f"{image.width}x{image.height} px is more than {MAX_PIXELS // 10**6} megapixels")
     notes = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"animation: the first of {frames} frames is used")
+    deep_colours = has_16_bit_colours(image)
     turn, has_exif = _orientation(image, notes)
     width, height = image.size
-    if turn is not None and turn >= Image.Transpose.ROTATE_90 and turn != Image.Transpose.ROTATE_180:
+    if turn in _QUARTERS and image.format != "TIFF":  # whose size Pillow gives upright
         width, height = height, width
         least = (least[1], least[0]) if least else None
     if least:
         image.draft(None, least)
     profile = image.info.get("icc_profile")
     mode = image.mode
-    image.load()
-    rgb = _to_rgb(image, background, profile, notes)
-    if turn is not None:
+    deep = to_8_bits(image, file, deep_colours, notes)
+    if deep is None:
+        image.load()
+    rgb = _to_rgb(image if deep is None else deep, background, profile, notes)
+    # Pillow turns TIFF while loading, and then takes the tag away.
+    if turn is not None and not (image.format == "TIFF" and image.getexif().get(_ORIENTATION, 1) == 1):
         rgb = rgb.transpose(turn)
     plain = mode == "RGB" and not notes and not has_exif and not profile
     return Decoded(rgb, width, height, tuple(notes), plain)
@@ -122,16 +162,14 @@ def _to_rgb(
     if image.mode == "CMYK":
         notes.append("CMYK converted to sRGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         if profile:
             colours = _to_srgb(rgba.convert("RGB"), profile, notes)
             colours.putalpha(rgba.getchannel("A"))
             rgba = colours
-        ground = Image.new("RGBA", rgba.size, (*background, 255))
-        return Image.alpha_composite(ground, rgba).convert("RGB")
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # 16 bit grey: PIL would clip it to white.
-        return Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+        ground = Image.new("RGB", rgba.size, background)
+        ground.paste(rgba, mask=rgba)  # in one pass
+        return ground
     if profile and image.mode in ("RGB", "CMYK", "L", "P"):
         return _to_srgb(image.convert("RGB") if image.mode == "P" else image, profile, notes)
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -165,17 +203,17 @@ def _transform(profile: bytes, mode: str) -> tuple[str, ImageCms.ImageCmsTransfo
 def _unidentified(file: bytes) -> str:
     if file[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheim", b"ftyphevc"):
         return "cannot identify HEIC pictures; pip install pillow-heif, and they are read"
+    if file[:2] == b"\xff\x0a" or file[4:12] == b"JXL \r\n\x87\n":
+        return "cannot identify JPEG XL pictures; pip install pillow-jxl-plugin, and they are read"
+    if file[:4] in (b"II*\0", b"MM\0*"):
+        return "cannot identify the file as a picture: a TIFF of a layout that Pillow does not read"
     return "cannot identify the file as a picture"
 
 
-with suppress(ImportError):  # phone photos, where the package is installed
-    import_module("pillow_heif").register_heif_opener()
-
-
-def open_square(path: Path, resolution: int, background: tuple[int, int, int]) -> np.ndarray:
+def open_square(file: bytes | Path, resolution: int, background: tuple[int, int, int]) -> np.ndarray:
     """A picture as training on squares sees it: [resolution, resolution, 3] uint8, sRGB.
 
     The shorter side is scaled to `resolution` with antialiasing and the middle square cut out. Raises PictureError.
     """
-    image = decode(path, background, least=(resolution, resolution)).image
+    image = decode(file, background, least=(DRAFT * resolution, DRAFT * resolution)).image
     return np.asarray(ImageOps.fit(image, (resolution, resolution), Image.Resampling.LANCZOS))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,18 +32,28 @@ FEW = 20
 class Cache:
     """rows [N, ...]: pictures as `Family.rows` gives them; flipped: the same, mirrored, or None.
 
-    captions: of each row. texts: `Text` of the known captions, by `place` [caption -> row]; empty where the text
-    encoder is trained. training, held_out, prior: numbers of rows.
+    captions: of each row, of several the first; choices: all and their weights, where there are several. texts: `Text`
+    of the known captions, by `place` [caption -> row]; empty where the text encoder is trained. training, held_out,
+    prior: numbers of rows.
     """
 
     rows: Tensor
     flipped: Tensor | None
     captions: list[str]
+    choices: dict[int, list[tuple[str, float]]]
     texts: Text
     place: dict[str, int]
     training: list[int]
     held_out: list[int]
     prior: list[int]
+
+    def drawn(self, row: int, seed: int, step: int) -> str:
+        """The caption of a row at a step: of several one by its weight."""
+        choices = self.choices.get(row)
+        if choices is None:
+            return self.captions[row]
+        weights = np.array([weight for _, weight in choices])
+        return choices[np.random.default_rng([seed, 11, step, row]).choice(len(choices), p=weights / weights.sum())][0]
 
     def text(self, captions: list[str], device: torch.device) -> Text:
         """The cached text of known captions."""
@@ -105,11 +116,21 @@ class Order:
         return np.random.default_rng([seed, epoch]).permutation(len(rows))
 
 
-def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
-    """(training, held out): rows 0..count-1, of which `share` at random is held out, at most MOST_HELD_OUT."""
+def split(groups: list[int], share: float, seed: int) -> tuple[list[int], list[int]]:
+    """(training, held out): rows 0..len(groups)-1, of which `share` at random is held out, at most MOST_HELD_OUT.
+
+    Rows of one group show the same and stay on one side, so the share is met as nearly as whole groups allow.
+    """
+    count = len(groups)
     held = 0 if count < FEW or share == 0 else min(MOST_HELD_OUT, max(1, round(share * count)))
-    chosen = set(np.random.default_rng([seed, 7]).permutation(count)[:held].tolist())
-    return [i for i in range(count) if i not in chosen], sorted(chosen)
+    sizes = Counter(groups)
+    chosen: set[int] = set()
+    left = held
+    for row in np.random.default_rng([seed, 7]).permutation(count).tolist():
+        if groups[row] not in chosen and sizes[groups[row]] <= left:
+            chosen.add(groups[row])
+            left -= sizes[groups[row]]
+    return [i for i in range(count) if groups[i] not in chosen], [i for i in range(count) if groups[i] in chosen]
 
 
 @torch.no_grad()
@@ -121,7 +142,7 @@ def build(
     """Encodes everything and writes it. `other_captions`: known beside those of the pictures; "" is among them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
-    training, held = split(len(pictures), held_out, seed)
+    training, held = split(pictures.groups, held_out, seed)
     captions = pictures.captions + (prior.captions if prior else [])
     shapes: dict[str, list[Any]] = {}
     for name in ("rows", "flipped") if flip else ("rows",):
@@ -129,7 +150,9 @@ def build(
         shapes[name] = _write(
             folder / f"{name}.bin", batches, len(captions), dtype, lambda n: progress("pictures", n, len(captions))
         )
-    known = list(dict.fromkeys(["", *captions, *other_captions])) if with_text else []
+    choices = pictures.choices + (prior.choices if prior else [])
+    every = [text for of in choices for text, _ in of]
+    known = list(dict.fromkeys(["", *captions, *every, *other_captions])) if with_text else []
     if known:
         parts: dict[str, list[Tensor]] = {}
         writers: dict[str, Any] = {}
@@ -145,6 +168,7 @@ def build(
             progress("captions", min(start + 16, len(known)), len(known))
     index = {
         "captions": captions,
+        "choices": {str(i): of for i, of in enumerate(choices) if len(of) > 1},
         "known": known,
         "training": training,
         "held_out": held,
@@ -171,6 +195,7 @@ def load(folder: Path) -> Cache | None:
         rows=tensors["rows"],
         flipped=tensors.get("flipped"),
         captions=index["captions"],
+        choices={int(i): of for i, of in index.get("choices", {}).items()},
         texts={k.removeprefix("text."): v for k, v in tensors.items() if k.startswith("text.")},
         place={caption: i for i, caption in enumerate(index["known"])},
         training=index["training"],

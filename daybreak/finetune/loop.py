@@ -226,7 +226,10 @@ def _accumulate(run: Run, rows: list[int], random: StepRandomness, weights: Tens
     for start in run.ranks.share(starts):
         part = slice(start, start + run.micro_batch)
         some, here = random.part(part), rows[part]
-        captions = ["" if drop else cache.captions[r] for r, drop in zip(here, some.drop.tolist(), strict=True)]
+        seed, step = state.settings.seed, state.step
+        captions = [
+            "" if drop else cache.drawn(r, seed, step) for r, drop in zip(here, some.drop.tolist(), strict=True)
+        ]
         pictures = cache.pictures(here, some.flip, state.device)
         with state.autocast():
             text = text_of(captions)

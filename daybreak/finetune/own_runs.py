@@ -18,7 +18,6 @@ from daybreak import config as configs
 from daybreak.arguments import asked_training
 from daybreak.config import ConfigError
 from daybreak.data.listing import holds_shards
-from daybreak.evaluate.pictures import write_captions
 from daybreak.evaluate.workbench import parse_weights
 from daybreak.export.commands import run_import
 from daybreak.export.diffusers_folder import CONFIG_FILE
@@ -94,7 +93,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         run_import(Console(quiet=True), Path(folder) / "base", run, Path(settings.data))
     write_split(run, pictures, training, held)
     write_skipped(run, pictures.skipped)
-    changes["data.resolution"], changes["data.folder"] = _side(before), str(_training_folder(run))
+    changes["data.resolution"], changes["data.folder"] = _side(before), str(_training_folder(run, pictures, training))
     drawing = time.monotonic()
     general = draw_general(run, before, settings)
     if settings.deadline_minutes is not None:
@@ -141,7 +140,9 @@ def _side(model: OwnModel) -> int:
 def _pictures(settings: FinetuneSettings, side: int) -> tuple[Pictures, list[int], list[int]]:
     """All pictures as squares of `side` px, and the numbers of those to train on and of those held out."""
     pictures = open_pictures(settings.data, side, settings.background)
-    return pictures, *split(len(pictures), settings.held_out, settings.seed)
+    if settings.captions != "whole":
+        pictures.read_lines(settings.captions)
+    return pictures, *split(pictures.groups, settings.held_out, settings.seed)
 
 
 def _train_and_compare(
@@ -185,10 +186,19 @@ def _refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:
         )
 
 
-def _training_folder(run: Path) -> Path:
+def _training_folder(run: Path, pictures: Pictures, training: list[int]) -> Path:
     """RUN/training: the user's pictures without the held-out ones, as daybreak train reads a folder."""
+    keys = [Path(pictures.look.rows[i].key) for i in training]
+    if not all(key.is_file() for key in keys):
+        raise ConfigError(
+            f"{keys[0]} is no file of its own: a model of our own is fine-tuned on a folder of pictures; for tars and "
+            "tables: daybreak prepare, and daybreak train with daybreak import's run"
+        )
     folder = run / "training"
     folder.mkdir()
-    rows = [json.loads(line) for line in (run / "training.jsonl").read_text(encoding="utf-8").splitlines()]
-    write_captions(folder, [str(Path(row["key"]).resolve()) for row in rows], [row["text"] for row in rows])
+    lines = [
+        json.dumps({"file_name": str(key.resolve()), "text": [text for text, _ in pictures.choices[i]]}) + "\n"
+        for key, i in zip(keys, training, strict=True)
+    ]
+    (folder / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder.resolve()

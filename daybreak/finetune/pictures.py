@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,18 @@ from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped
 from daybreak.data.inspect.findings import Finding, Report, examine
 from daybreak.data.inspect.look import Look, Seen
-from daybreak.data.listing import holds_shards, list_items
-from daybreak.data.pictures import PictureError, decode
+from daybreak.data.listing import holds_shards
+from daybreak.data.pictures import DRAFT, PictureError, decode
 from daybreak.data.pixel_file import PixelFile, threaded
+from daybreak.data.places import is_remote, join
+from daybreak.data.prepare.duplicates import find_duplicates
+from daybreak.data.prepare.hashes import colours, phash, thumbnail
+from daybreak.data.reading.reasons import summary
+from daybreak.data.reading.row import RawRow
+from daybreak.data.reading.rows import source_rows
+from daybreak.data.reading.settings import Lines, Reading
+from daybreak.data.reading.sources import make_plan
+from daybreak.data.reading.text import captions_in
 from daybreak.data.shards.reader import RowError, ShardReader
 from daybreak.finetune.families import Family
 
@@ -24,36 +33,73 @@ CUT_SHOWN = 5
 """Cut captions that are shown."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A picture before it is opened: its name, its caption, and how to get at the file."""
-
-    key: str
-    caption: str
-    file: Callable[[], bytes | Path]
+Choices = tuple[tuple[str, float], ...]
+"""Captions of a picture, each with the weight by which it is drawn; the first is the one that is shown."""
 
 
 @dataclass
 class Pictures:
-    """Usable pictures: pixels [N, S, S, 3] uint8 with their captions; `look` for the findings; `skipped` the rest."""
+    """Usable pictures: pixels [N, S, S, 3] uint8 with their captions; `look` for the findings; `skipped` the rest.
+
+    captions: one of each picture; choices: all of them, of which training draws. groups: pictures that show the same
+    have one number; copies: how many are the same file as another one, and how many the same picture.
+    """
 
     pixels: np.ndarray
     captions: list[str]
     look: Look
     skipped: list[Skipped] = field(default_factory=list)
+    choices: list[Choices] = field(default_factory=list)
+    groups: list[int] = field(default_factory=list)
+    copies: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         return len(self.captions)
 
+    def read_lines(self, lines: Lines) -> None:
+        """Captions as the lines of those that are there, see `Reading.lines`."""
+        read = [[(captions_in(text, lines), weight) for text, weight in of] for of in self.choices]
+        self.choices = [tuple((text, weight / len(texts)) for texts, weight in of for text in texts) for of in read]
+        self.captions = [of[0][0] for of in self.choices]
+        for row, caption in zip(self.look.rows, self.captions, strict=True):
+            row.captions["caption"] = caption
 
-def list_entries(place: str) -> list[Entry]:
-    """What a folder of captioned pictures, or prepared shards, holds. ConfigError as `list_items` raises it."""
+    def add_word(self, word: str) -> None:
+        """Every caption has `word` in it afterwards."""
+
+        def added(text: str) -> str:
+            return text if word in text else f"{text}, {word}"
+
+        self.captions = [added(text) for text in self.captions]
+        self.choices = [tuple((added(text), weight) for text, weight in of) for of in self.choices]
+
+
+def list_rows(place: str) -> tuple[list[Skipped], Iterator[tuple[RawRow, Choices]]]:
+    """What is not looked at, and the rows with their captions, of prepared shards or of any source of pictures."""
     if holds_shards(place):
-        reader = ShardReader(place)
-        captions = [next(iter(reader.captions(i).values()), "") for i in range(len(reader))]
-        return [Entry(reader.name(i), c, partial(reader.picture_bytes, i)) for i, c in enumerate(captions)]
-    items = list_items(Path(place).expanduser())
-    return [Entry(str(item.path), item.caption, partial(Path, item.path)) for item in items]
+        return [], _rows_of_shards(ShardReader(place))
+    reading = Reading()
+    source = place if is_remote(place) else str(Path(place).expanduser())
+    plan = make_plan([source], reading)
+    skipped = [Skipped(join(source, key), why) for key, _, why in plan.left]
+    rows = source_rows(plan, reading)
+    return skipped, ((row, tuple((text, 1.0) for texts in row.captions.values() for text in texts)) for row in rows)
+
+
+def _rows_of_shards(reader: ShardReader) -> Iterator[tuple[RawRow, Choices]]:
+    for i in range(len(reader)):
+        row = RawRow(reader.name(i))
+        choices: Choices = ()
+        try:
+            row.data = reader.picture_bytes(i)
+            choices = tuple(
+                (text, reader.index.captions[name] / len(texts))
+                for name, texts in reader.all_captions(i).items()
+                for text in texts
+            )
+        except RowError as e:
+            row.problem = str(e)
+        yield row, choices
 
 
 def open_pictures(
@@ -63,53 +109,84 @@ def open_pictures(
 
     Raises ConfigError, which names `flag`, where none is usable.
     """
-    entries, skipped = [], []
     try:
-        found = list_entries(place)
+        skipped, rows = list_rows(place)
     except ConfigError as e:
-        raise ConfigError(str(e).replace("--data", flag, 1)) from None
-    for entry in found:
-        if caption or entry.caption:
-            entries.append(entry)
-        else:
-            skipped.append(Skipped(entry.key, "no caption"))
+        raise ConfigError(f"{flag} {e}") from None
     look = Look(place, is_shards=False, size=side)
+    look.dropped = [(s.path, "ignored", s.reason) for s in skipped]
     pixels = PixelFile(side)
-    captions: list[str] = []
+    choices: list[Choices] = []
+    identities: list[tuple[str, int, bytes]] = []
 
-    def work(entry: Entry) -> tuple[np.ndarray, int, int] | str:
+    def work(entry: tuple[RawRow, Choices]) -> tuple[np.ndarray, int, int, str] | tuple[str, str]:
+        row, own = entry
+        if row.problem is not None and not (caption and row.kind == "unreadable caption"):
+            return row.kind, row.problem
+        if not own and not caption:
+            return "no caption", "no caption"
         try:
-            picture = decode(entry.file(), background, least=(side, side))
-            square = ImageOps.fit(picture.image, (side, side), Image.Resampling.LANCZOS)
-            return np.asarray(square), picture.width, picture.height
-        except (PictureError, RowError) as e:
-            return str(e)
+            file = row.file()
+            data = file.read_bytes() if isinstance(file, Path) else file
+            picture = decode(data, background, least=(DRAFT * side, DRAFT * side))
+        except (PictureError, OSError) as e:
+            return "broken", str(e)
+        square = ImageOps.fit(picture.image, (side, side), Image.Resampling.LANCZOS)
+        return np.asarray(square), picture.width, picture.height, hashlib.sha256(data).hexdigest()
 
-    for entry, result in threaded(work, entries):
-        if isinstance(result, str):
-            skipped.append(Skipped(entry.key, result))
-            look.dropped.append((entry.key, "broken", result))
+    for (row, own), result in threaded(work, rows):
+        key = row.place or row.key
+        if len(result) == 2:
+            skipped.append(Skipped(key, result[1]))
+            look.dropped.append((key, *result))
             continue
-        square, width, height = result
+        square, width, height, sha = result
         pixels.add(square)
-        captions.append(caption or entry.caption)
-        own = {"caption": captions[-1]}
-        look.rows.append(Seen(entry.key, own, width, height, f"{side}x{side}", square.nbytes))
-    look.dropped += [(s.path, "no caption", s.reason) for s in skipped if s.reason == "no caption"]
-    if not captions:
-        reasons = sorted({s.reason for s in skipped})
-        raise ConfigError(f"{flag} {place}: none of its {len(skipped)} items is usable ({'; '.join(reasons[:3])})")
-    return Pictures(pixels.array(), captions, look, skipped)
+        choices.append(((caption, 1.0),) if caption else own)
+        thumb = thumbnail(Image.fromarray(square))
+        identities.append((sha, phash(thumb), colours(thumb)))
+        captions = {"caption": choices[-1][0][0]}
+        look.rows.append(Seen(key, captions, width, height, f"{side}x{side}", square.nbytes))
+    if not choices:
+        reasons = summary([(s.path, s.reason) for s in skipped])
+        raise ConfigError(f"{flag} {place}: none of its {len(skipped)} items is usable: {reasons}")
+    groups, found = list(range(len(choices))), find_duplicates(identities, near=True)
+    for copy in found:
+        groups[copy.row] = groups[copy.of]
+    exact = sum(copy.exact for copy in found)
+    captions_shown = [of[0][0] for of in choices]
+    return Pictures(pixels.array(), captions_shown, look, skipped, choices, groups, (exact, len(found) - exact))
 
 
 def findings(pictures: Pictures, family: Family) -> Report:
     """What `daybreak inspect` would say of them for fine-tuning; captions are counted with the base's own tokenizer."""
     tokenizer = getattr(family.pipeline, family.tokenizers[0])
     limit = family.max_tokens()
+    exact, near = pictures.copies
     report = examine(
         pictures.look, limit, lambda texts: np.array([len(i) for i in tokenizer(texts, truncation=False)["input_ids"]])
     )
     report.findings[:] = [f for f in report.findings if f.level != "note" or "shapes have fewer" not in f.what]
+    if exact + near > 0:
+        report.findings.append(
+            Finding(
+                "warning",
+                f"{exact + near} pictures are there twice ({exact} the same file, {near} the same picture saved anew)",
+                "A copy is learnt twice as hard. Held-out pictures share none with those of training.",
+                "Remove them; daybreak prepare leaves them out.",
+            )
+        )
+    several = sum(len(of) > 1 for of in pictures.choices)
+    if several:
+        most = max(len(of) for of in pictures.choices)
+        report.findings.append(
+            Finding(
+                "note",
+                f"{several} pictures have several captions, up to {most}",
+                "Each time a picture is seen one of them is drawn by its weight; figures here are of the first.",
+                "Nothing.",
+            )
+        )
     if cut := cut_captions(pictures.captions, tokenizer, limit):
         report.findings.append(
             Finding(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from daybreak.config import ConfigError
+from daybreak.data.reading.settings import Lines
 from daybreak.evaluate.prompts import PICTURES_EACH, PROMPTS
 from daybreak.train.trackers import OPENERS
 
@@ -67,6 +68,8 @@ class FinetuneSettings:
     """Side of the square training pictures, px; none: the base's."""
     background: tuple[int, int, int] = (255, 255, 255)
     """Colour behind transparent pictures, sRGB 0..255."""
+    captions: Lines = "whole"
+    """Line breaks in captions: they belong to it (whole), divide several (lines), or end it (first)."""
     flip: bool = False
     """Mirror half of the pictures left to right."""
     held_out: float = 0.1

@@ -189,12 +189,17 @@ def test_flips_mirror_about_half(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "nothing to train on; looked for metadata.jsonl"),
-        ({"metadata.jsonl": '{"file_name": "a.png", "text": "x"}\n{"file_name": '}, "line 2 is not JSON"),
-        ({"metadata.jsonl": '{"image": "a.png", "text": "x"}'}, "line 1 needs file_name and text; it has image, text"),
-        ({"metadata.csv": "name,caption\na.png,b"}, "line 2 needs file_name and text; it has name, caption"),
-        ({"metadata.jsonl": '{"file_name": "gone.png", "text": "x"}'}, "none of its 1 items is usable .no such file"),
-        ({"a.png": "no picture, no caption"}, "none of its 1 items is usable .no caption"),
+        ({}, "there is nothing in it"),
+        ({"notes.docx": "x"}, "no pictures, .tar, .parquet, .arrow, .csv or .jsonl in it"),
+        ({"metadata.jsonl": '{"file_name": '}, "metadata.jsonl, line 1 is not JSON"),
+        ({"metadata.jsonl": '{"words": "x"}'}, "which column holds the picture or its path.*--image-column: words"),
+        ({"metadata.csv": "name,caption\na.png,b"}, "which column holds the picture or its path.*: name, caption"),
+        (
+            {"metadata.jsonl": '{"file_name": "gone.png", "text": "x"}'},
+            "none of the 1 pictures that it names is there, such as gone.png",
+        ),
+        ({"a.png": "no picture, no caption"}, "1 pictures and no caption; looked for metadata.jsonl.*and a .txt"),
+        ({"a.png": "no picture", "a.txt": "a"}, "none of its 1 items is usable: 1 cannot identify the file"),
     ],
 )
 def test_a_folder_with_nothing_usable_says_what_was_looked_for(tmp_path, files, message):
@@ -205,7 +210,7 @@ def test_a_folder_with_nothing_usable_says_what_was_looked_for(tmp_path, files, 
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="nowhere: no such folder"):
+    with pytest.raises(ConfigError, match="nowhere: no such file or folder"):
         source(tmp_path / "nowhere")
 
 

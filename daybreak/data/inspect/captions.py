@@ -26,6 +26,15 @@ ENGLISH = frozenset(_ENGLISH.split())
 OTHERS = frozenset(_OTHERS.split()) - ENGLISH
 """Function words of German, French, Spanish, Italian, Portuguese and Dutch."""
 
+# UTF-8 read as Windows-1252 or Latin-1: a lead byte (Â to ô) followed by what a continuation byte becomes in these.
+_CONTINUED = "[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
+MOJIBAKE = re.compile(f"[ÂÃÄÅÎÏÐÑ×Ø]{_CONTINUED}|[âãäåæçèéêëìíî]{_CONTINUED}{{2}}|ð{_CONTINUED}{{3}}")
+MARKUP = re.compile(
+    r"</?[a-zA-Z][a-zA-Z0-9]*(\s[^<>]*)?/?>|&(#\d+|#x[0-9a-fA-F]+|[a-zA-Z]{2,8});|https?://\S|\[/?(url|img|b|i)\b"
+    r"|\]\(\S+\)|\*\*\S|\\u[0-9a-fA-F]{4}"
+)
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\u2060\ufeff]")
+
 
 @dataclass(frozen=True)
 class CaptionFacts:
@@ -33,7 +42,8 @@ class CaptionFacts:
 
     words: [n] lengths. beginning: the most frequent first three words and their share. templates: (text with its
     numbers and names taken out, share) of the most frequent. repeated: captions that stand elsewhere word for word;
-    near: pairs that nearly do, as examples. other_language: share that is unlikely to be English.
+    near: pairs that nearly do, as examples. other_language: share that is unlikely to be English. mojibake, markup,
+    control: captions that were read in a wrong encoding, hold tags or links, or characters that nobody sees.
     """
 
     n: int
@@ -47,6 +57,9 @@ class CaptionFacts:
     other_language: float
     foreign_examples: list[str]
     vocabulary: int
+    mojibake: list[str]
+    markup: list[str]
+    control: list[str]
 
 
 def caption_facts(captions: list[str]) -> CaptionFacts:
@@ -71,6 +84,9 @@ def caption_facts(captions: list[str]) -> CaptionFacts:
         other_language=len(foreign) / n,
         foreign_examples=foreign[:3],
         vocabulary=len({w for words in split for w in words}),
+        mojibake=[t for t in texts if MOJIBAKE.search(t)],
+        markup=[t for t in texts if MARKUP.search(t)],
+        control=[t for t in texts if CONTROL.search(t)],
     )
 
 

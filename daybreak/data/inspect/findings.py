@@ -102,6 +102,32 @@ def _rows(look: Look) -> Iterator[Finding]:
             "They are left out: nothing says what they show.",
             "Write captions, or have them written: daybreak prepare --uncaptioned, then daybreak caption.",
         ),
+        (
+            "unreadable caption",
+            "error",
+            "They are left out: letters were lost, or the text is in an encoding that cannot be told.",
+            "Save the captions named as UTF-8; letters that are lost have to be written again.",
+        ),
+        (
+            "faulty line",
+            "error",
+            "The line is left out, and with it its picture: a caption cut at a comma would teach something else.",
+            "Put captions in quotes and write a quote inside them twice.",
+        ),
+        ("not named", "warning", "The metadata names no caption for them.", "Add lines for them, or remove them."),
+        (
+            "not read",
+            "warning",
+            "They are left out: pictures of these kinds are not read.",
+            "Convert them, as it says.",
+        ),
+        ("hidden", "note", "Files whose names begin with a dot are not looked at.", "Rename what should be read."),
+        (
+            "ignored",
+            "note",
+            "They are neither pictures that are used nor their captions.",
+            "Look whether a picture or a caption is among them.",
+        ),
         ("duplicate", "note", "A file that is there twice is learnt twice as hard.", "Nothing; prepare drops it."),
         (
             "near duplicate",
@@ -202,6 +228,28 @@ def _captions(facts: CaptionFacts, lengths: np.ndarray, max_tokens: int, estimat
             "Say of each picture what sets it apart.",
             tuple(f"{a} | {b}" for a, b in facts.near_examples),
         )
+    for what, why, do, found in (
+        (
+            "look as if read in a wrong encoding (Ã©, â€™)",
+            "The tokenizer reads noise where letters with accents or quotes were.",
+            "Repair them where they come from, or with the package ftfy (fix_text).",
+            facts.mojibake,
+        ),
+        (
+            "hold markup (tags, &amp;, links)",
+            "The model learns the markup as if it were to be seen.",
+            "Take it out.",
+            facts.markup,
+        ),
+        (
+            "hold control characters",
+            "They come from another program, and no prompt will have them.",
+            "Take them out.",
+            facts.control,
+        ),
+    ):
+        if found:
+            yield Finding("warning", f"{len(found):,} captions {what}", why, do, tuple(found[:3]))
     if facts.other_language > 0.05:
         yield Finding(
             "warning",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +13,12 @@ from PIL import Image
 
 from daybreak.data.engines.tasks import run_tasks
 from daybreak.data.listing import holds_shards
-from daybreak.data.places import join, read_bytes
 from daybreak.data.prepare.duplicates import find_duplicates
 from daybreak.data.prepare.process import Dropped, process
-from daybreak.data.prepare.rows import read_part
 from daybreak.data.prepare.settings import PrepareSettings
-from daybreak.data.prepare.sources import Part, make_plan
-from daybreak.data.shards.format import DROPPED
+from daybreak.data.reading.rows import read_part
+from daybreak.data.reading.sources import Part, make_plan
+from daybreak.data.shards.format import read_dropped
 from daybreak.data.shards.reader import RowError, ShardReader
 
 SAMPLES = 24
@@ -69,7 +67,7 @@ def look_at(place: str, settings: PrepareSettings, workers: int | None, progress
 def _look_at_source(place: str, settings: PrepareSettings, workers: int | None, progress: Progress) -> Look:
     plan = make_plan([place], settings)
     look = Look(place, is_shards=False, size=settings.size)
-    look.dropped = [(key, "ignored", reason) for key, reason in plan.ignored]
+    look.dropped = list(plan.left)
     each = max(1, -(-SAMPLES // len(plan.parts)))
     found: dict[int, PartSeen] = {}
     tasks = [(i, part, settings, each) for i, part in enumerate(plan.parts)]
@@ -156,12 +154,7 @@ def _look_at_shards(place: str, progress: Progress) -> Look:
 
 
 def _dropped(place: str) -> Iterator[tuple[str, str, str]]:
-    try:
-        text = read_bytes(join(place, DROPPED)).decode("utf-8")
-    except OSError:
-        return
-    for line in text.splitlines():
-        entry = json.loads(line)
+    for entry in read_dropped(place):
         yield entry["key"], entry["kind"], entry["reason"]
 
 

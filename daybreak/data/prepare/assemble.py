@@ -16,19 +16,20 @@ from daybreak.data.places import filesystem, is_remote, join, settle, unfinished
 from daybreak.data.prepare.duplicates import find_duplicates
 from daybreak.data.prepare.parts import part_files
 from daybreak.data.prepare.settings import PrepareSettings
+from daybreak.data.reading.sources import Plan
 from daybreak.data.shards.format import (
     DROPPED,
     INDEX,
     NOTES,
     ROW_GROUP,
     ROW_SCHEMA,
-    ROWS,
     Index,
     Shard,
     locate_pictures,
     open_writer,
     shard_name,
     shard_schema,
+    write_rows,
 )
 
 ASSEMBLY = "assembly.parquet"
@@ -175,10 +176,10 @@ def _tables(rows: list[tuple[int, list[int]]], work: Path, schema: pa.Schema) ->
                     yield table.take(here).replace_schema_metadata(schema.metadata)
 
 
-def write_lists(work: Path, out: str, parts: int, ignored: list[tuple[str, str]]) -> dict[str, int]:
+def write_lists(work: Path, out: str, parts: int, plan: Plan) -> dict[str, int]:
     """Writes what was dropped and what was changed, each with its reason. Returns kind of reason -> rows dropped."""
-    dropped: list[dict[str, str]] = [{"key": k, "kind": "ignored", "reason": r} for k, r in ignored]
-    notes: list[dict[str, str]] = []
+    dropped: list[dict[str, str]] = [{"key": k, "kind": kind, "reason": r} for k, kind, r in plan.left]
+    notes: list[dict[str, str]] = [{"key": key, "note": note} for key, note in plan.notes]
     for part in range(parts):
         listing = json.loads(part_files(work, part)[1].read_text(encoding="utf-8"))
         dropped += listing["dropped"]
@@ -195,11 +196,9 @@ def write_lists(work: Path, out: str, parts: int, ignored: list[tuple[str, str]]
 def write_index(
     work: Path, out: str, shards: int, dropped: dict[str, int], settings: PrepareSettings, fingerprint: str
 ) -> Index:
-    """Writes rows.parquet and, last of all, the index."""
+    """Writes the row table and, last of all, the index."""
     tables = [pq.read_table(done_file(work, s), partitioning=None) for s in range(shards)]
     rows = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
-    buffer = pa.BufferOutputStream()
-    pq.write_table(rows, buffer, compression="zstd")
     index = Index(
         size=settings.size,
         patch=settings.patch,
@@ -215,6 +214,6 @@ def write_index(
             "fingerprint": fingerprint,
         },
     )
-    write_atomically(join(out, ROWS), buffer.getvalue().to_pybytes())
+    write_rows(out, rows)
     write_atomically(join(out, INDEX), index.dumps().encode())
     return index

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from daybreak.data.places import settle, unfinished, write_atomically
 from daybreak.data.prepare.process import Dropped, Kept, process
-from daybreak.data.prepare.rows import read_part
 from daybreak.data.prepare.settings import PrepareSettings
-from daybreak.data.prepare.sources import Part
+from daybreak.data.reading.rows import read_part
+from daybreak.data.reading.sources import Part
 from daybreak.data.shards.format import open_writer, shard_schema
 
 ROWS_AT_ONCE = 64

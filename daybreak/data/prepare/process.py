@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from PIL import Image
 
-from daybreak.data.pictures import PictureError, decode
+from daybreak.data.pictures import DRAFT, PictureError, decode
 from daybreak.data.prepare.hashes import colours, is_blank, phash, thumbnail
-from daybreak.data.prepare.rows import RawRow
 from daybreak.data.prepare.settings import PrepareSettings
+from daybreak.data.reading.row import RawRow
 from daybreak.data.shards.buckets import crop_box, nearest_bucket
+from daybreak.data.shards.format import OTHERS
 
 CROP_LOSS = 1.5
 """A picture this much wider than the widest bucket would lose a third of itself."""
@@ -44,12 +44,12 @@ class Dropped:
 
 def process(row: RawRow, settings: PrepareSettings) -> Kept | Dropped:
     """Decodes, checks, brings into the nearest bucket and encodes. The same row gives the same bytes."""
-    captions = {name: text for name in settings.caption_columns if (text := row.captions.get(name, ""))}
+    captions = {name: texts for name in settings.caption_columns if (texts := row.captions.get(name))}
     if row.problem is not None:
-        return Dropped(row.key, "broken", row.problem)
+        return Dropped(row.key, row.kind, row.problem)
     if not captions and not settings.uncaptioned:
         return Dropped(row.key, "no caption", "no caption")
-    least = math.ceil(settings.size * math.sqrt(settings.max_ratio) * 1.1)
+    least = DRAFT * settings.size
     try:
         picture = decode(row.data, settings.background, least=(least, least))
     except PictureError as e:
@@ -68,11 +68,11 @@ def process(row: RawRow, settings: PrepareSettings) -> Kept | Dropped:
         return Dropped(row.key, "blank", "the picture is blank: all of it has one colour")
     # A file that is as it should be is not encoded again. One with metadata is: photos tell where they were taken.
     as_it_is = untouched and picture.plain and _format(row.data) == settings.encoding
-    notes = list(picture.notes)
+    notes = [*row.notes, *picture.notes]
     if width < bucket[0] or height < bucket[1]:
         notes.append(f"enlarged from {width}x{height} px")
-    for name, text in captions.items():
-        if (words := len(text.split())) > LONG_CAPTION:
+    for name, texts in captions.items():
+        if (words := max(len(text.split()) for text in texts)) > LONG_CAPTION:
             notes.append(f"{name} of {words} words; text encoders read a few hundred")
     columns = {
         "key": row.key,
@@ -80,7 +80,8 @@ def process(row: RawRow, settings: PrepareSettings) -> Kept | Dropped:
             "bytes": row.data if as_it_is else _encode(image, settings),
             "path": f"{PurePosixPath(row.key).with_suffix('')}.{SUFFIX[settings.encoding]}",
         },
-        **{name: captions.get(name) for name in settings.caption_columns},
+        **{name: captions[name][0] if name in captions else None for name in settings.caption_columns},
+        **{name + OTHERS: captions.get(name, [])[1:] or None for name in settings.caption_columns},
         "width": bucket[0],
         "height": bucket[1],
         "bucket": f"{bucket[0]}x{bucket[1]}",

@@ -24,8 +24,9 @@ from daybreak.data.places import exists, is_remote, join, write_atomically
 from daybreak.data.prepare.assemble import done_file, plan_shards, write_index, write_lists, write_shard
 from daybreak.data.prepare.parts import part_files, work_on_part
 from daybreak.data.prepare.settings import PrepareSettings
-from daybreak.data.prepare.sources import make_plan
-from daybreak.data.shards.format import INDEX, Index
+from daybreak.data.reading.reasons import summary
+from daybreak.data.reading.sources import make_plan, settled
+from daybreak.data.shards.format import DROPPED, INDEX, Index, read_dropped
 from daybreak.data.shards.reader import read_index
 
 
@@ -61,6 +62,7 @@ def prepare(
 
     Raises ConfigError for a source that can't be read, and where `out` holds something else or other shards.
     """
+    settings = settled(sources, settings)
     plan = make_plan(sources, settings)
     lines = [json.dumps(part, ensure_ascii=False, sort_keys=True) for part in plan.parts]
     fingerprint = settings.fingerprint(hashlib.sha256("\n".join(lines).encode()).hexdigest())
@@ -79,10 +81,10 @@ def prepare(
 
     progress("duplicates", 0, 1, 0)
     assembly = plan_shards(work, len(lines), settings)
-    dropped_kinds = write_lists(work, out, len(lines), plan.ignored)
+    dropped_kinds = write_lists(work, out, len(lines), plan)
     if len(assembly) == 0:
-        reasons = ", ".join(f"{n} {kind}" for kind, n in dropped_kinds.items())
-        raise ConfigError(f"no picture of {', '.join(sources)} can be used ({reasons}); {join(out, 'dropped.jsonl')}")
+        why = summary([(d["key"], d["reason"]) for d in read_dropped(out)])
+        raise ConfigError(f"no picture of {', '.join(sources)} can be used: {why}; all of them: {join(out, DROPPED)}")
     shards = list(_shards(assembly))
     unfinished = [s for s in range(len(shards)) if not done_file(work, s).exists()]
     done = len(shards) - len(unfinished)

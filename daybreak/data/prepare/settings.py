@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Literal
 
 from daybreak.config import ConfigError
+from daybreak.data.reading.settings import Reading
 from daybreak.data.shards.buckets import bucket_sizes
 
 Encoding = Literal["jpeg", "webp", "png"]
@@ -16,7 +18,7 @@ Duplicates = Literal["drop", "exact", "keep"]
 
 
 @dataclass(frozen=True)
-class PrepareSettings:
+class PrepareSettings(Reading):
     """How pictures become shards. Raises ConfigError, naming the flag, for a value out of its range."""
 
     size: int = 1024
@@ -30,12 +32,6 @@ class PrepareSettings:
     encoding: Encoding = "jpeg"
     quality: int = 92
     """Of JPEG and WebP."""
-    captions: dict[str, float] = field(default_factory=dict)
-    """Caption column -> weight; empty: found by their usual names."""
-    image_column: str | None = None
-    """Column with the picture, its path or its address; default: found by its type or usual name."""
-    uncaptioned: bool = False
-    """Keep pictures without a caption, for `daybreak caption`."""
     duplicates: Duplicates = "drop"
     """drop: the same file and the same picture; exact: the same file only; keep: neither."""
     shard_mb: float = 256.0
@@ -44,6 +40,7 @@ class PrepareSettings:
     """Colour behind transparent pictures, sRGB 0..255."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.size < 8:
             raise ConfigError(f"--size is {self.size}; it must be at least 8 px")
         if self.patch < 1:
@@ -63,15 +60,10 @@ class PrepareSettings:
             if not 0 < weight < math.inf:
                 raise ConfigError(f"--caption {name}={weight:g}: the weight must be a number above 0")
 
-    @property
+    @cached_property
     def buckets(self) -> list[tuple[int, int]]:
         """The shapes of stored pictures."""
         return bucket_sizes(self.size, self.patch, self.max_ratio)
-
-    @property
-    def caption_columns(self) -> dict[str, float]:
-        """The shards' caption columns and their weights."""
-        return self.captions or {"caption": 1.0}
 
     def fingerprint(self, *others: str) -> str:
         """A hash of these settings and of `others`."""

@@ -1,7 +1,7 @@
 """What lies in a folder of shards; docs/data_format.md says it in words.
 
 index.json                       settings, buckets, captions, shards: written last, so a folder with it is complete
-rows.parquet                     one line a picture: shard, row, where its bytes lie, checksum, size
+rows.arrow                       one line a picture: shard, row, where its bytes lie, checksum, size
 data/train-00000-of-00012.parquet
 dropped.jsonl  notes.jsonl       what was left out, and what was changed, each with its reason
 """
@@ -19,10 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from daybreak.config import ConfigError
-from daybreak.data.listing import INDEX as INDEX
+from daybreak.data.places import exists, join, read_bytes, write_atomically
 
 VERSION = 1
-ROWS, DROPPED, NOTES = "rows.parquet", "dropped.jsonl", "notes.jsonl"
+INDEX, ROWS, DROPPED, NOTES = "index.json", "rows.arrow", "dropped.jsonl", "notes.jsonl"
+_ROWS_BEFORE = "rows.parquet"
+"""What ROWS was called until tools that read every .parquet below a folder were seen to count each picture twice."""
+OTHERS = "_others"
+"""Beside a caption column NAME stands NAME_others: the row's further captions of that name."""
 ROW_GROUP = 100
 """Pictures a row group: what other readers fetch at once."""
 
@@ -90,6 +94,30 @@ class Index:
             raise ConfigError(f"{where} is no index of daybreak shards, or is damaged") from None
 
 
+def read_rows(place: str) -> pa.Table:
+    """The table of ROWS. Raises OSError or ArrowException."""
+    if not exists(join(place, ROWS)) and exists(join(place, _ROWS_BEFORE)):
+        return pq.read_table(pa.BufferReader(read_bytes(join(place, _ROWS_BEFORE))))
+    return pa.ipc.open_file(pa.BufferReader(read_bytes(join(place, ROWS)))).read_all()
+
+
+def write_rows(place: str, rows: pa.Table) -> None:
+    """Writes ROWS: an Arrow file, which nobody who looks for .parquet takes for pictures."""
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_file(buffer, rows.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(rows)
+    write_atomically(join(place, ROWS), buffer.getvalue().to_pybytes())
+
+
+def read_dropped(place: str) -> list[dict[str, str]]:
+    """What was left out of a set of shards: key, kind, reason; nothing where the list is gone."""
+    try:
+        text = read_bytes(join(place, DROPPED)).decode("utf-8")
+    except OSError:
+        return []
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
 def shard_name(number: int, of: int) -> str:
     """data/train-00003-of-00012.parquet: the pattern in which other readers find the split."""
     return f"data/train-{number:05d}-of-{of:05d}.parquet"
@@ -106,13 +134,18 @@ def shard_schema(captions: list[str]) -> pa.Schema:
         ("key", pa.string()),
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
         *[(name, pa.string()) for name in captions],
+        *[(name + OTHERS, pa.list_(pa.string())) for name in captions],
         *[("width", pa.int32()), ("height", pa.int32()), ("bucket", pa.string())],
         *[("original_width", pa.int32()), ("original_height", pa.int32())],
         *[("sha256", pa.string()), ("phash", pa.string())],
     ]
     features: dict[str, Any] = {
-        name: {"dtype": str(kind), "_type": "Value"} for name, kind in columns if not pa.types.is_struct(kind)
+        name: {"dtype": str(kind), "_type": "Value"}
+        for name, kind in columns
+        if not (pa.types.is_struct(kind) or pa.types.is_list(kind))
     }
+    strings = {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}
+    features |= {name: strings for name, kind in columns if pa.types.is_list(kind)}
     features = {name: features.get(name, {"_type": "Image"}) for name, _ in columns}
     return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
@@ -134,7 +167,10 @@ def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 def _leaves(schema: pa.Schema) -> list[str]:
     names = []
     for f in schema:
-        names += [f"{f.name}.{c.name}" for c in f.type] if pa.types.is_struct(f.type) else [f.name]
+        if pa.types.is_list(f.type):
+            names.append(f"{f.name}.list.element")
+        else:
+            names += [f"{f.name}.{c.name}" for c in f.type] if pa.types.is_struct(f.type) else [f.name]
     return names
 
 

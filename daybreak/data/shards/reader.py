@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from daybreak.config import ConfigError
-from daybreak.data.pictures import MAX_PIXELS
+from daybreak.data.pictures import DRAFT, MAX_PIXELS
 from daybreak.data.places import join, read_bytes
 from daybreak.data.shards.buckets import Bucket, crop_box
 from daybreak.data.shards.cache import ShardFiles
-from daybreak.data.shards.format import INDEX, ROWS, Index, caption_file
+from daybreak.data.shards.format import INDEX, OTHERS, ROWS, Index, caption_file, read_rows
 
 
 class RowError(ValueError):
@@ -38,7 +38,7 @@ def read_index(place: str) -> Index:
 class ShardReader:
     """A set of shards. Safe to use from several threads.
 
-    `rows` is the table of rows.parquet. Pictures are read by their place in the file and checked against their
+    `rows` is the table of ROWS. Pictures are read by their place in the file and checked against their
     checksum; captions through pyarrow, a shard at a time.
     """
 
@@ -47,7 +47,7 @@ class ShardReader:
         self.index = read_index(place)
         self.files = ShardFiles(place, cache, cache_bytes)
         try:
-            self.rows: pa.Table = pq.read_table(pa.BufferReader(read_bytes(join(place, ROWS))))
+            self.rows: pa.Table = read_rows(place)
         except (OSError, pa.ArrowException) as e:
             raise ConfigError(f"{join(place, ROWS)} cannot be read: {' '.join(str(e).split())}") from None
         if len(self.rows) != self.index.rows:
@@ -110,21 +110,31 @@ class ShardReader:
             raise RowError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
 
     def captions(self, i: int) -> dict[str, str]:
-        """Caption column -> caption of row i, those that are not empty. Raises RowError."""
+        """Caption column -> caption of row i, of several the first; those that are not empty. Raises RowError."""
+        return {name: texts[0] for name, texts in self.all_captions(i).items()}
+
+    def all_captions(self, i: int) -> dict[str, list[str]]:
+        """Caption column -> captions of row i, those that are not empty. Raises RowError."""
         try:
             columns = self._captions(int(self.shard[i]))
         except (OSError, pa.ArrowException) as e:
             raise RowError(f"the shard cannot be read: {' '.join(str(e).split())}") from None
         row = int(self.row[i])
-        return {name: text for name, values in columns.items() if (text := values[row].as_py())}
+        found = {name: [text] for name in self.index.captions if (text := columns[name][row].as_py())}
+        for name in found:
+            if name + OTHERS in columns:
+                found[name] += columns[name + OTHERS][row].as_py() or []
+        return found
 
     def _open_shard(self, shard: int) -> IO[bytes]:
         return self.files.local(self.index.shards[shard].file).open("rb", buffering=0)
 
     def _read_captions(self, shard: int) -> dict[str, pa.ChunkedArray]:
         own = [name for name in self.index.captions if name not in self.index.written]
-        table = pq.read_table(self.files.local(self.index.shards[shard].file), columns=own, partitioning=None)
-        columns = {name: table[name] for name in own}
+        with pq.ParquetFile(self.files.local(self.index.shards[shard].file)) as parquet:
+            several = [name + OTHERS for name in own if name + OTHERS in parquet.schema_arrow.names]
+            table = parquet.read(columns=[*own, *several])
+        columns = {name: table[name] for name in [*own, *several]}
         for name in self.index.written:
             beside = self.files.local(caption_file(name, shard))
             columns[name] = pq.read_table(beside, columns=[name], partitioning=None)[name]
@@ -134,12 +144,15 @@ class ShardReader:
 def decode_to_bucket(data: bytes, bucket: Bucket) -> Image.Image:
     """A stored picture scaled to cover `bucket` and centre-cropped to it: RGB.
 
-    JPEG is decoded at 1/2, 1/4 or 1/8 where that is no smaller than the bucket.
+    JPEG is decoded at 1/2, 1/4 or 1/8 where that is at least DRAFT times the bucket. Where it is exactly half of the
+    stored size, as shards of 1024 px in a run of 512 px, the decoder does it all: as near to the original as a Lanczos
+    filter on the whole (2.1 and 2.0 of 255 on pictures of JPEG q92), in a fifth of the time.
     """
     image = Image.open(io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
         raise RowError(f"{image.width}x{image.height} px is more than {MAX_PIXELS // 10**6} megapixels")
-    image.draft("RGB", bucket)
+    twice = (DRAFT * bucket[0], DRAFT * bucket[1])
+    image.draft("RGB", bucket if image.size == twice else twice)
     image.load()
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     if rgb.size != bucket:

@@ -141,15 +141,23 @@ class ShardSource:
         raise ConfigError(f"{s.reader.place}: none of its rows can be read")
 
     def _caption(self, reader: ShardReader, row: int, n: int) -> tuple[str, str]:
-        """(column, caption): one of the row's captions, drawn by the columns' weights."""
-        captions = reader.captions(row)
+        """(column, caption): one of the row's captions: a column drawn by its weight, then one of its texts.
+
+        Text features are those of the first text of each column, so with them it is the first.
+        """
+        captions = reader.all_captions(row)
         if not captions:
             raise RowError("no caption")
-        if len(captions) == 1:
-            return next(iter(captions.items()))
-        weights = np.array([reader.index.captions[name] for name in captions])
-        drawn = np.random.default_rng([self.seed, _CAPTION, n]).choice(len(weights), p=weights / weights.sum())
-        return list(captions.items())[drawn]
+        names, rng = list(captions), None
+        column = names[0]
+        if len(names) > 1:
+            rng = np.random.default_rng([self.seed, _CAPTION, n])
+            weights = np.array([reader.index.captions[name] for name in names])
+            column = names[rng.choice(len(weights), p=weights / weights.sum())]
+        texts = captions[column]
+        if len(texts) == 1 or self._features[0] is not None:
+            return column, texts[0]
+        return column, texts[int((rng or np.random.default_rng([self.seed, _CAPTION, n])).integers(len(texts)))]
 
     def _count(self, number: int, row: int, error: RowError) -> None:
         reader = self.sets[number].reader
@@ -181,4 +189,11 @@ class ShardSource:
         """One line for the log."""
         sets = ", ".join(f"{s.reader.place} ({len(s.rows)})" for s in self.sets)
         used = {int(b) for s in self.sets for b in np.unique(s.order.buckets)}
-        return f"{sets}: captioned pictures at {self.resolution} px in {len(used)} shapes"
+        return f"{sets}: captioned pictures at {self.resolution} px in {len(used)} shapes{self._captions_told()}"
+
+    def _captions_told(self) -> str:
+        """How captions are drawn, where there are several columns."""
+        columns = {name: weight for s in self.sets for name, weight in s.reader.index.captions.items()}
+        if len(columns) < 2:
+            return ""
+        return ", captions drawn by weight: " + ", ".join(f"{name} {weight:g}" for name, weight in columns.items())

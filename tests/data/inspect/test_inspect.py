@@ -64,6 +64,11 @@ def test_a_varied_set_is_left_in_peace(tmp_path):
         (lambda i: f"{chr(0x4E00 + i)}的猫在花园里", "100% .* do not look English"),
         (lambda i: varied(i) + " word" * 100, "40 captions .100.0%. are longer than 77 tokens, by an estimate"),
         (lambda i: f"the {NOUNS[i % 10]} is on the {NOUNS[i // 10]}", "built alike: .the … is on the …"),
+        (lambda i: varied(i).replace("of", "cafÃ© lâ€™"), r"captions look as if read in a wrong encoding"),
+        (lambda i: f"<b>{varied(i)}</b> &amp; more", r"40 captions hold markup"),
+        (lambda i: varied(i) + "\x07", r"40 captions hold control characters"),
+        (lambda i: varied(i) + ("\0" if i % 2 else ""), r"20 of 40 left out as unreadable caption"),
+        (lambda i: varied(i) + ("\ufffd" if i % 2 else ""), r"20 of 40 left out as unreadable caption"),
         (
             lambda i: (
                 f"a long and very careful description of what is seen in this one scene, in every detail, take {i}"

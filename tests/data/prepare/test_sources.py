@@ -209,7 +209,7 @@ def test_what_is_ignored_is_listed(reference, tmp_path):
     (source / ".DS_Store").write_bytes(b"x")
     prepared(source, tmp_path / "out")
     listed = {d["key"]: d["reason"] for d in lines_of(tmp_path / "out" / "dropped.jsonl")}
-    assert listed.keys() == {"lonely.txt", "notes.docx"}
+    assert listed.keys() == {"lonely.txt", "notes.docx", ".DS_Store"}
     assert listed["lonely.txt"] == "a caption without its picture"
 
 
@@ -219,7 +219,7 @@ def test_what_is_ignored_is_listed(reference, tmp_path):
         (lambda _: None, {}, "source: there is nothing in it"),
         (lambda d: (d / "a.docx").write_text("x"), {}, "no pictures, .tar, .parquet"),
         (lambda d: (d / "a.jpg").write_bytes(b"x"), {}, "1 pictures and no caption.*--uncaptioned"),
-        (lambda d: (d / "l.jsonl").write_text('{"picture": "a", "text": "b"}'), {}, "--image-column: picture, text"),
+        (lambda d: (d / "l.jsonl").write_text('{"drawing": "a", "text": "b"}'), {}, "--image-column: drawing, text"),
         (lambda d: (d / "l.jsonl").write_text('{"path": "a", "words": "b"}'), {}, "--caption: words"),
         (lambda d: (d / "l.jsonl").write_text('{"path": '), {}, "l.jsonl, line 1 is not JSON"),
         (
@@ -227,7 +227,11 @@ def test_what_is_ignored_is_listed(reference, tmp_path):
             {"captions": {"long": 1.0}},
             "no column long; it has text",
         ),
-        (lambda d: (d / "l.csv").write_text("path,text\ngone.jpg,b"), {}, "no picture of .* can be used .1 broken"),
+        (
+            lambda d: (d / "l.csv").write_text("path,text\ngone.jpg,b"),
+            {},
+            "none of the 1 pictures that it names is there, such as gone.jpg",
+        ),
         (
             lambda d: ((d / "a.jpg").write_bytes(b"x"), (d / "b.tar").write_bytes(b"x")),
             {},

@@ -1,0 +1,57 @@
+"""The tools that docs/data_format.md names read a set as one table, each picture once; those that are installed."""
+
+import pyarrow.parquet as pq
+import pytest
+from making import captioned_folder, prepared
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    root = tmp_path_factory.mktemp("shards")
+    prepared(captioned_folder(root / "set", N), root / "out", shard_mb=0.01)
+    assert len(list((root / "out/data").iterdir())) > 1
+    return root / "out"
+
+
+def by_pyarrow(shards):
+    return pq.read_table(shards / "data").num_rows
+
+
+def by_pandas(shards):
+    return len(pytest.importorskip("pandas").read_parquet(shards / "data"))
+
+
+def by_polars(shards):
+    return len(pytest.importorskip("polars").read_parquet(shards / "data"))
+
+
+def by_duckdb(shards):
+    duckdb = pytest.importorskip("duckdb")
+    ((everything,),) = duckdb.sql(f"select count(*) from '{shards}/**/*.parquet'").fetchall()
+    ((documented,),) = duckdb.sql(f"select count(*) from '{shards}/data/*.parquet'").fetchall()
+    assert everything == documented
+    return documented
+
+
+def by_datasets(shards):
+    datasets = pytest.importorskip("datasets")
+    loaded = datasets.load_dataset(str(shards), split="train", cache_dir=str(shards.parent / "cache"))
+    assert loaded[0]["image"].size == (64, 64)
+    return len(loaded)
+
+
+def by_ray(shards):
+    ray = pytest.importorskip("ray")
+    data = pytest.importorskip("ray.data")
+    ray.init(num_cpus=1, include_dashboard=False, ignore_reinit_error=True, log_to_driver=False)
+    try:
+        return data.read_parquet(str(shards / "data")).count()
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.parametrize("reader", [by_pyarrow, by_pandas, by_polars, by_duckdb, by_datasets, by_ray])
+def test_each_picture_is_counted_once(shards, reader):
+    assert reader(shards) == N
