@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from daybreak import config as configs
@@ -41,8 +42,10 @@ def open_source(config: Config) -> Source:
 def with_data(config: Config, places: list[str]) -> Config:
     """`config` with the data that --data names: prepared shards where a place holds their index, else a folder.
 
-    Raises ConfigError where several are given and one of them holds no shards.
+    What only `scenes` knows is left out (`of_pictures`). Raises ConfigError where several are given and one of them
+    holds no shards.
     """
+    config = of_pictures(config)
     plain = [p for p in places if not holds_shards(p)]
     if not plain:
         return configs.override(configs.override(config, "data.source", "shards"), "data.shards", places)
@@ -51,3 +54,14 @@ def with_data(config: Config, places: list[str]) -> Config:
             f"--data {plain[0]} holds no shards, and only shards can be mixed: daybreak prepare makes them"
         )
     return configs.override(configs.override(config, "data.source", "folder"), "data.folder", plain[0])
+
+
+def of_pictures(config: Config) -> Config:
+    """`config` without what only `scenes` has: dense captions, words whose place is known, rules that expand."""
+    expand = None if config.sample.expand == "scenes" else config.sample.expand
+    return replace(
+        config,
+        data=replace(config.data, dense=0.0),
+        grounding=replace(config.grounding, weight=0.0),
+        sample=replace(config.sample, expand=expand),
+    )
