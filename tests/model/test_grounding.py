@@ -1,4 +1,4 @@
-"""Words with a place: what attention is told, and what the loss asks for."""
+"""Words with a place: what attention is told of them."""
 
 import math
 
@@ -7,10 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from daybreak.config import ModelConfig, RoutingConfig
-from daybreak.data.batch import Phrase
 from daybreak.encoders.text import TextTokens
-from daybreak.losses.grounding import GroundingTarget, grounding_loss, grounding_target
-from daybreak.model.grounding import FREQUENCIES, LEAST_BIAS, Grounding, attention_bias, place_features
+from daybreak.model.grounding import FREQUENCIES, LEAST_BIAS, attention_bias, place_features
 from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer, key_mask
 
@@ -103,57 +101,3 @@ def test_routed_tokens_hear_words_of_their_own_place(padded, method):
     whole = attention_bias(dense.grounding, key_mask(text, 16))
     rows = torch.stack([whole[i, :, visible[i]] for i in range(2)])[..., : 5 + 8]
     assert torch.equal(seen[0], rows)
-
-
-def test_the_target_of_a_known_box():
-    # On a grid of 4 x 4, a box over the second and third column of the first row; it ends short of the others' edges.
-    phrase = Phrase(2, 12, (0.30, 0.02, 0.70, 0.20))
-    offsets = [(0, 1), (1, 5), (5, 12), (12, 13), (0, 0)]  # "a", " red", " circle", ",", and the end mark
-    target = grounding_target([[], [phrase]], [offsets, offsets], 4, 4)
-    assert target.caption.tolist() == [1, 1] and target.word.tolist() == [1, 2]
-    expected = torch.zeros(4, 4)
-    expected[0, 1:3] = 1
-    assert torch.equal(target.places, expected.flatten().expand(2, -1))
-
-
-def test_a_box_reaches_a_margin_farther_and_rows_are_not_columns():
-    touching = Phrase(0, 1, (0.0, 0.0, 0.5, 0.2))  # ends at the edge of the third column
-    target = grounding_target([[touching]], [[(0, 1)]], 2, 4)
-    assert target.places.view(2, 4).tolist() == [[1, 1, 1, 0], [0, 0, 0, 0]]
-
-
-def test_captions_without_phrases_ask_for_nothing():
-    target = grounding_target([[], []], [[(0, 3)], [(0, 0)]], 4, 4)
-    assert target.places.shape == (0, 16)
-    logits = torch.randn(2, 3, 16, requires_grad=True)
-    loss = grounding_loss(logits, target)
-    loss.backward()
-    assert loss == 0 and not logits.grad.any()
-
-
-def test_the_loss_is_the_cross_entropy_of_the_named_words_and_falls_as_they_match():
-    places = torch.tensor([[1.0, 0, 0, 1], [0, 1, 0, 0]])
-    target = GroundingTarget(torch.tensor([0, 1]), torch.tensor([2, 0]), places)
-    logits = torch.randn(2, 3, 4)
-    p = torch.sigmoid(torch.stack([logits[0, 2], logits[1, 0]]))
-    by_hand = -(places * p.log() + (1 - places) * (1 - p).log()).mean()
-    assert torch.allclose(grounding_loss(logits, target), by_hand, atol=1e-6)
-    right = torch.zeros(2, 3, 4)
-    right[0, 2], right[1, 0] = 2 * places[0] - 1, 2 * places[1] - 1
-    losses = [grounding_loss(scale * right, target).item() for scale in (-3, 0, 1, 3, 30)]
-    assert losses == sorted(losses, reverse=True) and losses[1] == pytest.approx(math.log(2)) and losses[-1] < 1e-6
-
-
-def test_words_learn_their_places():
-    torch.manual_seed(0)
-    grounding = Grounding(TEXT_WIDTH)
-    features, text = place_features(8, 8, torch.device("cpu")), torch.randn(1, 4, TEXT_WIDTH)
-    boxes = [(0.1, 0.1, 0.3, 0.3), (0.6, 0.2, 0.8, 0.4), (0.3, 0.6, 0.9, 0.9), (0.0, 0.0, 0.1, 1.0)]
-    phrases = [[Phrase(i, i + 1, box) for i, box in enumerate(boxes)]]
-    target = grounding_target(phrases, [[(i, i + 1) for i in range(4)]], 8, 8)
-    optimizer = torch.optim.Adam(grounding.parameters(), lr=0.01)
-    for _ in range(150):
-        optimizer.zero_grad()
-        grounding_loss(grounding(text, features), target).backward()
-        optimizer.step()
-    assert ((grounding(text, features)[0] > 0) == (target.places > 0)).float().mean() > 0.98
