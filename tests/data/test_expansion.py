@@ -8,7 +8,17 @@ from daybreak.data.scenes.draws import Draws
 from daybreak.data.scenes.expand import expand, read
 from daybreak.data.scenes.layout import scenes_of
 from daybreak.data.scenes.render import render
-from daybreak.data.scenes.world import SIZES, ObjectSpec, SceneSpec
+from daybreak.data.scenes.world import (
+    COLOR_NAMES,
+    HELD_OUT_COLOR,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    ObjectSpec,
+    SceneSpec,
+    is_held_out_arrangement,
+    is_held_out_pair,
+)
 from daybreak.evaluate.composition import held_out_prompts, prompts_of_tasks
 from daybreak.evaluate.judge import satisfies
 
@@ -45,6 +55,21 @@ def test_what_is_chosen_is_a_function_of_seed_and_number_alone():
     assert expand(["a circle"] * 8, 5, range(8))[0] == whole[0]
     assert len(set(expand(["a circle"] * 8, 5, range(8)))) == 8
     assert expand(["a circle"], 6, [0]) != whole[:1]
+
+
+def test_what_is_left_open_never_asks_for_what_training_holds_out():
+    specs = [read(p) for p in ("a circle", "a ring and a cross", "two squares", "a large diamond next to a ring")]
+    many = specs * 100
+    scenes = scenes_of(many, Draws(1, np.arange(len(many))), as_trained=True)
+    for i in range(len(many)):
+        names = [SHAPES[s] for s in scenes.shape[i, : scenes.count[i]]]
+        for name, color in zip(names, scenes.color[i], strict=False):
+            assert not is_held_out_pair(COLOR_NAMES[color], name)
+        if len(set(names)) == 2:
+            assert not is_held_out_arrangement(names[0], RELATIONS[scenes.relation[i]], names[1])
+    for p, written in zip(PROMPTS, expand([p.text for p in PROMPTS], 3, range(len(PROMPTS))), strict=True):
+        held = any(f"{HELD_OUT_COLOR[shape]} {shape} " in written for shape in SHAPES)
+        assert held == any(o.color == HELD_OUT_COLOR[o.shape] for o in p.spec.objects), (p.text, written)
 
 
 def test_scenes_made_from_what_was_read_satisfy_the_short_prompt():

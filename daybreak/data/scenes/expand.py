@@ -54,13 +54,14 @@ _BEYOND = {"left", "right", "top", "bottom", "middle", "center", "centre", "corn
 def expand(prompts: Sequence[str], seed: int, numbers: Sequence[int]) -> list[str]:
     """The dense prompt of each; a prompt that `read` cannot read stays as it is.
 
-    What picture `numbers[i]` leaves open depends on (seed, numbers[i]) alone.
+    What picture `numbers[i]` leaves open depends on (seed, numbers[i]) alone, and is chosen among what training shows:
+    nobody asked for what the model has never seen.
     """
     read_ones = [(i, spec) for i, spec in enumerate(map(read, prompts)) if spec is not None]
     expanded = list(prompts)
     if read_ones:
         draws = Draws(seed, np.array([numbers[i] for i, _ in read_ones]))
-        scenes = scenes_of([spec for _, spec in read_ones], draws)
+        scenes = scenes_of([spec for _, spec in read_ones], draws, as_trained=True)
         for (i, _), (caption, _) in zip(read_ones, dense_captions(scenes, draws, p_rough=0.0), strict=True):
             expanded[i] = caption
     return expanded
