@@ -128,6 +128,7 @@ def run_sample(
         )
     for key, value in (("sample.steps", steps), ("sample.guidance", guidance), ("sample.expand", expand)):
         config = config if value is None else configs.override(config, key, value)
+    configs.check(config)
     transformer, text_encoder = checkpoint.load_averaged(run, config, pick_device())
     written = _written_out(console, prompts, config.sample.expand, seed)
     config = configs.override(config, "sample.expand", "none")

@@ -37,6 +37,25 @@ TINY = {
 }
 
 
+DEMO = {
+    "data.dense": 0.9,
+    "text.depth": 0,
+    "text.max_tokens": 96,
+    "model.convolutions": "8,12",
+    "model.text_convolutions": 1,
+    "model.pooled_text": True,
+    "model.grounding": True,
+    "grounding.weight": 1.0,
+    "sample.expand": "scenes",
+}
+"""The parts of scenes-demo, for `tiny_config`."""
+
+
+def tiny_demo(**changes: object) -> Config:
+    """`tiny_config` with the parts of scenes-demo."""
+    return tiny_config(**({k.replace(".", "__"): v for k, v in DEMO.items()} | changes))
+
+
 def tiny_config(**changes: object) -> Config:
     """A real run of a few steps; changes are named section__field."""
     config = Config(recipe="tiny")
@@ -55,6 +74,14 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few steps, whose averaged weights are not the initial ones. Shared: write nothing into it."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     train(tiny_config(sample__steps=5, diffusion__shift=2.0, train__steps=20, train__sample_every=1.0), folder, [])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run with the parts of scenes-demo. Shared: write nothing into it."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    train(tiny_demo(train__steps=20), folder, [])
     return folder
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from enum import Enum
@@ -12,6 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 from daybreak import cli
+from daybreak.data.scenes.expand import expand
+from tests.chat_server import chatting
 from tests.conftest import TINY
 
 SETTINGS = [word for key, value in TINY.items() for word in (f"--{key}", str(value))]
@@ -71,6 +74,40 @@ def test_sample_draws_what_is_asked_for(trained, tmp_path, monkeypatch, capsys):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     with Image.open(tmp_path / "a.png") as image:
         assert image.width > 2 * 160
+
+
+def test_sample_shows_and_keeps_what_it_drew(demo_run, tmp_path, monkeypatch, capsys):
+    words = ["sample", demo_run, "--prompt", "a red circle", "--prompt", "a dog", "--seed", 3, "--out"]
+    done = here([*words, tmp_path / "a.png"], tmp_path, monkeypatch, capsys)
+    assert done.returncode == 0, done.stderr
+    long = expand(["a red circle"], 3, [0])[0]
+    assert f"a red circle\n  drawn as: {long}" in done.stdout and "a dog\n  drawn as" not in done.stdout
+    with Image.open(tmp_path / "a.png") as image:
+        assert json.loads(image.text["parameters"]) == {
+            "prompts": ["a red circle", "a dog"], "drawn as": [long, "a dog"]
+        }  # fmt: skip
+    done = here([*words, tmp_path / "b.png", "--expand", "none"], tmp_path, monkeypatch, capsys)
+    assert done.returncode == 0 and "drawn as" not in done.stdout
+    with Image.open(tmp_path / "b.png") as image:
+        assert json.loads(image.text["parameters"])["drawn as"] == ["a red circle", "a dog"]
+    with chatting() as chat:
+        done = here([*words, tmp_path / "c.png", "--expand", chat.url], tmp_path, monkeypatch, capsys)
+        assert done.returncode == 0 and "a dog\n  drawn as: a dog, in detail" in done.stdout
+        done = here([*words, tmp_path / "d.png", "--expand", f"{chat.url}/no"], tmp_path, monkeypatch, capsys)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1 and "--expand http" in done.stderr
+
+
+def test_evaluate_without_expansion(demo_run, tmp_path, monkeypatch, capsys):
+    shutil.copytree(demo_run, tmp_path / "run")
+    said = {}
+    for expand_by in ("scenes", "none"):
+        done = here(["evaluate", "run", "--expand", expand_by], tmp_path, monkeypatch, capsys)
+        assert done.returncode == 0, done.stderr
+        score = json.loads((tmp_path / "run" / "score.json").read_text())
+        said[expand_by] = done.stdout, score, (tmp_path / "run" / "report.html").read_text()
+    assert "as they stand, one and two objects" in said["scenes"][0] and "as they stand" not in said["none"][0]
+    assert said["scenes"][1]["as_they_stand_overall"] == said["none"][1]["overall"]
+    assert "prompts as they stand" in said["scenes"][2] and "prompts as they stand" not in said["none"][2]
 
 
 def test_a_folder_of_pictures_trains_and_resumes(tmp_path, monkeypatch, capsys):

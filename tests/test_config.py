@@ -11,13 +11,36 @@ from tests.conftest import tiny_config
 
 
 @pytest.mark.parametrize(
-    "name", [*RECIPES, *(f"scenes+{v}" for v in VARIANTS), "speedrun+sprint", "scenes+stack+irepa"]
+    "name",
+    [*RECIPES, *(f"scenes{d}+{v}" for d in ("", "-demo") for v in VARIANTS), "speedrun+sprint", "scenes+stack+irepa"],
 )
 def test_recipes_are_valid(name):
     config = recipe(name)
     if config.data.source == "folder":
         config = override(config, "data.folder", "pictures")
     assert check(config).recipe == name
+
+
+@pytest.mark.parametrize(
+    "variant", ["short-captions", "patches", "no-text-convolutions", "no-pooled-text", "no-grounding"]
+)
+def test_variants_take_one_part_off_the_demo(variant):
+    whole, less = recipe("scenes-demo"), recipe(f"scenes-demo+{variant}")
+    settings = [n for n in field_names() if n != "recipe"]
+    value = lambda c, n: getattr(getattr(c, n.split(".")[0]), n.split(".")[1])  # noqa: E731
+    changed = {n for n in settings if value(whole, n) != value(less, n)}
+    assert (
+        changed
+        == {
+            "short-captions": {"data.dense", "sample.expand"},
+            "patches": {"model.convolutions", "model.start"},
+            "no-text-convolutions": {"model.text_convolutions"},
+            "no-pooled-text": {"model.pooled_text"},
+            "no-grounding": {"model.grounding", "grounding.weight"},
+        }[variant]
+    )
+    again = recipe("scenes-demo+short-captions+dense")
+    assert (again.data, again.sample, again.text) == (whole.data, whole.sample, whole.text)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +70,10 @@ def test_the_folder_recipe_asks_for_data():
         ("optim.adam_betas", "0.8,0.99", (0.8, 0.99)),
         ("sample.sampler", "heun", "heun"),
         ("data.folder", "some where", "some where"),
+        ("model.convolutions", "24, 48", (24, 48)),
+        ("model.convolutions", "none", ()),
+        ("sample.expand", "none", None),
+        ("sample.expand", "scenes", "scenes"),
         ("optim.adam_eps", "1e-10", 1e-10),
         ("train.trackers", "wandb, mlflow", ("wandb", "mlflow")),
     ],
@@ -102,6 +129,11 @@ def test_a_wrong_override_says_what_would_be_right(key, value, message):
         ("optim.weight_decay", "-1", "optim.weight_decay is -1; it must be at least 0"),
         ("sample.guidance", "-1", "sample.guidance is -1; it must be at least 0"),
         ("evaluate.seed", "-1", "evaluate.seed is -1; it must be at least 0"),
+        ("text.depth", "-1", "text.depth is -1; it must be at least 0"),
+        ("model.text_convolutions", "-1", "model.text_convolutions is -1; it must be at least 0"),
+        ("model.convolutions", "8,0", "model.convolutions is 0; it must be at least 1"),
+        ("data.dense", "1.2", "data.dense is 1.2; it must lie between 0 and 1"),
+        ("grounding.weight", "-1", "grounding.weight is -1; a weight must not be negative"),
     ],
 )
 def test_values_out_of_range_are_refused_with_their_name(key, value, message):
@@ -115,6 +147,47 @@ def test_settings_that_cannot_act_together_are_refused():
     assert check(tiny_config(diffusion__contrastive=0.1, train__microbatch=2))
     with pytest.raises(ConfigError, match="diffusion.contrastive compares pictures of a step"):
         check(tiny_config(diffusion__contrastive=0.1, train__microbatch=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__convolutions": "8"}, "halve the side 1 times, so model.patch must be 2, not 4"),
+        ({"model__convolutions": "8,8", "model__bottleneck": 8}, "model.convolutions take the place of patches"),
+        ({"model__convolutions": "8,8", "model__start": "identity"}, "model.bottleneck=none, model.start=grey"),
+        ({"model__convolutions": "8,8", "model__modulation": "none"}, "model.modulation=block or shared"),
+        ({"model__pooled_text": True, "model__modulation": "none"}, "model.pooled_text goes through the time's"),
+        (
+            {"model__grounding": True, "model__layout": "joint", "model__modulation": "none"},
+            "model.grounding guides how pictures attend to text: set model.layout=text_kv",
+        ),
+        ({"grounding__weight": 1.0}, "set model.grounding=true, or weight 0"),
+        (
+            {"grounding__weight": 1.0, "model__grounding": True, "data__source": "folder", "data__folder": "x"},
+            "grounding.weight needs pictures whose objects are known",
+        ),
+        ({"data__dense": 0.5, "data__source": "folder", "data__folder": "x"}, "data.dense needs pictures"),
+        ({"sample__expand": "scenes", "data__source": "folder", "data__folder": "x"}, "sample.expand=scenes needs"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        check(tiny_config(**changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_chat_model_may_expand_prompts_of_any_pictures():
+    assert check(tiny_config(sample__expand="http://localhost:1/v1", data__source="folder", data__folder="x"))
+
+
+def test_other_pictures_leave_out_what_only_scenes_know(tmp_path):
+    from daybreak.data.listing import with_data
+
+    config = check(with_data(recipe("scenes-demo"), [str(tmp_path)]))
+    assert (config.data.source, config.data.dense, config.grounding.weight) == ("folder", 0.0, 0.0)
+    assert config.sample.expand is None and config.model == recipe("scenes-demo").model
+    own = with_data(override(recipe("scenes-demo"), "sample.expand", "http://localhost:1"), [str(tmp_path)])
+    assert own.sample.expand == "http://localhost:1"
 
 
 def test_a_run_without_an_end_is_refused():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from daybreak import config as configs
@@ -33,8 +33,10 @@ def check_place(place: str) -> None:
 def with_data(config: Config, places: list[str]) -> Config:
     """`config` with the data that --data names: prepared shards where a place holds their index, else a folder.
 
-    Raises ConfigError where several are given and one of them holds no shards.
+    What only `scenes` knows is left out (`of_pictures`). Raises ConfigError where several are given and one of them
+    holds no shards.
     """
+    config = of_pictures(config)
     plain = [p for p in places if not holds_shards(p)]
     if not plain:
         return configs.override(configs.override(config, "data.source", "shards"), "data.shards", places)
@@ -43,6 +45,17 @@ def with_data(config: Config, places: list[str]) -> Config:
             f"--data {plain[0]} holds no shards, and only shards can be mixed: daybreak prepare makes them"
         )
     return configs.override(configs.override(config, "data.source", "folder"), "data.folder", plain[0])
+
+
+def of_pictures(config: Config) -> Config:
+    """`config` without what only `scenes` has: dense captions, words whose place is known, rules that expand."""
+    expand = None if config.sample.expand == "scenes" else config.sample.expand
+    return replace(
+        config,
+        data=replace(config.data, dense=0.0),
+        grounding=replace(config.grounding, weight=0.0),
+        sample=replace(config.sample, expand=expand),
+    )
 
 
 @dataclass(frozen=True)

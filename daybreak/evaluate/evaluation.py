@@ -26,7 +26,7 @@ from daybreak.evaluate.pictures import open_pictures
 from daybreak.evaluate.prompts import read_prompt_file
 from daybreak.evaluate.rewrite import Rewriter
 from daybreak.evaluate.scoring import judge_scenes
-from daybreak.evaluate.subjects import find_subject, open_subject
+from daybreak.evaluate.subjects import Drawer, find_subject, open_subject
 from daybreak.evaluate.vqa import PER_PROMPT, Answerer, measure_vqa, read_questions
 from daybreak.evaluate.workbench import Request, Workbench
 
@@ -151,11 +151,12 @@ def _scenes(bench: Workbench) -> Measure:
     assert drawer is not None
     settings = config.evaluate if config is not None else EvaluateConfig()
 
-    def draw(prompts: list[str]) -> torch.Tensor:
+    def draw(prompts: list[str], drawer: Drawer = drawer) -> torch.Tensor:
         starts = bench.ranks.share(range(0, len(prompts), drawer.batch))
         return torch.cat(bench.ranks.interleave([drawer.draw(prompts[i : i + drawer.batch], i) for i in starts]))
 
-    found = judge_scenes(draw, settings, bench.out if bench.ranks.first else None)
+    draw_plain = None if drawer.plain is None else partial(draw, drawer=drawer.plain)
+    found = judge_scenes(draw, settings, bench.out if bench.ranks.first else None, draw_plain)
     parts = {k: v for k, v in found.scores.items() if k != "overall"}
     return Measure("scenes", found.scores["overall"], found.pictures, parts=parts)
 

@@ -47,8 +47,7 @@ def evaluate_scenes(
 ) -> Evaluation:  # fmt: skip
     """Draws and judges the evaluation prompts of a run; see `judge_scenes`. `ranks` draw together, the first writes.
 
-    Where the run writes prompts out before it draws them, the same prompts are drawn as they stand, too: what is
-    followed then has `as_they_stand_` before its name.
+    Where the run writes prompts out before it draws them, the same prompts are drawn as they stand, too.
 
     until: a moment of time.monotonic() at which drawing ends, with fewer prompts if need be, as many of each task.
     Raises ConfigError for a run that was not trained on `scenes`, whose pictures nothing here can judge.
@@ -61,11 +60,9 @@ def evaluate_scenes(
 
     out = run if ranks.first else None
     if until is None:
-        evaluation = judge_scenes(draw, config.evaluate, out)
-        if config.sample.expand is not None:
-            plain = replace(config, sample=replace(config.sample, expand=None))
-            as_they_stand = judge_scenes(lambda prompts: draw(prompts, how=plain), config.evaluate, None).scores
-            evaluation.scores.update({f"as_they_stand_{k}": as_they_stand[k] for k in SUMMARY})
+        plain = replace(config, sample=replace(config.sample, expand=None))
+        draw_plain = None if config.sample.expand is None else lambda prompts: draw(prompts, how=plain)
+        evaluation = judge_scenes(draw, config.evaluate, out, draw_plain)
     else:
         prompts = _prompts(config.evaluate)
         chosen, pictures = _draw_until(until, prompts, draw, config.sample.batch, ranks)
@@ -101,13 +98,22 @@ def _draw_until(
     return [order[i] for i in ascending], pictures[torch.tensor(ascending)]
 
 
-def judge_scenes(draw: Callable[[list[str]], Tensor], settings: EvaluateConfig, out: Path | None) -> Evaluation:
+def judge_scenes(
+    draw: Callable[[list[str]], Tensor], settings: EvaluateConfig, out: Path | None,
+    draw_plain: Callable[[list[str]], Tensor] | None = None,
+) -> Evaluation:  # fmt: skip
     """Has the evaluation prompts of `scenes` drawn and judges them; writes grid.png and failures.png into `out`.
 
-    `draw` takes prompts to square pictures [B, 3, S, S] in [-1, 1], of at least 32 px.
+    `draw` takes prompts to square pictures [B, 3, S, S] in [-1, 1], of at least 32 px. draw_plain: the same with
+    prompts as they stand, where `draw` writes them out; what is followed then has `as_they_stand_` before its name.
     """
     prompts = _prompts(settings)
-    return _judge(prompts, draw([p.text for p in prompts]), out)
+    texts = [p.text for p in prompts]
+    evaluation = _judge(prompts, draw(texts), out)
+    if draw_plain is not None:
+        as_they_stand = _judge(prompts, draw_plain(texts), None).scores
+        evaluation.scores.update({f"as_they_stand_{k}": as_they_stand[k] for k in SUMMARY})
+    return evaluation
 
 
 def _prompts(settings: EvaluateConfig) -> list[Prompt]:

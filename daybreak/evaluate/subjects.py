@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -50,6 +50,11 @@ class Drawer(Protocol):
 
     batch: int
 
+    @property
+    def plain(self) -> Drawer | None:
+        """Draws prompts as they stand, where this one writes them out first and both are worth a look; else None."""
+        ...
+
     def draw(self, prompts: list[str], first: int) -> Tensor:
         """Pictures number `first`, `first` + 1, ...: [len(prompts), 3, H, W] float32 in [-1, 1], on the CPU."""
         ...
@@ -64,6 +69,14 @@ class RunDrawer:
         self._transformer, self._text_encoder, self._config = transformer, text_encoder, config
         self._seed, self._size = seed, size
         self.batch = config.sample.batch
+
+    @property
+    def plain(self) -> RunDrawer | None:
+        """See `Drawer`."""
+        if self._config.sample.expand is None:
+            return None
+        config = replace(self._config, sample=replace(self._config.sample, expand=None))
+        return RunDrawer(self._transformer, self._text_encoder, config, self._seed, self._size)
 
     def draw(self, prompts: list[str], first: int) -> Tensor:
         """See `Drawer`."""
@@ -182,6 +195,7 @@ def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) ->
 
     class PipelineDrawer:
         batch = drawing.batch or 8
+        plain = None
 
         def draw(self, prompts: list[str], first: int) -> Tensor:
             seeds = [seed * 1_000_003 + first + i for i in range(len(prompts))]

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from daybreak import config as configs
 from daybreak.config import ConfigError
+from daybreak.data.listing import of_pictures
 from daybreak.export.card import Licences, write_card
 from daybreak.export.diffusers_folder import differences, write_diffusers
 from daybreak.export.finetuned_card import write_finetuned_card
@@ -113,6 +114,7 @@ def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> 
     transformer, text_encoder, config = open_model(folder, torch.device("cpu"))
     if data is not None:
         config = configs.override(configs.override(config, "data.source", "folder"), "data.folder", str(data))
+        config = of_pictures(config)
     if config.data.source == "folder" and config.data.folder is None:
         raise ConfigError(f"{folder} does not hold its pictures; say with --data FOLDER what to train on")
     state = TrainState.around(transformer, text_encoder, config, pick_device())

@@ -44,6 +44,7 @@ class _Drawer:
     """A pipeline as daybreak/evaluate has pictures drawn."""
 
     batch = AT_ONCE
+    plain = None
 
     def __init__(self, pipeline: Any, settings: FinetuneSettings, side: int) -> None:
         self._pipeline, self._settings, self._side = pipeline, settings, side

@@ -100,8 +100,44 @@ def stack(c: Config) -> Config:
     return dino(lpips(repa(tread(c))))
 
 
+def dense(c: Config) -> Config:
+    """Nine of ten captions say everything of their picture, and prompts are written out so before they are drawn."""
+    return replace(
+        c,
+        data=replace(c.data, dense=0.9),
+        text=replace(c.text, max_tokens=max(96, c.text.max_tokens)),
+        sample=replace(c.sample, expand="scenes"),
+    )
+
+
+def short_captions(c: Config) -> Config:
+    """Captions that say as little as prompts do, which are drawn as they stand: `dense` off."""
+    return replace(c, data=replace(c.data, dense=0.0), sample=replace(c.sample, expand=None))
+
+
+def patches(c: Config) -> Config:
+    """Patches of four pixels in place of convolutions around the transformer; it begins as the identity."""
+    return replace(c, model=replace(c.model, convolutions=(), patch=4, start="identity"))
+
+
+def no_text_convolutions(c: Config) -> Config:
+    """No convolutions on the text."""
+    return replace(c, model=replace(c.model, text_convolutions=0))
+
+
+def no_pooled_text(c: Config) -> Config:
+    """The time embedding hears nothing of the text."""
+    return replace(c, model=replace(c.model, pooled_text=False))
+
+
+def no_grounding(c: Config) -> Config:
+    """Words have no place, and are heard alike everywhere."""
+    return replace(c, model=replace(c.model, grounding=False), grounding=replace(c.grounding, weight=0.0))
+
+
 VARIANTS: dict[str, Callable[[Config], Config]] = {
     f.__name__.replace("_", "-"): f
     for f in (tread, sprint, repa, irepa, lpips, dino, adamw, normuon, polar_express, no_ema, shared_adaln, text_blocks,
-              contrastive, velocity, stack)
+              contrastive, velocity, stack, dense, short_captions, patches, no_text_convolutions, no_pooled_text,
+              no_grounding)
 }  # fmt: skip

@@ -43,6 +43,7 @@ def parameters_of(model: str, job: Job) -> dict[str, Any]:
         "steps": order.steps,
         "guidance": order.guidance,
         "seed": order.seed,
+        **({} if order.expand else {"expand": False}),
     }
 
 

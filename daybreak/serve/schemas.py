@@ -38,6 +38,9 @@ class GenerationRequest(BaseModel):
     expand: bool | None = Field(
         default=None, description="False: draw the prompt as it stands; else the model may write it out first."
     )
+    revised_prompt: Text | None = Field(
+        default=None, description="Accepted and not used, as a PNG's parameters hold it."
+    )
     response_format: Literal["b64_json", "url"] | None = Field(default=None, description="None: b64_json.")
     stream: bool | None = Field(default=None, description="Send server-sent events, as partial_images says.")
     partial_images: int | None = Field(
@@ -49,7 +52,7 @@ class GenerationRequest(BaseModel):
     moderation: Literal["auto", "low"] | None = Field(default=None, description="Accepted; nothing is moderated here.")
     user: str | None = Field(default=None, max_length=200, description="Accepted and not used.")
 
-    @field_validator("prompt", "negative_prompt", "model", "user")
+    @field_validator("prompt", "negative_prompt", "revised_prompt", "model", "user")
     @classmethod
     def _must_be_unicode(cls, value: str | None) -> str | None:
         if value is not None and re.search(r"[\ud800-\udfff]", value):

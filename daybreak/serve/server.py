@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from daybreak.config import ConfigError
+from daybreak.evaluate.expand import RULES, open_expander
 from daybreak.serve.errors import ApiError
 from daybreak.serve.images import Store
 from daybreak.serve.keys import RateLimiter, read_keys
@@ -14,13 +15,18 @@ from daybreak.serve.worker import Worker
 
 
 class ImageServer:
-    """Models ready to be started. ConfigError where two have one name or the key file is wrong."""
+    """Models ready to be started.
+
+    ConfigError where two have one name, the key file is wrong, or who is to write prompts out can't be had.
+    """
 
     def __init__(self, models: list[ServedModel], settings: ServeSettings) -> None:
         names = [m.info.name for m in models]
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"two models are named {name}; name one of them with NAME=FOLDER")
+        for by in {m.info.expand for m in models} - {None, RULES}:
+            open_expander(str(by))  # which the first client would wait for, or be told of its absence
         self.settings = settings
         self.keys = read_keys(settings.keys) if settings.keys else None
         self.limiter = RateLimiter(settings.rate)

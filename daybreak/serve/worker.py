@@ -45,9 +45,11 @@ class Worker(threading.Thread):
                 self._last_finish = time.monotonic()
             else:
                 jobs = self.queue.more(self._limit - len(rows), self.model.shape(rows[0].job.order))
+            jobs = [job for job in jobs if self._writes_out(job)]
+            if not rows and not jobs:
+                continue
             try:
                 if jobs:
-                    self._write_out(jobs)
                     rows += self.model.begin(jobs)
                 began = time.monotonic()
                 self.model.advance(rows)
@@ -60,12 +62,19 @@ class Worker(threading.Thread):
                 continue
             rows = [row for row in rows if self._goes_on(row)]
 
-    def _write_out(self, jobs: list[Job]) -> None:
-        """Gives the jobs that want it a longer prompt."""
-        for job in (j for j in jobs if j.order.expand):
-            order = job.order
+    def _writes_out(self, job: Job) -> bool:
+        """Gives a job that wants it a longer prompt; False, and its client is told, where nobody could write one."""
+        order = job.order
+        if not order.expand:
+            return True
+        try:
             (written,) = expanded([order.prompt], self.model.info.expand, order.seed, [0])
-            job.revised_prompt = written if written != order.prompt else None
+        except Exception as e:
+            log.error("a prompt could not be written out: %s", e)
+            job.tell(Failed("the prompt could not be written out; expand=false draws it as it stands"))
+            return False
+        job.revised_prompt = written if written != order.prompt else None
+        return True
 
     def retry_after(self) -> int:
         """Whole seconds until there should be room in the line: what it takes to draw a quarter of it."""

@@ -26,7 +26,7 @@ TINY = [
     "--text.depth", "1", "--train.batch", "8", "--sample.steps", "2", "--evaluate.prompts_per_task", "1",
     "--evaluate.held_out_prompts", "2", "--train.sample_every", "1",
 ]  # fmt: skip
-RECIPES = ["scenes", "scenes+adamw"]
+RECIPES = ["scenes-demo", "scenes-demo+no-grounding"]
 
 
 def ablate(words, out, seeds=1, minutes=None, steps=4, charge=None, recipes=RECIPES):
@@ -45,7 +45,7 @@ def test_every_recipe_is_measured(done):
     rows = list(csv.DictReader((done / "table.csv").open()))
     assert (done / "ablation.png").stat().st_size > 10_000
     table = (done / "table.md").read_text()
-    assert "4 steps each, 1 seed" in table and "| scenes+adamw |" in table
+    assert "4 steps each, 1 seed" in table and "| scenes-demo+no-grounding |" in table
     assert len(rows) >= 2 and results
     measured = [json.loads((plans.run_folder(done, r, 0) / "measures.json").read_text()) for r in RECIPES]
     assert all(m["steps"] == 4 and m["images"] == 32 and m["frechet"] > 0 and 0 <= m["overall"] <= 1 for m in measured)
@@ -55,8 +55,8 @@ def test_every_recipe_is_measured(done):
 
 
 def test_the_same_command_goes_on_with_what_is_missing(done):
-    kept = plans.run_folder(done, "scenes", 0) / "measures.json"
-    lost = plans.run_folder(done, "scenes+adamw", 0) / "measures.json"
+    kept = plans.run_folder(done, RECIPES[0], 0) / "measures.json"
+    lost = plans.run_folder(done, RECIPES[1], 0) / "measures.json"
     before, figures = kept.stat().st_mtime_ns, json.loads(lost.read_text())
     lost.unlink()
     ablate([], done)

@@ -22,6 +22,7 @@ from daybreak.export.diffusers_folder import differences
 from daybreak.export.open import open_model
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
+from tests.making import captioned_folder
 
 CPU = torch.device("cpu")
 PROMPTS = ["a large red circle", "two small blue squares above a green triangle"]
@@ -142,6 +143,21 @@ def test_import_gives_the_same_networks_and_trains_on(form, run, request, tmp_pa
     assert any(
         not torch.equal(p, q) for p, q in zip(state.transformer.parameters(), before[0].parameters(), strict=True)
     )
+
+
+def test_a_demo_goes_on_with_a_folder_of_pictures(demo_run, tmp_path):
+    """What only scenes have is left out; the network stays as it is, words with a place included."""
+    run_export(Console(), demo_run, "safetensors", tmp_path / "plain", "float32", Licences())
+    pictures = captioned_folder(tmp_path / "pictures", 6, (40, 40))
+    run_import(Console(), tmp_path / "plain", tmp_path / "start", pictures)
+    config = configs.load(tmp_path / "start" / "config.yaml")
+    assert (config.grounding.weight, config.data.dense, config.sample.expand) == (0.0, 0.0, None)
+    assert config.model == configs.load(demo_run / "config.yaml").model
+    before = checkpoint.load_averaged(demo_run, config, CPU)
+    after = checkpoint.load_averaged(tmp_path / "start", config, CPU)
+    for a, b in zip(before, after, strict=True):
+        assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert train(configs.override(config, "train.steps", 2), tmp_path / "start", [], resume=True).step == 2
 
 
 def test_a_foreign_prx_folder_is_understood_without_our_config(exported, tmp_path):

@@ -41,7 +41,7 @@ def lora_run(base, pictures, tmp_path_factory):
 
 
 def test_sample_and_export(lora_run, tmp_path):
-    run_sample(QUIET, lora_run, ["a red circle", "a dog"], tmp_path / "grid.png", 1, None, 0, None)
+    run_sample(QUIET, lora_run, ["a red circle", "a dog"], tmp_path / "grid.png", 1, None, 0, None, None)
     assert Image.open(tmp_path / "grid.png").width > 300
     run_export(QUIET, lora_run, "diffusers", tmp_path / "exported", "float32", Licences(None, None))
     merged = DiffusionPipeline.from_pretrained(tmp_path / "exported")

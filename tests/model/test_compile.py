@@ -23,6 +23,16 @@ SMALL = {"width": 32, "depth": 3, "heads": 2, "patch": 4, "mlp_ratio": 2.0, "bot
     [
         ({"layout": "joint", "modulation": "none", "text_blocks": 1}, RoutingConfig(keep=0.5, start=1)),
         ({"modulation": "shared"}, RoutingConfig(keep=0.25, start=1, method="sprint")),
+        (
+            {
+                "bottleneck": None,
+                "convolutions": (8, 12),
+                "text_convolutions": 1,
+                "pooled_text": True,
+                "grounding": True,
+            },
+            RoutingConfig(keep=0.5, start=1),
+        ),
     ],
 )
 def test_the_transformer_is_one_graph(model, routing):

@@ -9,6 +9,7 @@ from daybreak.encoders.text import TextTokens
 from daybreak.model.flops import forward_flops
 from daybreak.model.routing import Fusion, put_back, sample_visible, take
 from daybreak.model.transformer import Transformer
+from daybreak.recipes import recipe
 
 SMALL = {"width": 32, "depth": 4, "heads": 2, "patch": 4, "mlp_ratio": 2.0}
 TEXT_WIDTH = 24
@@ -182,6 +183,9 @@ def test_a_velocity_becomes_a_clean_picture():
         (RoutingConfig(keep=0.5, start=1, end=3), {"modulation": "shared", "text_blocks": 2}),
         (RoutingConfig(keep=0.25, start=1, method="sprint"), {}),
         (RoutingConfig(), {"layout": "joint", "modulation": "none", "text_blocks": 1}),
+        (RoutingConfig(), {"convolutions": (8, 12), "text_convolutions": 2, "pooled_text": True, "grounding": True}),
+        (RoutingConfig(keep=0.5, start=1, end=3), {"grounding": True, "text_convolutions": 1}),
+        (RoutingConfig(), vars(recipe("scenes-demo").model)),
     ],
 )
 def test_the_account_of_flops_is_torchs(routing, options):

@@ -5,6 +5,7 @@ import torch
 from typer.testing import CliRunner
 
 from daybreak.cli import app
+from daybreak.model.transformer import Transformer
 from daybreak.plan.account import account
 from daybreak.plan.networks import cost_of
 from daybreak.recipes import recipe
@@ -46,6 +47,17 @@ def test_an_embedded_run_counts_what_is_trained(tmp_path):
     counted = {p.name: p.parameters for p in plan.parts if p.trained}
     assert counted["alignment projector"] == sum(p.numel() for p in state.objective.projector.parameters())
     assert counted["blocks"] == sum(p.numel() for p in state.transformer.blocks.parameters())
+
+
+def test_the_demo_is_counted_whole():
+    config = recipe("scenes-demo")
+    (plan,) = account(config, 30)
+    counted = {p.name: p.parameters for p in plan.parts if p.trained}
+    network = Transformer(config.model, config.text.width, config.routing)
+    text = sum(p.numel() for p in network.text_convolutions.parameters())
+    assert counted["text blocks"] == text > 0
+    names = ("blocks", "text blocks", "embeddings and last layer")
+    assert sum(counted[n] for n in names) == sum(p.numel() for p in network.parameters())
 
 
 def test_the_command_shows_each_stage():

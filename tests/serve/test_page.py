@@ -117,6 +117,24 @@ def test_a_dropped_picture_gives_its_settings_back(page, server):
     assert element(page, "steps").get_property("value") == "3"
 
 
+def test_prompts_are_written_out_unless_told_not_to(browser, page, demo_run, serving):
+    assert not element(page, "expand-field").is_displayed()  # of a model that does not
+    with serving(demo_run) as server:
+        browser.get(server.url)
+        until(browser, lambda: elements(browser, "#size option"))
+        assert element(browser, "expand-field").is_displayed()
+        draw(browser, "a red circle", seed="5")
+        elements(browser, ".thumb")[0].click()
+        assert "Drawn as" in element(browser, "viewer-facts").text and "%" in element(browser, "viewer-facts").text
+        browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+        element(browser, "expand").click()
+        draw(browser, "a red circle", seed="5")
+        elements(browser, ".thumb")[0].click()
+        assert "Drawn as" not in element(browser, "viewer-facts").text
+        browser.switch_to.active_element.send_keys("r")  # its settings come back with it
+        assert not element(browser, "expand").is_selected()
+
+
 def test_the_picture_emerges_and_escape_stops_it(page, server):
     name = 'daybreak_requests_total{model="run",outcome="cancelled"}'
     before = server.metric(name)

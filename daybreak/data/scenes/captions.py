@@ -75,10 +75,10 @@ _object = functools.cache(ObjectSpec)
 
 def words_of(spec: SceneSpec, form: Sequence[float]) -> str:
     """A sentence that says exactly what `spec` holds. The two numbers of `form`, in [0, 1), pick among the wordings."""
-    plural = spec.task == "counting" and len(spec.objects) > 1
+    several = spec.task == "counting" and len(spec.objects) > 1
     if spec.task == "counting":
         one = spec.objects[0]
-        shape = one.shape if not plural else {"cross": "crosses"}.get(one.shape, one.shape + "s")
+        shape = plural(one.shape) if several else one.shape
         objects = " ".join(w for w in (NUMBERS[len(spec.objects) - 1], one.size, one.color, shape) if w)
     elif len(spec.objects) == 1:
         objects = noun(spec.objects[0])
@@ -86,7 +86,7 @@ def words_of(spec: SceneSpec, form: Sequence[float]) -> str:
         forms = _RELATION[spec.relation] if spec.relation else _PAIR
         objects = _pick(forms, form[0]).format(a=noun(spec.objects[0]), b=noun(spec.objects[1]))
     if spec.background is None:
-        return _pick(_BARE, form[1]).format(x=objects, be="are" if plural else "is")
+        return _pick(_BARE, form[1]).format(x=objects, be="are" if several else "is")
     return _pick(_ON_BACKGROUND, form[1]).format(x=objects, bg=spec.background)
 
 
@@ -99,9 +99,9 @@ def captions_of(specs: list[SceneSpec], draws: Draws) -> list[str]:
 def phrases_of(spec: SceneSpec, caption: str) -> list[tuple[int, int, tuple[int, ...]]]:
     """Where a caption of `words_of` names objects: (first character, one past the last, which of `spec.objects`)."""
     if spec.task == "counting":
-        shape = spec.objects[0].shape
-        end = caption.index(shape) + len(shape)
         number = NUMBERS[len(spec.objects) - 1]
+        shape = spec.objects[0].shape if len(spec.objects) == 1 else plural(spec.objects[0].shape)
+        end = caption.index(shape) + len(shape)
         return [(caption.rindex(number, 0, end), end, tuple(range(len(spec.objects))))]
     found: list[tuple[int, int, tuple[int, ...]]] = []
     at = 0
@@ -111,6 +111,11 @@ def phrases_of(spec: SceneSpec, caption: str) -> list[tuple[int, int, tuple[int,
         at = start + len(words)
         found.append((start, at, (i,)))
     return found
+
+
+def plural(shape: str) -> str:
+    """The word for several of a shape."""
+    return shape + ("es" if shape == "cross" else "s")
 
 
 def noun(o: ObjectSpec) -> str:

@@ -94,8 +94,11 @@ def training_scenes(draws: Draws, task_weights: tuple[float, ...]) -> Scenes:
     return _place(draws, task, count, shape, color, size, relation, draws.integer("background", 4)[:, 0])
 
 
-def scenes_of(specs: list[SceneSpec], draws: Draws) -> Scenes:
-    """One scene for each spec; what a spec leaves open is drawn at random. Length of `specs` = B of `draws`."""
+def scenes_of(specs: list[SceneSpec], draws: Draws, as_trained: bool = False) -> Scenes:
+    """One scene for each spec; what a spec leaves open is drawn at random. Length of `specs` = B of `draws`.
+
+    as_trained: what is left open never makes a combination that training holds out.
+    """
     n = len(specs)
     shape = np.zeros((n, MAX_OBJECTS), dtype=np.int64)
     color = draws.integer("color", len(COLOR_NAMES), MAX_OBJECTS)
@@ -110,8 +113,12 @@ def scenes_of(specs: list[SceneSpec], draws: Draws) -> Scenes:
             color[i] = color[i, 0]
         for k, o in enumerate(spec.objects):
             shape[i, k] = SHAPES.index(o.shape)
+            if as_trained and color[i, k] == _HELD_COLOR[shape[i, k]]:
+                color[i, k] = (color[i, k] + 1) % len(COLOR_NAMES)
             color[i, k] = COLOR_NAMES.index(o.color) if o.color else color[i, k]
             size[i, k] = SIZES.index(o.size) if o.size else size[i, k]
+        if as_trained:
+            relation[i : i + 1] = _avoid_held_out(relation[i : i + 1], shape[i : i + 1])
         relation[i] = RELATIONS.index(spec.relation) if spec.relation else relation[i]
         background[i] = BACKGROUND_NAMES.index(spec.background) if spec.background else background[i]
     task = np.array([TASKS.index(s.task) for s in specs], dtype=np.int64)
