@@ -14,8 +14,11 @@ from daybreak import __version__
 from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
 from daybreak.display import duration
+from daybreak.evaluate.expand import RULES, expanded
+from daybreak.export.own_folder import PIPELINE_FILE, TRANSFORMER_FILE
 
 SAMPLES_FILE = "samples.png"
+EXAMPLE = "a large red circle above a small blue square"
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,14 @@ def write_card(
 ) -> Path:
     """Writes FOLDER/README.md (a Hugging Face model card) and, where the run has a grid, FOLDER/samples.png.
 
-    `run` is the run folder that the figures are read from; `parameters` counts all weights of the exported networks;
+    `form` is "diffusers" (a PRX), "own" (own_folder.py) or "safetensors". `run` is the run folder that the figures are
+    read from; `parameters` counts all weights of the exported networks;
     `differences` says what keeps diffusers from drawing the very same picture.
     """
     samples = _copy_samples(run, folder)
     head = {
         "license": licences.model or "unknown",
-        "library_name": "diffusers" if form == "diffusers" else "daybreak",
+        "library_name": "daybreak" if form == "safetensors" else "diffusers",
         "pipeline_tag": "text-to-image",
         "tags": ["text-to-image", "pixel-space", "daybreak"],
     }
@@ -70,7 +74,9 @@ def write_card(
 
 def _usage(config: Config, form: str, differences: list[str]) -> str:
     s = config.sample
-    if form != "diffusers":
+    if form == "own":
+        return _usage_of_own(config, differences)
+    if form == "safetensors":
         return (
             "```\ndaybreak serve FOLDER\ndaybreak import FOLDER --out runs/start    # a start for training\n```\n\n"
             "`transformer.safetensors` has daybreak's names; its header holds the config."
@@ -96,9 +102,45 @@ def _usage(config: Config, form: str, differences: list[str]) -> str:
         "`PRXPixelPipeline` tidies prompts first (HTML entities, broken encodings); training did not. "
         "With guidance it takes one picture a call (diffusers 0.42)."
     )
-    if differences:
-        text += "\n\nNot the same to the last digit: " + "; ".join(differences) + "."
-    return text
+    return text + _not_the_same(differences)
+
+
+def _usage_of_own(config: Config, differences: list[str]) -> str:
+    s = config.sample
+    prompt, written = EXAMPLE, None
+    if s.expand == RULES:
+        prompt = written = expanded([EXAMPLE], RULES, 0, [0])[0]
+    lines = [
+        "```python",
+        'from diffusers import DiffusionPipeline  # pip install "diffusers>=0.42,<0.43" transformers torch',
+        "",
+        'pipeline = DiffusionPipeline.from_pretrained("FOLDER", trust_remote_code=True)',
+        f"prompt = {json.dumps(prompt)}",
+        "image = pipeline(prompt).images[0]",
+        "```",
+    ]
+    text = "\n".join(lines) + "\n\n"
+    text += (
+        "`trust_remote_code=True`: diffusers has no such network, so its code lies in this folder and runs on your "
+        f"machine. Read `{PIPELINE_FILE}.py` and `transformer/{TRANSFORMER_FILE}.py` before you trust them.\n\n"
+        f"Unless told otherwise it takes {s.steps} steps with a guidance of {s.guidance:g}, as the run did "
+        "(`num_inference_steps`, `guidance_scale`), and works in float32; `dtype=torch.float16` or `bfloat16` "
+        "halves the memory. With `generator=torch.Generator().manual_seed(1_000_003 * S)` it draws the first picture "
+        "of `daybreak sample --seed S`."
+    )
+    if written is not None:
+        text += (
+            f" But `daybreak sample` writes prompts out by rules before it draws them, since the model learnt from "
+            f"captions that say everything; the pipeline draws them as they are given. The prompt above is "
+            f"`{EXAMPLE}`, written out."
+        )
+    elif s.expand is not None:
+        text += f" But there prompts are written out by {s.expand}; the pipeline draws them as they are given."
+    return text + _not_the_same(differences)
+
+
+def _not_the_same(differences: list[str]) -> str:
+    return "\n\nNot the same to the last digit: " + "; ".join(differences) + "." if differences else ""
 
 
 def _data(config: Config, run: Path) -> str:

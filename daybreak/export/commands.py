@@ -14,9 +14,12 @@ from rich.console import Console
 
 from daybreak import config as configs
 from daybreak.config import ConfigError
+from daybreak.evaluate.expand import RULES
 from daybreak.export.card import Licences, write_card
 from daybreak.export.diffusers_folder import differences, write_diffusers
 from daybreak.export.open import form_of, open_model
+from daybreak.export.own_folder import own_differences, write_own
+from daybreak.export.prx_keys import is_prx
 from daybreak.export.safetensors_folder import write_safetensors
 from daybreak.finetune.families import family_of
 from daybreak.finetune.result import is_finetuned, merge, open_result
@@ -34,6 +37,7 @@ def run_export(
 ) -> None:
     """`daybreak export`: the averaged networks of a run as a folder for others, with a model card.
 
+    What diffusers has no class for, all but PRX, goes to diffusers with its code (own_folder.py).
     ema: the relative length of the average (train/phema.py), where the run kept snapshots; none: the run's own.
     """
     if is_finetuned(run):
@@ -47,20 +51,27 @@ def run_export(
     else:
         transformer, text_encoder = checkpoint.load_average_of(run, config, ema)
     parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
-    notes = differences(config) if to == "diffusers" else []
+    own = to == "diffusers" and not is_prx(config.model, config.routing)
+    notes: list[str] = []
+    if to == "diffusers":
+        notes = (own_differences if own else differences)(config)
     with new_folder(out) as building:
-        write = write_diffusers if to == "diffusers" else write_safetensors
+        write = write_own if own else write_diffusers if to == "diffusers" else write_safetensors
         public = config
         for place in ("data.folder", "distill.teacher"):  # a path of this machine's says nothing elsewhere
             public = configs.override(public, place, "none")
         write(transformer, text_encoder, public, building, DTYPES[dtype])
-        write_card(building, run, config, to, dtype, parameters, licences, notes)
+        write_card(building, run, config, "own" if own else to, dtype, parameters, licences, notes)
         size = folder_bytes(building)
     for note in notes:
         console.print(f"note: not the same picture to the last digit: {note}", markup=False, highlight=False)
     console.print(f"{out}: {parameters / 1e6:.1f} M parameters as {dtype}, {size / 1e6:.1f} MB", highlight=False)
     if to == "diffusers":
-        console.print(f'load it with DiffusionPipeline.from_pretrained("{out}"); {out / "README.md"} says more')
+        trust = ", trust_remote_code=True" if own else ""
+        console.print(
+            f'load it with DiffusionPipeline.from_pretrained("{out}"{trust}); {out / "README.md"} says more',
+            highlight=False,
+        )
     if licences.model is None:
         console.print("note: the card states no licence; --license and --data-license fill it in", highlight=False)
 
@@ -86,14 +97,19 @@ def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> 
         raise ConfigError(f"{folder} holds 8-bit weights, which cannot be trained; import the full model")
     if form_of(folder) == "pipeline":
         raise ConfigError(
-            f"{folder}: training starts from PRXPixelPipeline folders and from daybreak export --to safetensors; "
+            f"{folder}: training starts from PRXPixelPipeline folders and from what daybreak export wrote; "
             "daybreak finetune takes other pipelines"
         )
     if data is not None and not data.expanduser().is_dir():
         raise ConfigError(f"--data {data}: no such folder")
     transformer, text_encoder, config = open_model(folder, torch.device("cpu"))
     if data is not None:
-        config = configs.override(configs.override(config, "data.source", "folder"), "data.folder", str(data))
+        changes: dict[str, object] = {"data.source": "folder", "data.folder": str(data)}
+        if config.data.source == "scenes":  # whose captions alone have these
+            changes |= {"data.dense": 0.0, "grounding.weight": 0.0}
+            changes |= {"sample.expand": "none"} if config.sample.expand == RULES else {}
+        for key, value in changes.items():
+            config = configs.override(config, key, value)
     if config.data.source == "folder" and config.data.folder is None:
         raise ConfigError(f"{folder} does not hold its pictures; say with --data FOLDER what to train on")
     state = TrainState.around(transformer, text_encoder, config, pick_device())
