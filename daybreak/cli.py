@@ -716,7 +716,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     to: Annotated[
         Literal["diffusers", "safetensors"],
-        typer.Option(help="diffusers: a PRXPixelPipeline folder. safetensors: plain weights under our names."),
+        typer.Option(help="diffusers: a folder that diffusers loads. safetensors: plain weights under our names."),
     ] = "diffusers",
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the weights.")
@@ -729,7 +729,8 @@ def export(
 ) -> None:
     """Write a run's averaged model as a folder for others, with a model card.
 
-    A diffusers folder loads with DiffusionPipeline.from_pretrained, without daybreak, and draws the same pictures.
+    A diffusers folder loads with DiffusionPipeline.from_pretrained, without daybreak, and draws the same pictures. What
+    diffusers has no class for (convolutions, grounding, sprint, ...) brings its code along: trust_remote_code=True.
     """
     from daybreak.export.card import Licences
     from daybreak.export.commands import run_export

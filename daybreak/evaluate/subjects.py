@@ -110,6 +110,12 @@ def open_subject(text: str, drawing: Drawing, device: torch.device) -> Subject:
         return Subject(path.resolve().name, {"pictures": f"{len(pictures):,} in {path}"}, pictures=pictures)
     if kind == "hub":
         return _pipeline(text, text.replace("/", "--"), drawing, device)
+    from daybreak.export.diffusers_folder import check_without_data
+    from daybreak.export.open import form_of, open_model
+
+    if form_of(path) == "own":  # drawn with our own code, not with the folder's
+        transformer, text_encoder, config = open_model(path, device)
+        return _ours(path, transformer, text_encoder, check_without_data(_told(config, drawing)), drawing)
     return _pipeline(str(path), path.resolve().name, drawing, device)
 
 
@@ -135,16 +141,23 @@ def find_subject(text: str) -> Literal["run", "pipeline", "pictures", "hub"]:
 
 
 def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
-    config = configs.check(configs.load(path / "config.yaml"))
+    config = configs.check(_told(configs.check(configs.load(path / "config.yaml")), drawing))
+    subject = _ours(path, *checkpoint.load_averaged(path, config, device), config, drawing)
+    return replace(subject, run=path)
+
+
+def _told(config: Config, drawing: Drawing) -> Config:
+    """`config` with what `drawing` says in place of its own settings of sampling."""
     given = {"steps": drawing.steps, "guidance": drawing.guidance, "batch": drawing.batch, "expand": drawing.expand}
     for key, value in given.items():
         config = config if value is None else configs.override(config, f"sample.{key}", value)
-    configs.check(config)
     if drawing.size is not None and drawing.size % config.model.patch:
         raise ConfigError(f"--size {drawing.size} does not divide by the run's patches of {config.model.patch} px")
-    transformer, text_encoder = checkpoint.load_averaged(path, config, device)
-    seed = config.evaluate.seed if drawing.seed is None else drawing.seed
+    return config
 
+
+def _ours(path: Path, transformer: Transformer, text_encoder: TextEncoder, config: Config, drawing: Drawing) -> Subject:
+    seed = config.evaluate.seed if drawing.seed is None else drawing.seed
     parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
     facts = {
         "run": str(path),
@@ -155,13 +168,8 @@ def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
         f"steps, guidance {config.sample.guidance:g}, seed {seed}",
         "prompts written out by": config.sample.expand or "nobody",
     }
-    return Subject(
-        path.resolve().name,
-        facts,
-        RunDrawer(transformer, text_encoder, config, seed, drawing.size),
-        config=config,
-        run=path,
-    )
+    drawer = RunDrawer(transformer, text_encoder, config, seed, drawing.size)
+    return Subject(path.resolve().name, facts, drawer, config=config)
 
 
 def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) -> Subject:

@@ -15,9 +15,12 @@ from daybreak import __version__
 from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
 from daybreak.display import duration
-from daybreak.export.usage import usage
+from daybreak.evaluate.expand import RULES, expanded
+from daybreak.export.own_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
+from daybreak.export.usage import drawing_lines, install_line, opening_lines, usage
 
 SAMPLES_FILE = "samples.png"
+EXAMPLE = "a large red circle above a small blue square"
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,14 @@ def write_card(
 ) -> Path:
     """Writes FOLDER/README.md (a Hugging Face model card) and, where the run has a grid, FOLDER/samples.png.
 
-    `run` is the run folder that the figures are read from; `parameters` counts all weights of the exported networks;
-    `differences` says what keeps diffusers from drawing the very same picture; `place` is where the folder will be.
+    `form` is "diffusers" (a PRX), "own" (own_folder.py) or "safetensors". `run` is the run folder that the figures are
+    read from; `parameters` counts all weights of the exported networks; `differences` says what keeps diffusers from
+    drawing the very same picture; `place` is where the folder will be.
     """
     samples = copy_samples(run, folder)
     head = {
         "license": licences.model or "unknown",
-        "library_name": "diffusers" if form == "diffusers" else "daybreak",
+        "library_name": "daybreak" if form == "safetensors" else "diffusers",
         "pipeline_tag": "text-to-image",
         "tags": ["text-to-image", "pixel-space", "daybreak"],
     }
@@ -73,7 +77,9 @@ def write_card(
 
 def _usage(config: Config, form: str, dtype: str, differences: list[str], place: str) -> str:
     s = config.sample
-    if form != "diffusers":
+    if form == "own":
+        return _usage_of_own(config, dtype, differences, place)
+    if form == "safetensors":
         where = shlex.quote(place)
         return (
             f"```\ndaybreak serve {where}\ndaybreak import {where} --out runs/start    # a start for training\n```\n\n"
@@ -92,9 +98,37 @@ def _usage(config: Config, form: str, dtype: str, differences: list[str], place:
         "`PRXPixelPipeline` tidies prompts first (HTML entities, broken encodings); training did not. "
         "With guidance it takes one picture a call (diffusers 0.42)."
     )
-    if differences:
-        text += "\n\nNot the same to the last digit: " + "; ".join(differences) + "."
-    return text
+    return text + _not_the_same(differences)
+
+
+def _usage_of_own(config: Config, dtype: str, differences: list[str], place: str) -> str:
+    s = config.sample
+    prompt, written = EXAMPLE, None
+    if s.expand == RULES:
+        prompt = written = expanded([EXAMPLE], RULES, 0, [0])[0]
+    code = [*opening_lines(place, dtype, trust=True), *drawing_lines(prompt, {})]
+    text = "```\n" + install_line(PIPELINE) + "\n```\n\n```python\n" + "\n".join(code) + "\n```\n\n"
+    text += f"`{place}` is where it was exported to: put its present place, or its id on a hub, there. "
+    text += (
+        "`trust_remote_code=True`: diffusers has no such network, so its code lies in this folder and runs on your "
+        f"machine. Read `{PIPELINE_FILE}.py` and `transformer/{TRANSFORMER_FILE}.py` before you trust them.\n\n"
+        f"Unless told otherwise it takes {s.steps} steps with a guidance of {s.guidance:g}, as the run did "
+        "(`num_inference_steps`, `guidance_scale`). With `generator=torch.Generator().manual_seed(1_000_003 * S)` it "
+        "draws the first picture of `daybreak sample --seed S`."
+    )
+    if written is not None:
+        text += (
+            f" But `daybreak sample` writes prompts out by rules before it draws them, since the model learnt from "
+            f"captions that say everything; the pipeline draws them as they are given. The prompt above is "
+            f"`{EXAMPLE}`, written out."
+        )
+    elif s.expand is not None:
+        text += f" But there prompts are written out by {s.expand}; the pipeline draws them as they are given."
+    return text + _not_the_same(differences)
+
+
+def _not_the_same(differences: list[str]) -> str:
+    return "\n\nNot the same to the last digit: " + "; ".join(differences) + "." if differences else ""
 
 
 def _data(config: Config, run: Path) -> str:

@@ -19,6 +19,8 @@ from daybreak.export.card import Licences, write_card
 from daybreak.export.diffusers_folder import differences, write_diffusers
 from daybreak.export.finetuned_card import write_finetuned_card
 from daybreak.export.open import form_of, open_model
+from daybreak.export.own_folder import PIPELINE, own_differences, write_own
+from daybreak.export.prx_keys import is_prx
 from daybreak.export.safetensors_folder import write_safetensors
 from daybreak.export.usage import install_line, opening_lines, shown
 from daybreak.finetune.families import family_of
@@ -38,6 +40,7 @@ def run_export(
 ) -> None:
     """`daybreak export`: the averaged networks of a run as a folder for others, with a model card.
 
+    What diffusers has no class for, all but PRX, goes to diffusers with its code (own_folder.py).
     ema: the relative length of the average (train/phema.py), where the run kept snapshots; none: the run's own.
     """
     if is_finetuned(run):
@@ -51,14 +54,18 @@ def run_export(
     else:
         transformer, text_encoder = checkpoint.load_average_of(run, config, ema)
     parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
-    notes = differences(config) if to == "diffusers" else []
+    own = to == "diffusers" and not is_prx(config.model, config.routing)
+    notes: list[str] = []
+    if to == "diffusers":
+        notes = (own_differences if own else differences)(config)
     with new_folder(out) as building:
-        write = write_diffusers if to == "diffusers" else write_safetensors
+        write = write_own if own else write_diffusers if to == "diffusers" else write_safetensors
         public = config
         for place in ("data.folder", "distill.teacher"):  # a path of this machine's says nothing elsewhere
             public = configs.override(public, place, "none")
         write(transformer, text_encoder, public, building, DTYPES[dtype])
-        write_card(building, run, config, to, dtype, parameters, licences, notes, shown(out))
+        form = "own" if own else to
+        write_card(building, run, config, form, dtype, parameters, licences, notes, shown(out))
         size = folder_bytes(building)
     for note in notes:
         console.print(f"note: not the same picture to the last digit: {note}", markup=False, highlight=False)
@@ -66,14 +73,14 @@ def run_export(
         f"{out}: {parameters / 1e6:.1f} M parameters as {dtype}, {size / 1e6:.1f} MB", highlight=False, soft_wrap=True
     )
     if to == "diffusers":
-        _say_how_to_open(console, "PRXPixelPipeline", out, dtype)
+        _say_how_to_open(console, PIPELINE if own else "PRXPixelPipeline", out, dtype)
     _say_licence(console, licences)
 
 
 def _say_how_to_open(console: Console, pipeline: str, out: Path, dtype: str) -> None:
     """Lines that can be copied and run as they stand."""
-    said = ["open it with", "", install_line(pipeline), "", *opening_lines(shown(out), dtype), ""]
-    for line in [*said, f"{out / 'README.md'} says more"]:
+    lines = opening_lines(shown(out), dtype, trust=pipeline == PIPELINE)
+    for line in ["open it with", "", install_line(pipeline), "", *lines, "", f"{out / 'README.md'} says more"]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -106,7 +113,7 @@ def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> 
         raise ConfigError(f"{folder} holds 8-bit weights, which cannot be trained; import the full model")
     if form_of(folder) == "pipeline":
         raise ConfigError(
-            f"{folder}: training starts from PRXPixelPipeline folders and from daybreak export --to safetensors; "
+            f"{folder}: training starts from PRXPixelPipeline folders and from what daybreak export wrote; "
             "daybreak finetune takes other pipelines"
         )
     if data is not None and not data.expanduser().is_dir():

@@ -1,4 +1,4 @@
-"""A trained model as a folder that plain diffusers loads, and back.
+"""A trained model that is a PRX as a folder that plain diffusers loads, and back.
 
     DIR/model_index.json      PRXPixelPipeline, its noise scale, default size and text length
     DIR/transformer/          PRXTransformer2DModel
@@ -39,13 +39,12 @@ PIPELINE_FLOOR = 0.05
 def write_diffusers(
     transformer: Transformer, text_encoder: TextEncoder, config: Config, folder: Path, dtype: torch.dtype
 ) -> None:
-    """Writes the pipeline into `folder`, its weights as `dtype`. Raises ConfigError where diffusers is missing."""
+    """Writes the pipeline of a model that `is_prx` into `folder`, its weights as `dtype`.
+
+    Raises ConfigError where diffusers is missing.
+    """
     diffusers = require("diffusers", "export", "export to diffusers")
     require("ftfy", "export", "export to diffusers")
-    if transformer.fusion is not None:
-        raise ConfigError(
-            "routing.method is sprint, which diffusers' PRXTransformer2DModel is not: use --to safetensors"
-        )
     network = diffusers.PRXTransformer2DModel(**prx_config(transformer.config, text_encoder.width))
     network.load_state_dict(to_prx(_on_cpu(transformer.state_dict()), transformer.config.heads))
     pipeline = diffusers.PRXPixelPipeline(
@@ -101,7 +100,10 @@ def read_diffusers(folder: Path) -> tuple[Transformer, TextEncoder, Config]:
         raise ConfigError(f"{folder} holds a {index.get('_class_name')}; only a PRXPixelPipeline has our transformer")
     network = read_json(folder / "transformer" / "config.json")
     model = _model_config(network, folder / "transformer" / "config.json")
-    text_encoder = _read_text_encoder(folder, index)
+    frozen = (index.get("text_encoder") or [None, None])[1] != "T5EncoderModel"
+    if (folder / CONFIG_FILE).is_file():
+        frozen = configs.load(folder / CONFIG_FILE).text.pretrained is not None
+    text_encoder = read_text_encoder(folder, int(index.get("prompt_max_tokens", 256)), frozen)
     transformer = Transformer(model, text_encoder.width)
     if network["context_in_dim"] != text_encoder.width:
         raise ConfigError(
@@ -117,11 +119,8 @@ def read_diffusers(folder: Path) -> tuple[Transformer, TextEncoder, Config]:
     return transformer.eval(), text_encoder.eval(), _config(folder, index, model, text_encoder)
 
 
-def _read_text_encoder(folder: Path, index: dict[str, Any]) -> TextEncoder:
-    max_tokens = int(index.get("prompt_max_tokens", 256))
-    frozen = (index.get("text_encoder") or [None, None])[1] != "T5EncoderModel"
-    if (folder / CONFIG_FILE).is_file():
-        frozen = configs.load(folder / CONFIG_FILE).text.pretrained is not None
+def read_text_encoder(folder: Path, max_tokens: int, frozen: bool) -> TextEncoder:
+    """The text encoder of a pipeline's folder, in float32."""
     if frozen:
         from daybreak.encoders.pretrained_text import PretrainedTextEncoder
 

@@ -11,16 +11,19 @@ from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
 from daybreak.export.diffusers_folder import read_diffusers, read_json
+from daybreak.export.own_folder import is_own_index, read_own
 from daybreak.export.quantized_folder import QUANTIZED_FILE, read_quantized
 from daybreak.export.safetensors_folder import WEIGHTS_FILE, read_safetensors
 from daybreak.model.transformer import Transformer
 from daybreak.train import checkpoint
 
-Form = Literal["run", "safetensors", "quantized", "prx", "pipeline"]
+Form = Literal["run", "safetensors", "quantized", "prx", "own", "pipeline"]
 
 
 def form_of(folder: Path) -> Form:
-    """Which form a model folder has: a run, `export --to safetensors`, `shrink`, PRXPixelPipeline, another pipeline.
+    """Which form a model folder has.
+
+    A run, `export --to safetensors`, `shrink`, PRXPixelPipeline, `export` of what is no PRX, another pipeline.
 
     A run of daybreak finetune is a pipeline.
 
@@ -38,6 +41,8 @@ def form_of(folder: Path) -> Form:
         return "safetensors"
     if (folder / "model_index.json").is_file():
         index = read_json(folder / "model_index.json")
+        if is_own_index(index):
+            return "own"
         return "prx" if index.get("_class_name") == "PRXPixelPipeline" else "pipeline"
     raise ConfigError(
         f"{folder} is no model: it holds neither config.yaml (a run), nor {WEIGHTS_FILE}, "
@@ -59,5 +64,6 @@ def open_model(folder: Path, device: torch.device) -> tuple[Transformer, TextEnc
         return *checkpoint.load_averaged(folder, config, device), config
     if form == "quantized":
         return read_quantized(folder, device)
-    transformer, text_encoder, config = (read_safetensors if form == "safetensors" else read_diffusers)(folder)
+    read = {"safetensors": read_safetensors, "own": read_own}.get(form, read_diffusers)
+    transformer, text_encoder, config = read(folder)
     return transformer.to(device).eval(), text_encoder.to(device).eval(), config

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from daybreak.config import ConfigError, ModelConfig
+from daybreak.config import ModelConfig, RoutingConfig
 
 _NAMES = {
     "time_embedding.first": "time_in.in_layer",
@@ -36,19 +36,15 @@ _NAMES = {
 _BACK = {theirs: ours for ours, theirs in _NAMES.items()}
 
 
-def prx_config(config: ModelConfig, text_width: int) -> dict[str, object]:
-    """The arguments with which diffusers' `PRXTransformer2DModel` builds the same network.
-
-    Raises ConfigError where it has no such network: another layout, modulation or prediction, or blocks on the text.
-    """
+def is_prx(config: ModelConfig, routing: RoutingConfig) -> bool:
+    """Whether diffusers' `PRXTransformer2DModel` has the same network: the same parts, none beside them."""
     same = {"layout": "text_kv", "modulation": "block", "predicts": "x0", "text_blocks": 0, "convolutions": (),
             "text_convolutions": 0, "pooled_text": False, "grounding": False}  # fmt: skip
-    for name, value in same.items():
-        if getattr(config, name) != value:
-            raise ConfigError(
-                f"model.{name} is {getattr(config, name)}; diffusers' PRXTransformer2DModel knows only {value}: "
-                "use --to safetensors"
-            )
+    return routing.method != "sprint" and all(getattr(config, name) == value for name, value in same.items())
+
+
+def prx_config(config: ModelConfig, text_width: int) -> dict[str, object]:
+    """The arguments with which diffusers' `PRXTransformer2DModel` builds the same network, of a model that `is_prx`."""
     head = config.width // config.heads
     return {
         "in_channels": 3,

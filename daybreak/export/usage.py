@@ -21,13 +21,17 @@ def install_line(pipeline: str) -> str:
     return "pip install " + " ".join(f"{name}=={version(name).partition('+')[0]}" for name in names)
 
 
-def opening_lines(place: str, dtype: str) -> list[str]:
-    """Python that opens the folder. torch_dtype, as older versions of diffusers call it, is known to all of them."""
+def opening_lines(place: str, dtype: str, trust: bool = False) -> list[str]:
+    """Python that opens the folder. torch_dtype, as older versions of diffusers call it, is known to all of them.
+
+    trust: the folder brings code of its own along.
+    """
+    trusted = ", trust_remote_code=True" if trust else ""
     return [
         "import torch",
         "from diffusers import DiffusionPipeline",
         "",
-        f"pipeline = DiffusionPipeline.from_pretrained({json.dumps(place)}, torch_dtype=torch.{dtype})",
+        f"pipeline = DiffusionPipeline.from_pretrained({json.dumps(place)}, torch_dtype=torch.{dtype}{trusted})",
     ]
 
 

@@ -51,7 +51,7 @@ def is_own(base: str) -> bool:
     """Whether a base is a run of daybreak train, or what daybreak export made of one."""
     folder = Path(base).expanduser()
     known = any((folder / n).is_file() for n in ("config.yaml", CONFIG_FILE, WEIGHTS_FILE))
-    return known and form_of(folder) in ("run", "prx", "safetensors")
+    return known and form_of(folder) in ("run", "prx", "own", "safetensors")
 
 
 def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None, find_lr: bool = False) -> None:

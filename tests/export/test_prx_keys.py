@@ -4,9 +4,9 @@ import pytest
 import torch
 from diffusers import PRXTransformer2DModel
 
-from daybreak.config import ConfigError, ModelConfig
+from daybreak.config import ModelConfig, RoutingConfig
 from daybreak.encoders.text import TextTokens
-from daybreak.export.prx_keys import from_prx, prx_config, to_prx
+from daybreak.export.prx_keys import from_prx, is_prx, prx_config, to_prx
 from daybreak.model.transformer import Transformer
 
 TEXT_WIDTH = 24
@@ -77,7 +77,12 @@ def compare(ours: Transformer, theirs: PRXTransformer2DModel) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"layout": "joint", "modulation": "none"}, {"modulation": "shared"},
-                                     {"text_blocks": 1}, {"predicts": "velocity"}])  # fmt: skip
-def test_a_network_that_diffusers_does_not_have_is_refused(changes):
-    with pytest.raises(ConfigError, match="use --to safetensors"):
-        prx_config(ModelConfig(**changes), 16)
+                                     {"text_blocks": 1}, {"predicts": "velocity"}, {"convolutions": (8, 8)},
+                                     {"text_convolutions": 1}, {"pooled_text": True}, {"grounding": True}])  # fmt: skip
+def test_a_network_that_diffusers_does_not_have_is_no_prx(changes):
+    assert is_prx(ModelConfig(), RoutingConfig(keep=0.5))
+    assert not is_prx(ModelConfig(**changes), RoutingConfig())
+
+
+def test_sprints_fusion_is_no_prx():
+    assert not is_prx(ModelConfig(), RoutingConfig(method="sprint"))
