@@ -10,7 +10,7 @@ frozen = $(1)/bin/python -m pip freeze --exclude-editable | grep -viE '^(nvidia|
 # Runs a part and says how long it took.
 timed = @start=$$(date +%s); $(2) && echo "$(1): $$(( $$(date +%s) - start )) s"
 
-.PHONY: demo test lint test-newest test-oldest lock
+.PHONY: demo test lint box test-newest test-oldest lock
 demo: $(VENV)/.installed
 	$(BIN)/daybreak demo
 
@@ -34,6 +34,11 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
 	$(call timed,install,$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]")
 	touch $@ $(VENV)/.installed
+
+# The trained model that the package carries, made anew: fifty minutes.
+box: $(VENV)/.installed
+	$(BIN)/daybreak train scenes-box --out runs/box
+	$(BIN)/python -m daybreak.box.pack runs/box
 
 # Without the lock, in an environment made anew: what has come out since, and what it broke.
 test-newest:

@@ -133,8 +133,8 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path, monkeypatch, capsys):
     [
         (
             ["train", "scnes"],
-            "unknown recipe 'scnes'; there are scenes, scenes-demo, scenes-stack, scenes-gpu, folder, speedrun, "
-            "minit2i; did you mean scenes?",
+            "unknown recipe 'scnes'; there are scenes, scenes-demo, scenes-box, scenes-stack, scenes-gpu, folder, "
+            "speedrun, minit2i; did you mean scenes?",
         ),
         (["train"], "say what to train"),
         (["train", "scenes", "--train.bach", "3"], "unknown setting train.bach; did you mean train.batch?"),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daybreak.encoders.text import TextMemory
-from daybreak.model.rope import norm_rotate
+from daybreak.model.rope import norm_rotate, rms_norm
 
 NORM_EPS = 1e-6
 FUSED_FROM_QUERIES = 100
@@ -145,7 +145,7 @@ class Attention(nn.Module):
         """Keys and values of the text: [B, L, C] -> two of [B, H, L, D]."""
         b, length, _ = text.shape
         k, v = self.text_kv(text).view(b, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        return self.norm_text_k(k), v
+        return rms_norm(k, self.norm_text_k.weight, NORM_EPS), v
 
     def forward(
         self, x: Tensor, text: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None,

@@ -52,11 +52,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(x * cos, swapped, sin)
 
 
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """RMS norm over the last axis in the precision of x; with a weight of another, torch takes no fused kernel."""
+    return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
+
+
 def norm_rotate(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor:
     """`rotate` of the RMS norm over channels: x [B, H, N, D], weight [D] -> as x; cos and sin as in `rotate`."""
     if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
         return _CpuNormRotate.apply(x, weight, eps, cos, sin)
-    return rotate(F.rms_norm(x, weight.shape, weight, eps), cos, sin)
+    return rotate(rms_norm(x, weight, eps), cos, sin)
 
 
 class _CpuNormRotate(torch.autograd.Function):
