@@ -18,6 +18,9 @@ from daybreak.evaluate.subjects import Drawing, open_subject
 from daybreak.export.card import Licences
 from daybreak.export.commands import run_export, run_import
 from daybreak.export.open import form_of, is_pipeline, open_model
+from daybreak.serve.models import open_served
+from daybreak.serve.native import NativeModel
+from daybreak.serve.settings import ServeSettings
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
@@ -114,7 +117,9 @@ def test_it_is_imported_for_other_pictures(exported, tmp_path):
     assert config.model.grounding
 
 
-def test_it_is_evaluated_with_our_own_code(run, exported):
+def test_it_is_served_and_evaluated_with_our_own_code(run, exported):
+    served = open_served(f"name={exported['float16']}", ServeSettings(), CPU)
+    assert isinstance(served, NativeModel) and served.info.steps == 5
     ours = open_subject(str(run), Drawing(steps=2), CPU)
     theirs = open_subject(str(exported["float32"]), Drawing(steps=2), CPU)
     assert theirs.run is None and theirs.config is not None
