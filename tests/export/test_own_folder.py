@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,9 @@ from daybreak.evaluate.subjects import Drawing, open_subject
 from daybreak.export.card import Licences
 from daybreak.export.commands import run_export, run_import
 from daybreak.export.open import form_of, is_pipeline, open_model
+from daybreak.serve.models import open_served
+from daybreak.serve.native import NativeModel
+from daybreak.serve.settings import ServeSettings
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
@@ -114,7 +118,9 @@ def test_it_is_imported_for_other_pictures(exported, tmp_path):
     assert config.model.grounding
 
 
-def test_it_is_evaluated_with_our_own_code(run, exported):
+def test_it_is_served_and_evaluated_with_our_own_code(run, exported):
+    served = open_served(f"name={exported['float16']}", ServeSettings(), CPU)
+    assert isinstance(served, NativeModel) and served.info.steps == 5
     ours = open_subject(str(run), Drawing(steps=2), CPU)
     theirs = open_subject(str(exported["float32"]), Drawing(steps=2), CPU)
     assert theirs.run is None and theirs.config is not None
@@ -123,10 +129,10 @@ def test_it_is_evaluated_with_our_own_code(run, exported):
 
 def test_the_card_says_that_code_runs_and_shows_a_prompt_written_out(exported):
     card = (exported["float16"] / "README.md").read_text()
-    for words in ("trust_remote_code=True", "runs on your machine", "pip install", "5 steps with a guidance of 1.5",
+    for words in ("trust_remote_code=True)", "runs on your machine", "pip install", "5 steps with a guidance of 1.5",
                   "written out", "stored as float16", "transformer/daybreak_transformer.py"):  # fmt: skip
         assert words in card
-    assert 'prompt = "a ' in card and "% across" in card
+    assert re.search(r'image = pipeline\(\n    "a .*% (across|from the left)', card)
 
 
 def test_routed_guidance_is_said_to_differ(run, tmp_path, capsys):

@@ -18,6 +18,7 @@ SETTINGS = {
     "optim.decay_share": 0.5, "sample.steps": 2, "evaluate.prompts_per_task": 1, "evaluate.held_out_prompts": 3,
     "train.sample_every": 1.0, "evaluate.grid_prompts": "a red circle", "model.bottleneck": 7, "routing.keep": 0.5,
     "routing.start": 1,
+    "train.precision": "float32",  # whatever this CPU multiplies: sums in another order are compared
 }  # fmt: skip
 
 

@@ -51,9 +51,9 @@ class Folder:
     def read(self, tables: list[str]) -> None:
         """Fills the lists. `tables`: the files that name pictures; each speaks of its own folder and those below."""
         self._only = len(tables) == 1
-        governed = {t.rpartition("/")[0]: t for t in reversed(tables)}
-        for table in sorted(tables, key=lambda t: (-t.count("/"), t)):  # the nearest table has the word
-            self._read_table(table)
+        nearest_first = sorted(tables, key=lambda t: (-t.count("/"), t))  # the nearest table has the word
+        read = {table for table in nearest_first if self._read_table(table)}
+        governed = {t.rpartition("/")[0]: t for t in reversed(tables) if t in read}
         self.items.sort(key=lambda item: item["order"])
         for item in self.items:
             del item["order"]
@@ -110,14 +110,21 @@ class Folder:
             " (daybreak prepare --uncaptioned keeps them without)"
         )
 
-    def _read_table(self, name: str) -> None:
+    def _read_table(self, name: str) -> bool:
+        """Takes in what a table says of pictures. False where it names none, and captions are not asked for."""
         place, folder = self._place(name), name.rpartition("/")[0]
         table = _read_parquet(place) if name.lower().endswith(".parquet") else read_text_table(place)
         self.notes += [(name, note) for note in table.notes]
         self.left += [(f"{name}, line {line}", "faulty line", f"line {line} {why}") for line, why in table.faults]
         columns = list(dict.fromkeys(c for _, row in table.rows for c in row))
         sample = [row for _, row in table.rows[:SAMPLED]]
-        image = image_column(columns, sample, self.reading, place, lambda path: self._find(folder, path)[1])
+        try:
+            image = image_column(columns, sample, self.reading, place, lambda path: self._find(folder, path)[1])
+        except ConfigError:
+            if not self.reading.uncaptioned:
+                raise
+            self.left.append((name, "ignored", "a table that names no picture"))
+            return False
         others = [c for c in columns if c != image]
         captions = caption_columns(others, self.reading, place)
         if more := other_captions(others, captions, self.reading):
@@ -151,6 +158,7 @@ class Folder:
             self.items.append(item)
         if missing == len(table.rows) and self._only:
             self._refuse_missing(name, image, table)
+        return True
 
     def _is_base64(self, where: str) -> bool:
         data = from_base64(where)
