@@ -22,6 +22,7 @@ import torch
 from machine import ratio, record, take_turns
 from torch import nn
 
+from daybreak.config import Config
 from daybreak.optim.muon import Muon
 from daybreak.train.loop import pick_device
 from daybreak.train.precision import muon_dtype
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--no-append", action="store_true", help="print only; RESULTS.md stays as it is")
     options = parser.parse_args()
     device = pick_device()
-    dtype = muon_dtype(device)
+    dtype = muon_dtype(Config(), device)
 
     def params() -> list[nn.Parameter]:
         return matrices(options.width, options.depth, device)

@@ -209,7 +209,7 @@ def open_state(config: Config, device: torch.device) -> TrainState:
         text_encoder=text_encoder,
         average=averaged_copy(transformer),
         average_text=text_encoder if text_encoder.frozen else averaged_copy(text_encoder),
-        optimizers=build_optimizers(modules, config.optim, muon_dtype(device)),
+        optimizers=build_optimizers(modules, config.optim, muon_dtype(config, device)),
         generator=torch.Generator().manual_seed(0),
         objective=objective,
     )

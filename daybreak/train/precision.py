@@ -32,6 +32,8 @@ def autocast(config: Config, device: torch.device) -> AbstractContextManager[Non
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower_precision(config, device))
 
 
-def muon_dtype(device: torch.device) -> torch.dtype:
-    """The precision of Newton-Schulz: bfloat16 where it is fast, and good enough (Jordan et al. 2024)."""
-    return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+def muon_dtype(config: Config, device: torch.device) -> torch.dtype:
+    """The precision of Newton-Schulz: bfloat16, good enough for it (Jordan et al. 2024), where the forward pass has it and
+    the device multiplies it."""
+    lower = lower_precision(config, device) and multiplies_bfloat16(device)
+    return torch.bfloat16 if lower else torch.float32

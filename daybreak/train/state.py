@@ -80,7 +80,7 @@ class TrainState:
             text_encoder=text_encoder,
             average=average,
             average_text=average_text,
-            optimizers=build_optimizers(modules, config.optim, muon_dtype(device)),
+            optimizers=build_optimizers(modules, config.optim, muon_dtype(config, device)),
             generator=torch.Generator().manual_seed(config.train.seed),
             objective=objective,
             config=config,
