@@ -33,7 +33,7 @@ def autocast(config: Config, device: torch.device) -> AbstractContextManager[Non
 
 
 def muon_dtype(config: Config, device: torch.device) -> torch.dtype:
-    """The precision of Newton-Schulz: bfloat16, good enough for it (Jordan et al. 2024), where the forward pass has it and
+    """The precision of Newton-Schulz: bfloat16 (Jordan et al. 2024), where the forward pass has it and
     the device multiplies it."""
     lower = lower_precision(config, device) and multiplies_bfloat16(device)
     return torch.bfloat16 if lower else torch.float32
