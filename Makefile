@@ -38,7 +38,7 @@ $(VENV)/.installed-dev: $(BIN)/python pyproject.toml constraints.txt
 # The trained model that the package carries, made anew: fifty minutes.
 box: $(VENV)/.installed
 	$(BIN)/daybreak train scenes-box --out runs/box
-	$(BIN)/python -m daybreak.box.pack runs/box
+	$(BIN)/python -m daybreak.box.pack runs/box $$(git rev-parse --short HEAD)
 
 # Without the lock, in an environment made anew: what has come out since, and what it broke.
 test-newest:

@@ -1,4 +1,4 @@
-"""Puts a trained run into the box: `python -m daybreak.box.pack RUN` (make box), from the project's root.
+"""Puts a trained run into the box: `python -m daybreak.box.pack RUN COMMIT` (make box), from the project's root.
 
 What is needed to draw, in half precision, as a run folder that every command opens; its score, its curve, and a card.
 """
@@ -29,8 +29,9 @@ CARD = """# scenes, in the box
 A text-to-image model of daybreak's embedded world at 32 px: {parameters:.2f} M parameters in half precision, from
 random weights, in {minutes:.0f} minutes of training on a CPU.
 
+    git checkout {commit}                                # the code that trained it
     daybreak train {recipe} --train.seed {seed}          # {pictures:,} pictures; --resume goes on where it stopped
-    python -m daybreak.box.pack RUN
+    python -m daybreak.box.pack RUN {commit}
 
 | prompts followed, in every attribute | written out first | as they stand |
 |---|---|---|
@@ -44,8 +45,11 @@ Made by {version}, torch {torch}. `curve.json`: the share followed over the pict
 """
 
 
-def pack(run: Path, box: Path) -> None:
-    """Writes the folder `box` anew from the newest checkpoint of `run`. RuntimeError where it is too large."""
+def pack(run: Path, commit: str, box: Path) -> None:
+    """Writes the folder `box` anew from the newest checkpoint of `run`, which the code of `commit` trained.
+
+    RuntimeError where it is too large.
+    """
     config = configs.load(run / "config.yaml")
     newest = checkpoint.newest_good(run)
     shutil.rmtree(box, ignore_errors=True)
@@ -61,7 +65,9 @@ def pack(run: Path, box: Path) -> None:
     shutil.copy(run / "score.json", box / "score.json")
     (box / CURVE).write_text(json.dumps(curve_of(run)) + "\n")
     parameters = sum(tensor.numel() for tensor in weights.values())
-    (box / "README.md").write_text(_card(config, json.loads((box / "score.json").read_text()), state, parameters))
+    (box / "README.md").write_text(
+        _card(config, commit, json.loads((box / "score.json").read_text()), state, parameters)
+    )
     size = sum(p.stat().st_size for p in box.rglob("*") if p.is_file())
     if size > MOST_BYTES:
         raise RuntimeError(f"{box} has {size:,} bytes, more than {MOST_BYTES:,}")
@@ -77,9 +83,10 @@ def curve_of(run: Path) -> list[tuple[int, float]]:
     return [(e["images"], e["followed"]) for e in events if e.get("event") == "samples" and e["followed"] is not None]
 
 
-def _card(config: Config, scores: dict[str, float], state: dict[str, float], parameters: int) -> str:
+def _card(config: Config, commit: str, scores: dict[str, float], state: dict[str, float], parameters: int) -> str:
     prompts = config.evaluate.prompts_per_task * 6 + config.evaluate.held_out_prompts
     return CARD.format(
+        commit=commit,
         parameters=parameters / 1e6, minutes=state["seconds"] / 60, recipe=config.recipe, seed=config.train.seed,
         pictures=state["position"], prompts=prompts, version=f"daybreak {__version__}", torch=torch.__version__,
         **scores,
@@ -87,4 +94,4 @@ def _card(config: Config, scores: dict[str, float], state: dict[str, float], par
 
 
 if __name__ == "__main__":
-    pack(Path(sys.argv[1]), BOX / "scenes")
+    pack(Path(sys.argv[1]), sys.argv[2], BOX / "scenes")

@@ -31,7 +31,7 @@ def judged_run(demo_run, tmp_path_factory):
 
 
 def test_a_packed_run_draws_what_the_run_draws(judged_run, tmp_path):
-    pack(judged_run, tmp_path / "box")
+    pack(judged_run, "0123abc", tmp_path / "box")
     config = configs.load(tmp_path / "box" / "config.yaml")
     assert config == configs.load(judged_run / "config.yaml")
     prompts = ["a red circle", "three small rings"]
@@ -43,6 +43,7 @@ def test_a_packed_run_draws_what_the_run_draws(judged_run, tmp_path):
     assert curve_of(tmp_path / "box") == curve_of(judged_run)
     card = (tmp_path / "box" / "README.md").read_text()
     scores = json.loads((judged_run / "score.json").read_text())
+    assert "git checkout 0123abc" in card
     assert f"| one and two objects | {scores['one_and_two_objects']:.0%} |" in card
 
 
