@@ -117,5 +117,6 @@ class DaybreakPipeline(DiffusionPipeline):
             ids, mask = ids.new_full((len(ids), 1), self.tokenizer.pad_token_id), mask.new_zeros(len(mask), 1)
         padded = not bool(mask.all())
         ids, mask = ids.to(self._execution_device), mask.to(self._execution_device)
-        hidden = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        # Loaded without a dtype, the text encoder keeps the file's number format and the transformer is float32.
+        hidden = self.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         return TextTokens(torch.where(mask[..., None], hidden, 0.0), mask, padded)
