@@ -113,9 +113,9 @@ def _usage_of_own(config: Config, dtype: str, differences: list[str], place: str
         "`trust_remote_code=True`: diffusers has no such network, so its code lies in this folder and runs on your "
         f"machine. Read `{PIPELINE_FILE}.py` and `transformer/{TRANSFORMER_FILE}.py` before you trust them.\n\n"
         f"Unless told otherwise it takes {s.steps} steps with a guidance of {s.guidance:g}, as the run did "
-        "(`num_inference_steps`, `guidance_scale`). On a GPU `torch_dtype=torch.bfloat16` or `float16` halves the memory; a "
-        "CPU is slower with them. With `generator=torch.Generator().manual_seed(1_000_003 * S)` it draws the first "
-        "picture of `daybreak sample --seed S`."
+        "(`num_inference_steps`, `guidance_scale`). On a GPU `torch_dtype=torch.bfloat16` or `float16` halves the "
+        "memory; a CPU is slower with them. With `generator=torch.Generator().manual_seed(1_000_003 * S)` it draws "
+        "the first picture of `daybreak sample --seed S`."
     )
     if written is not None:
         text += (
