@@ -36,7 +36,7 @@ from daybreak.train.watch import LogFiles, SkippedFile, StepRecord, Watcher
 IN_THE_BOX = "in-the-box.png"
 """What the demo draws before it trains."""
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
-       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb", IN_THE_BOX}  # fmt: skip
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb"}  # fmt: skip
 """What a run puts into its folder until its first checkpoint."""
 TRACKERS = "train.trackers="
 """How a tracker is asked for."""
@@ -126,10 +126,13 @@ def log_score(config: Config, run: Path, step: int, scores: Mapping[str, float],
 
 
 def _is_free(run: Path) -> bool:
-    """Whether a new run may take the folder: it is empty, or a run ended in it before its first checkpoint."""
+    """Whether a new run may take the folder: it is empty, or a run ended in it before its first checkpoint.
+
+    What the demo drew there with the model in the box does not count.
+    """
     if not run.is_dir():
         return False
-    names = {p.name for p in run.iterdir()}
+    names = {p.name for p in run.iterdir()} - {IN_THE_BOX}
     begun = "config.yaml" in names and names <= OWN and not checkpoint.complete(run)
     return not names or begun
 

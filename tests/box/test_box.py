@@ -15,7 +15,8 @@ from daybreak.box.show import draw_beside_box, draw_from_box, plot_curves
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.train import checkpoint
-from tests.conftest import tiny_demo
+from daybreak.train.loop import IN_THE_BOX, train
+from tests.conftest import tiny_config, tiny_demo
 
 CPU = torch.device("cpu")
 
@@ -73,3 +74,9 @@ def test_the_demo_is_shown_beside_the_box(judged_run, tmp_path):
     beside, box = (np.asarray(Image.open(tmp_path / name)) for name in ("beside.png", "curves.png"))
     assert beside.shape[0] > beside.shape[1] / 2 and box.std() > 0
     assert len(json.loads((BOX / "scenes" / CURVE).read_text())) >= 5
+
+
+def test_a_run_begins_beside_what_the_box_drew(tmp_path):
+    draw_from_box(tmp_path / "run" / IN_THE_BOX)
+    train(tiny_config(train__steps=1), tmp_path / "run", [])
+    assert checkpoint.complete(tmp_path / "run")
