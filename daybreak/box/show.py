@@ -48,15 +48,19 @@ def draw_beside_box(transformer: Transformer, text_encoder: TextEncoder, config:
 def plot_curves(run: Path, path: Path) -> None:
     """The share of prompts followed over the pictures seen, of the box and of the run, as a PNG."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for name, folder in (("in the box", BOX / "scenes"), ("this run", run)):
         images, shares = zip(*curve_of(folder), strict=True)
         axes.plot(images, [100 * share for share in shares], marker="o", label=name)
-    axes.set(xscale="log", xlabel="pictures seen", ylabel="prompts followed, %", ylim=(0, 100))
+    axes.set(xscale="log", xlabel="pictures seen, thousands", ylabel="prompts followed, %", ylim=(0, 104))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda images, _: f"{images / 1000:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower right")
     figure.savefig(path, dpi=110)
 
 
