@@ -104,8 +104,12 @@ class Checkpoints:
                     shutil.rmtree(building, ignore_errors=True)
                 raise SaveError(_why(building, e)) from None
 
+        if state.device.type == "cpu" and self._processes.world == 1:
+            # In a thread of its own torch would start a second team of OpenMP threads. With more of them than cores
+            # they no longer wait awake, and every step after that takes half as long again.
+            return finish()
         self._pending = self._thread.submit(finish)
-        return self.finish() if wait or (state.device.type == "cpu" and self._processes.world == 1) else None
+        return self.finish() if wait else None
 
     def finish(self) -> Path | None:
         """Waits for the checkpoint that is being written. Raises SaveError where it could not be."""
