@@ -1,6 +1,6 @@
 """Which versions of diffusers and transformers open what daybreak writes, and whether its cards' lines run.
 
-    python benchmarks/opens.py --work /tmp/opens [--write]
+    python benchmarks/opens.py --work FOLDER [--write]
 
 Makes tiny models of every kind, exports each in three number formats, then, in a virtual environment of its own: what
 each card says to install is installed and its lines are run as they stand, and for each pair of versions the folders
