@@ -9,6 +9,8 @@ from pathlib import Path
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 """accelerate only makes opening quicker: left out where it is not there."""
+DIFFUSERS = ">=0.42,<0.43"
+"""Of which versions an export is written, where none is here to name (pyproject.toml has the same)."""
 NEEDS_FTFY = ("PRXPipeline", "PRXPixelPipeline")
 """Pipelines that call ftfy, and do not say so where it is missing."""
 OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "opens.json").read_text())
@@ -17,8 +19,16 @@ OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "o
 
 def install_line(pipeline: str) -> str:
     """What a fresh environment needs to draw with a pipeline of this class, in the versions that wrote it."""
-    names = [*(n for n in PACKAGES if find_spec(n)), *(["ftfy"] if pipeline in NEEDS_FTFY else [])]
-    return "pip install " + " ".join(f"{name}=={version(name).partition('+')[0]}" for name in names)
+    known = [n for n in PACKAGES if n != "accelerate" or find_spec(n)]
+    names = [*known, *(["ftfy"] if pipeline in NEEDS_FTFY else [])]
+    return "pip install " + " ".join(_pinned(name) for name in names)
+
+
+def _pinned(name: str) -> str:
+    """A package in the version that is here; an export that brings its code is written without diffusers, too."""
+    if find_spec(name) is None:
+        return f"'diffusers{DIFFUSERS}'" if name == "diffusers" else name
+    return f"{name}=={version(name).partition('+')[0]}"
 
 
 def opening_lines(place: str, dtype: str, trust: bool = False) -> list[str]:
