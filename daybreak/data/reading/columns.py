@@ -26,6 +26,10 @@ SAMPLED = 32
 """Rows by whose content the picture's column is told."""
 
 
+class NoImageColumnError(ConfigError):
+    """Not one column of a table names or holds pictures."""
+
+
 def image_column(
     columns: list[str], rows: list[dict[str, Any]], reading: Reading, where: str, there: Callable[[str], bool]
 ) -> str:
@@ -44,7 +48,7 @@ def image_column(
     if not candidates:
         if named:  # none of the first rows has its picture: the rows will say so one by one
             return named[0]
-        raise ConfigError(
+        raise NoImageColumnError(
             f"{where}: which column holds the picture or its path? Say so with --image-column: {_list(columns)}"
         )
     usual = [c for c in candidates if c in named] or candidates

@@ -15,6 +15,7 @@ from daybreak.config import ConfigError
 from daybreak.data.places import is_remote, join, open_binary
 from daybreak.data.reading.columns import (
     SAMPLED,
+    NoImageColumnError,
     caption_columns,
     from_base64,
     image_column,
@@ -120,7 +121,7 @@ class Folder:
         sample = [row for _, row in table.rows[:SAMPLED]]
         try:
             image = image_column(columns, sample, self.reading, place, lambda path: self._find(folder, path)[1])
-        except ConfigError:
+        except NoImageColumnError:
             if not self.reading.uncaptioned:
                 raise
             self.left.append((name, "ignored", "a table that names no picture"))

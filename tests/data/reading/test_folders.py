@@ -200,3 +200,17 @@ def test_errors_name_what_was_seen(tmp_path):
         ConfigError, match="none of the 1 pictures that it names is there, such as images/0.png; 0.png is there"
     ):
         read(tmp_path / "images")
+
+
+def test_without_captions_a_table_is_ignored_only_where_it_names_no_picture(tmp_path):
+    for seed, name in enumerate(("a.png", "b.png")):
+        (tmp_path / name).write_bytes(encoded(seed))
+    table = tmp_path / "metadata.jsonl"
+    table.write_text(json.dumps({"tag": "colors", "prompt": "a red dog"}) + "\n")
+    used, left = read(tmp_path, uncaptioned=True)
+    assert used.keys() == {"a.png", "b.png"} and left["metadata.jsonl"] == "a table that names no picture"
+    table.write_text(json.dumps({"first": "a.png", "second": "b.png"}) + "\n")
+    with pytest.raises(ConfigError, match=r"several columns hold pictures \(first, second\)"):
+        read(tmp_path, uncaptioned=True)
+    with pytest.raises(ConfigError, match="has no column third"):
+        read(tmp_path, uncaptioned=True, image_column="third")
