@@ -140,9 +140,8 @@ def train(
     from daybreak.train.deadline import Limits
 
     limits = Limits(deadline, budget, price, gpus)
-    asked = asked_training(
-        context.args, data or [], out, config, resume, limits
-    )  # a mistake is told before torch loads
+    # A mistake is told before torch loads.
+    asked = asked_training(context.args, data or [], out, config, resume, limits)
     from daybreak.runs import run_train
 
     run_train(console, asked)

@@ -18,6 +18,7 @@ from daybreak import config as configs
 from daybreak.box.find import BOX
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.report import read_events, read_score
 from daybreak.train import checkpoint, checkpoint_files
 
 CURVE = "curve.json"
@@ -58,16 +59,14 @@ def pack(run: Path, commit: str, box: Path) -> None:
     weights = {name: tensor.half() for name, tensor in load_file(newest / "transformer.safetensors").items()}
     save_file(weights, building / "transformer.safetensors")
     TextEncoder.load(newest).save(building)
-    state = json.loads((newest / "state.json").read_text())
-    (building / "state.json").write_text(json.dumps(state))
+    shutil.copy(newest / "state.json", building / "state.json")
     checkpoint_files.publish(building, keep=1)
     configs.save(config, box / "config.yaml")
     shutil.copy(run / "score.json", box / "score.json")
     (box / CURVE).write_text(json.dumps(curve_of(run)) + "\n")
     parameters = sum(tensor.numel() for tensor in weights.values())
-    (box / "README.md").write_text(
-        _card(config, commit, json.loads((box / "score.json").read_text()), state, parameters)
-    )
+    state = json.loads((newest / "state.json").read_text())
+    (box / "README.md").write_text(_card(config, commit, read_score(box), state, parameters))
     size = sum(p.stat().st_size for p in box.rglob("*") if p.is_file())
     if size > MOST_BYTES:
         raise RuntimeError(f"{box} has {size:,} bytes, more than {MOST_BYTES:,}")
@@ -79,8 +78,8 @@ def curve_of(run: Path) -> list[tuple[int, float]]:
     path = run / CURVE
     if path.is_file():
         return [(int(images), float(share)) for images, share in json.loads(path.read_text())]
-    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [(e["images"], e["followed"]) for e in events if e.get("event") == "samples" and e["followed"] is not None]
+    samples = [e for e in read_events(run) if e.get("event") == "samples"]
+    return [(e["images"], e["followed"]) for e in samples if e["followed"] is not None]
 
 
 def _card(config: Config, commit: str, scores: dict[str, float], state: dict[str, float], parameters: int) -> str:

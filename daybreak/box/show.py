@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks, see_all
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.report import read_score
 from daybreak.model.transformer import Transformer
 from daybreak.train import checkpoint
 
@@ -26,10 +27,8 @@ SEED = 7
 
 def draw_from_box(path: Path) -> dict[str, float]:
     """Draws a few prompts of each task with the model in the box, into a PNG; returns the score on its card."""
-    box = BOX / "scenes"
-    prompts, pictures = _prompts(), _draw_box()
-    _save(pictures, prompts, path, columns=len(TASKS))
-    return dict(json.loads((box / "score.json").read_text()))
+    _save(_draw_box(), _prompts(), path, columns=len(TASKS))
+    return read_score(BOX / "scenes")
 
 
 def draw_beside_box(transformer: Transformer, text_encoder: TextEncoder, config: Config, path: Path) -> None:
@@ -64,6 +63,7 @@ def plot_curves(run: Path, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+@cache
 def _draw_box() -> Tensor:
     box = BOX / "scenes"
     config = configs.check(configs.load(box / "config.yaml"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from daybreak.config import Config, ConfigError, EvaluateConfig
+from daybreak.config import Config, ConfigError, EvaluateConfig, override
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import (
@@ -60,7 +60,7 @@ def evaluate_scenes(
 
     out = run if ranks.first else None
     if until is None:
-        plain = replace(config, sample=replace(config.sample, expand=None))
+        plain = override(config, "sample.expand", "none")
         draw_plain = None if config.sample.expand is None else lambda prompts: draw(prompts, how=plain)
         evaluation = judge_scenes(draw, config.evaluate, out, draw_plain)
     else:

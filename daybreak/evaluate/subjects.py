@@ -75,7 +75,7 @@ class RunDrawer:
         """See `Drawer`."""
         if self._config.sample.expand is None:
             return None
-        config = replace(self._config, sample=replace(self._config.sample, expand=None))
+        config = configs.override(self._config, "sample.expand", "none")
         return RunDrawer(self._transformer, self._text_encoder, config, self._seed, self._size)
 
     def draw(self, prompts: list[str], first: int) -> Tensor:

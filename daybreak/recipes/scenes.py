@@ -15,7 +15,7 @@ from daybreak.config import (
     TextConfig,
     TrainConfig,
 )
-from daybreak.recipes.variants import stack
+from daybreak.recipes.variants import dense, stack
 
 
 def scenes() -> Config:
@@ -59,10 +59,10 @@ def listening(base: Config, channels: tuple[int, ...]) -> Config:
     out before they are drawn; words that hear their neighbours through convolutions, and say where they belong;
     convolutions of `channels` around the transformer, in place of patches.
     """
+    base = dense(base)
     return replace(
         base,
-        data=replace(base.data, dense=0.9),
-        text=replace(base.text, depth=0, max_tokens=96),
+        text=replace(base.text, depth=0),
         model=replace(
             base.model,
             rope_theta=100.0,
@@ -73,7 +73,7 @@ def listening(base: Config, channels: tuple[int, ...]) -> Config:
             grounding=True,
         ),
         grounding=GroundingConfig(weight=1.0),
-        sample=replace(base.sample, guidance=1.5, expand="scenes"),
+        sample=replace(base.sample, guidance=1.5),
     )
 
 

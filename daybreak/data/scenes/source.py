@@ -37,8 +37,11 @@ class ScenesSource:
 
     def batch(self, position: int, size: int) -> Batch:
         """Scenes number `position` to `position + size - 1`."""
-        scenes, _, captions, mentions = self._described(position, size)
-        phrases = [_phrases(scenes, i, mentioned) for i, mentioned in enumerate(mentions)]
+        scenes, specs, captions, dense = self._described(position, size)
+        phrases = [
+            _phrases(scenes, i, dense.get(i) or _mentions(scenes, i, spec, caption))
+            for i, (spec, caption) in enumerate(zip(specs, captions, strict=True))
+        ]
         return Batch(torch.from_numpy(render(scenes, self.resolution)), captions, phrases=phrases)
 
     def scenes(self, position: int, size: int) -> tuple[np.ndarray, list[SceneSpec], list[str]]:
@@ -53,12 +56,13 @@ class ScenesSource:
             found += self._described(start, min(CAPTIONS_AT_ONCE, n - start))[2]
         return found
 
-    def _described(self, position: int, size: int) -> tuple[Scenes, list[SceneSpec], list[str], list[Mentions]]:
+    def _described(self, position: int, size: int) -> tuple[Scenes, list[SceneSpec], list[str], dict[int, Mentions]]:
+        """Scenes, what short captions say of them, the captions, and by row what the dense ones mention."""
         draws = Draws(self.seed, np.arange(position, position + size))
         scenes = training_scenes(draws, self.task_weights)
         specs = specs_of(scenes, draws)
         captions = captions_of(specs, draws)
-        mentions = [_mentions(scenes, i, spec, c) for i, (spec, c) in enumerate(zip(specs, captions, strict=True))]
+        mentions: dict[int, Mentions] = {}
         if self.dense:
             dense = draws.uniform("dense")[:, 0] < self.dense
             for i, (caption, mentioned) in enumerate(dense_captions(scenes, draws)):
