@@ -35,6 +35,12 @@ def repa(c: Config) -> Config:
     )
 
 
+def repa_early(c: Config) -> Config:
+    """REPA for the first two fifths of the run."""
+    c = repa(c)
+    return replace(c, alignment=replace(c.alignment, until=0.4))
+
+
 def irepa(c: Config) -> Config:
     """iREPA: REPA with a convolution as projector and features normalised over the picture.
 
@@ -137,7 +143,7 @@ def no_grounding(c: Config) -> Config:
 
 VARIANTS: dict[str, Callable[[Config], Config]] = {
     f.__name__.replace("_", "-"): f
-    for f in (tread, sprint, repa, irepa, lpips, dino, adamw, normuon, polar_express, no_ema, shared_adaln, text_blocks,
+    for f in (tread, sprint, repa, repa_early, irepa, lpips, dino, adamw, normuon, polar_express, no_ema, shared_adaln, text_blocks,
               contrastive, velocity, stack, dense, short_captions, patches, no_text_convolutions, no_pooled_text,
               no_grounding)
 }  # fmt: skip
