@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev lint
 
 lint: $(VENV)/.installed-dev
 	$(call timed,lint,$(BIN)/ruff check . && $(BIN)/ruff format --check .)
-	$(call timed,types,$(BIN)/mypy)
+	$(call timed,types,$(BIN)/pyrefly check --summary=none)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -61,7 +61,7 @@ def save(config: Config, path: Path) -> None:
 
 def plain(config: Config) -> dict[str, Any]:
     """`config` as dicts, lists, strings and numbers: {section: {field: value}}."""
-    result = dataclasses.asdict(config)
+    result: dict[str, Any] = dataclasses.asdict(config)
     result["stages"] = list(result["stages"])
     for section, fields in result.items():
         if isinstance(fields, dict):

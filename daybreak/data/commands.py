@@ -166,7 +166,7 @@ def token_counter(tokenizer: str) -> Callable[[list[str]], np.ndarray]:
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
+        loaded: Any = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as e:
         raise ConfigError(f"--tokenizer {tokenizer} cannot be loaded: {str(e).splitlines()[0]}") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -45,7 +45,7 @@ class Ranks:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def joined() -> Generator[Ranks]:
     """The processes that torchrun started, or just this one. A group that exists already is used and left as it is."""
     if distributed.is_initialized():
         yield Ranks(distributed.get_rank(), distributed.get_world_size())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -137,7 +137,7 @@ def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> 
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def new_folder(out: Path) -> Generator[Path]:
     """A folder to write into that becomes `out` once all is written; nothing is left of it where that fails.
 
     Raises ConfigError where `out` is taken, or cannot be written.

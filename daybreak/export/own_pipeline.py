@@ -105,7 +105,7 @@ class DaybreakPipeline(DiffusionPipeline):
                     x = (callback_on_step_end(self, i, now, {"latents": x}) or {}).get("latents", x)
                 bar.update()
         self.maybe_free_model_hooks()
-        images = self.image_processor.postprocess(x, output_type)
+        images: Any = self.image_processor.postprocess(x, output_type)
         return ImagePipelineOutput(images) if return_dict else (images,)
 
     def encode(self, prompts: list[str]) -> TextTokens:

@@ -14,7 +14,7 @@ from daybreak.encoders.text import TextTokens
 from daybreak.model.transformer import Prediction, Transformer
 
 
-class DaybreakTransformer(ModelMixin, ConfigMixin):
+class DaybreakTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """`network` and what builds it: the width of its text tokens, and the fields of `ModelConfig`, `RoutingConfig`."""
 
     @register_to_config

@@ -106,8 +106,8 @@ def weight_bytes(module: nn.Module) -> int:
 def _parts(networks: nn.ModuleDict, stored: bool = True) -> dict[str, Tensor]:
     """The plain tensors that the weights consist of, by name; with `stored`, those not in 8 bits as float16."""
     parts: dict[str, Tensor] = {}
-    weight: Any
-    for name, weight in networks.named_parameters():
+    weights: dict[str, Any] = dict(networks.named_parameters())
+    for name, weight in weights.items():
         if hasattr(weight, "qdata"):
             parts[f"{name}.qdata"], parts[f"{name}.scale"] = weight.qdata, weight.scale
         else:

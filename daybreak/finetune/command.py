@@ -56,7 +56,7 @@ def run_finetune(
         state = open_state(settings, pick_device())
         plan = plan_of(state)
         print_plan(console, plan, state.device, state.dtype)
-        data = None
+        data, report = None, None
         if not resume or not (folder / "cache" / "index.json").is_file():
             pictures, prior, report = open_data(state)
             if settings.captions != "whole" and not settings.instance_prompt:
@@ -69,7 +69,7 @@ def run_finetune(
             print_report(report, console)
         if ranks.first:
             _make(folder, settings)
-            if data is not None:
+            if data is not None and report is not None:
                 write_page(report, folder / "data.html")
                 write_skipped(folder, data[0].skipped + (data[1].skipped if data[1] else []))
         with progress_bar(console) as bar, Display(console) as display:

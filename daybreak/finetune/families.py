@@ -55,7 +55,7 @@ class Family:
     def resolution(self) -> int:
         """The side that the base was made for, px."""
         side: Any = self.network.config.sample_size
-        return int(side if isinstance(side, int) else max(side)) * int(getattr(self.pipeline, "vae_scale_factor", 1))
+        return (side if isinstance(side, int) else max(side)) * int(getattr(self.pipeline, "vae_scale_factor", 1))
 
     def max_tokens(self) -> int:
         """Longest caption that is read."""

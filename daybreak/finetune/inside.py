@@ -5,7 +5,7 @@ Attention maps as in DAAM (arXiv 2210.04885): cross-attention of all layers and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def averaged(maps: list[Tensor], size: tuple[int, ...]) -> Tensor:
 
 
 @contextmanager
-def recorded(unet: Any) -> Iterator[list[Tensor]]:
+def recorded(unet: Any) -> Generator[list[Tensor]]:
     """Within, the cross-attention of a UNet also appends its probabilities [heads, pixels, tokens] to what is given."""
     maps: list[Tensor] = []
     kept = unet.attn_processors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -164,14 +164,14 @@ class Averages:
         torch._foreach_lerp_(list(self.tensors.values()), [p.data for p in self._trained.parameters.values()], 1 - d)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def in_place(self) -> Generator[None]:
         """Within, the networks have the averaged weights, and do not train."""
         with weights(self._trained, self.tensors):
             yield
 
 
 @contextmanager
-def weights(trained: Trained, tensors: dict[str, Tensor]) -> Iterator[None]:
+def weights(trained: Trained, tensors: dict[str, Tensor]) -> Generator[None]:
     """Within, the networks have these weights, do not train, and need no gradient."""
     kept = {k: p.data for k, p in trained.parameters.items()}
     training = [n.training for n in trained.networks]

@@ -137,7 +137,8 @@ def process_of(pipeline: Any, settings: FinetuneSettings) -> Process:
         predicts = scheduler.get("prediction_type", "epsilon")
         if predicts not in ("epsilon", "v_prediction"):
             raise ConfigError(f"{settings.base} predicts {predicts!r}; epsilon, v_prediction and flow are known")
-        abar = DDPMScheduler.from_config(scheduler).alphas_cumprod.float()
+        steps: Any = DDPMScheduler.from_config(scheduler)
+        abar = steps.alphas_cumprod.float()
         if settings.zero_snr:
             if predicts == "epsilon":
                 raise ConfigError(

@@ -6,7 +6,7 @@ All draw the same random numbers and hold the same weights, so that the first on
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ PATIENCE = timedelta(hours=6)
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def joined() -> Generator[Ranks]:
     """The processes that torchrun started, or just this one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Ranks()

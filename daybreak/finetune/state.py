@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +54,7 @@ class State:
     start: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
-    def drawing(self) -> Iterator[None]:
+    def drawing(self) -> Generator[None]:
         """Within, everything is on the device, with the averaged weights; afterwards what training needs not is off."""
         pipeline = self.family.pipeline.to(self.device)
         averaged = self.averages.in_place() if self.settings.ema else torch.no_grad()

@@ -100,7 +100,7 @@ def kubernetes(job: Job) -> str:
 
 
 def _yaml(content: dict[str, Any]) -> str:
-    return str(yaml.safe_dump(content, sort_keys=False, width=1000))
+    return yaml.safe_dump(content, sort_keys=False, width=1000)
 
 
 FORMS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +54,7 @@ def set_initial_values(model: Transformer) -> None:
         zero(model.decoder.leave)
     with torch.no_grad():
         for block in model.blocks:
-            modulation = getattr(block, "modulation", None)
+            modulation: Any = getattr(block, "modulation", None)
             if modulation is not None:
                 bias = modulation.bias if modulation.linear is None else modulation.linear.bias
                 bias.zero_()

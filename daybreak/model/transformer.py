@@ -143,12 +143,12 @@ class Transformer(nn.Module):
             return self._run(block, x, words, modulation, *place, mask, text.memory, index, looks), words
 
         features, features_visible, before = None, None, None
+        everywhere = place, mask
         for index in range(len(self.blocks)):
             if index == self.routing.start and (visible is not None or self.fusion is not None):
                 before = x
                 if visible is not None:
                     x = take(x, visible)  # [B, K, C]
-                    dense = place, mask
                     cos, sin = (take(p.expand(len(x), -1, -1), visible)[:, None] for p in place)
                     place = cos, sin  # [B, 1, K, D] each
                     if mask is not None and mask.shape[2] > 1:
@@ -159,7 +159,7 @@ class Transformer(nn.Module):
                 features, features_visible = x, visible if before is not None else None
             if index + 1 == self.returns and before is not None:
                 if visible is not None:
-                    place, mask = dense
+                    place, mask = everywhere
                 if self.fusion is not None:
                     x = self.fusion(x, before, visible, dropped)
                 elif visible is not None:

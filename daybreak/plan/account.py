@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -139,7 +140,7 @@ def _text(c: Config, length: int) -> tuple[nn.Module, int, Cost]:
         width, network = embedded.width, embedded.network.to(torch.device("meta"))  # type: ignore[arg-type]
     else:
         config = config_of(c.text.pretrained, "text.pretrained")
-        network = build_text_encoder(config)
+        network: Any = build_text_encoder(config)
         own = getattr(config, "text_config", getattr(config, "encoder", config))
         width = int(getattr(own, "d_model", 0) or own.hidden_size)
     ids = torch.zeros(1, length, dtype=torch.long, device="meta")

@@ -123,8 +123,9 @@ class Generation:
                     left -= 1
                     picture = await asyncio.to_thread(self._picture, index, event.pixels, base_url)
                     body = self._event("completed", index, picture)
-                    body["usage"] = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-                    body["usage"]["input_tokens_details"] = {"image_tokens": 0, "text_tokens": 0}
+                    details = {"image_tokens": 0, "text_tokens": 0}
+                    tokens = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+                    body["usage"] = {**tokens, "input_tokens_details": details}
                     yield _sse("image_generation.completed", body)
             self._end("ok")
         finally:
@@ -171,7 +172,7 @@ def orders_of(request: GenerationRequest, info: ModelInfo, max_steps: int) -> li
     """The pictures that a request asks for; ApiError 400 that names the field where the model can't draw them."""
     width, height = (info.size, info.size)
     if request.size not in (None, "auto"):
-        width, height = (int(side) for side in str(request.size).split("x"))
+        width, height = (int(side) for side in request.size.split("x"))
     for side in (width, height):
         if side % info.multiple:
             near = max(info.multiple, round(side / info.multiple) * info.multiple)

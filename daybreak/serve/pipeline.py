@@ -109,4 +109,4 @@ def _default_size(pipeline: Any) -> int:
     network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     sample: Any = getattr(getattr(network, "config", None), "sample_size", 64)
     side = sample if isinstance(sample, int) else max(sample)
-    return int(side) * int(getattr(pipeline, "vae_scale_factor", 8))
+    return side * int(getattr(pipeline, "vae_scale_factor", 8))

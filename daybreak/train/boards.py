@@ -74,7 +74,7 @@ class TensorBoard:
         shown = Summary.Image(
             encoded_image_string=data, width=image.width, height=image.height, colorspace=len(image.getbands())
         )
-        file = self._writer._get_file_writer()
+        file: Any = self._writer._get_file_writer()
         file.add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), step)
 
     def text(self, name: str, text: str, step: int) -> None:

@@ -24,7 +24,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, distributed, nn
-from torch.distributed import ProcessGroup
 
 from daybreak import __version__
 from daybreak import config as configs
@@ -54,7 +53,7 @@ class Checkpoints:
     def __init__(self, run: Path, processes: Processes) -> None:
         self._run, self._processes = run, processes
         # Its own group: the writing thread's messages must not mix with those of training.
-        self._group: ProcessGroup | None = distributed.new_group(backend="gloo") if processes.world > 1 else None
+        self._group: Any = distributed.new_group(backend="gloo") if processes.world > 1 else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Path | None] | None = None
         if processes.first:

@@ -13,6 +13,7 @@ import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from daybreak.config import BudgetConfig, Config, ConfigError
 
@@ -96,7 +97,7 @@ class Deadline:
         self._path, self._budget, self._price = run / FILE, b, b.price
         self._gpus = b.gpus or world
         now, mono = time.time(), time.monotonic()
-        stored = self._read()
+        stored: dict[str, Any] = self._read()
         if stored.get("budget") != asdict(b):
             end = began + 3600 * b.hours if b.hours is not None else None
             spent = stored.get("spent_usd", 0.0)
@@ -160,7 +161,7 @@ class Deadline:
         building.write_text(json.dumps(content, indent=1))
         os.replace(building, self._path)
 
-    def _read(self) -> dict:
+    def _read(self) -> dict[str, Any]:
         try:
             return dict(json.loads(self._path.read_text()))
         except (OSError, ValueError):

@@ -8,7 +8,7 @@ averages are sharded by FSDP2 over `train.shard` ranks, the ranks of a node unle
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -83,7 +83,7 @@ class Processes:
 
 
 @contextmanager
-def processes(config: Config) -> Iterator[Processes]:
+def processes(config: Config) -> Generator[Processes]:
     """The processes that torchrun started, joined; or this one alone.
 
     A rank that waits for another longer than `train.stall_minutes` fails. Raises ConfigError where the batch or the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class Pauses:
         return time.monotonic() > self._next_save
 
     @contextmanager
-    def working(self, name: str) -> Iterator[None]:
+    def working(self, name: str) -> Generator[None]:
         """Something that is no step."""
         running = self._clock.running
         self._clock.pause()

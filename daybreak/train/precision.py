@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ def lower_precision(config: Config, device: torch.device) -> bool:
     return wanted == "bfloat16" or (wanted == "auto" and multiplies_bfloat16(device))
 
 
-def autocast(config: Config, device: torch.device) -> AbstractContextManager[None]:
+def autocast(config: Config, device: torch.device) -> AbstractContextManager[Any]:
     """The precision of the forward pass; trained weights stay float32 either way."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=lower_precision(config, device))
 

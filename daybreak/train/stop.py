@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 
 @contextmanager
-def stop_requested() -> Iterator[Callable[[], bool]]:
+def stop_requested() -> Generator[Callable[[], bool]]:
     """Catches SIGINT and SIGTERM; yields a function that says whether one came. A second one kills as usual."""
     came = False
     previous: dict[int, Any] = {}

@@ -9,7 +9,7 @@ import math
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -99,7 +99,7 @@ def _connect(workers: int | None) -> Any:
 
 
 @contextmanager
-def _plain_errors(ray: Any) -> Iterator[None]:
+def _plain_errors(ray: Any) -> Generator[None]:
     """A user's mistake found on another machine reads as if it had been found here."""
     try:
         yield

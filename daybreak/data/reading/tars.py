@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import IO
 
@@ -104,7 +104,7 @@ def _torn(tar: str, sample: Sample) -> RawRow:
 
 
 @contextmanager
-def _local(place: str) -> Iterator[IO[bytes]]:
+def _local(place: str) -> Generator[IO[bytes]]:
     """The tar as a file that can be read twice: one that lies elsewhere is fetched once."""
     with open_binary(place) as file:
         if not is_remote(place):

@@ -81,13 +81,14 @@ class Index:
     def loads(cls, text: str, where: str) -> Index:
         """From JSON; ConfigError, naming `where`, for anything else."""
         try:
-            raw = json.loads(text)
+            raw: dict[str, Any] = json.loads(text)
             if raw.pop("format") != "daybreak shards":
                 raise KeyError
             version = raw["version"]
             if version != VERSION:
                 raise ConfigError(f"{where} has version {version} of the format; this daybreak reads {VERSION}")
-            return cls(**{**raw, "shards": [Shard(**s) for s in raw["shards"]]})
+            raw["shards"] = [Shard(**s) for s in raw["shards"]]
+            return cls(**raw)
         except ConfigError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError):
