@@ -243,7 +243,7 @@ def finetune(
         resume_finetune(console, resume, base, data, out)
         return
     settings = FinetuneSettings(
-        base=base,
+        base=str(model_folder(base)),
         data=data,
         base_config=base_config,
         variant=variant,

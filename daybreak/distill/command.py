@@ -11,6 +11,7 @@ from rich.console import Console
 
 from daybreak import config as configs
 from daybreak.arguments import split_arguments
+from daybreak.box.find import model_folder
 from daybreak.config import Config, ConfigError
 from daybreak.data.open import open_source
 from daybreak.display import Display
@@ -29,7 +30,7 @@ def run_distill(console: Console, arguments: list[str], steps: int, minutes: flo
     names, settings = split_arguments(arguments)
     if len(names) != 1:
         raise ConfigError("say which run to distill, one: daybreak distill RUN --steps 4")
-    run = Path(names[0])
+    run = model_folder(names[0])
     teacher = load_run_config(run)
     config = student_config(teacher, run, steps, minutes)
     for key, value in settings:
