@@ -242,8 +242,9 @@ def finetune(
 
         resume_finetune(console, resume, base, data, out)
         return
+    base = str(model_folder(base))
     settings = FinetuneSettings(
-        base=str(model_folder(base)),
+        base=base,
         data=data,
         base_config=base_config,
         variant=variant,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from daybreak.data.scenes.source import ScenesSource
 from daybreak.diffusion import flow
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.generate import generate, noise_of
+from daybreak.evaluate.judge import LEAST_PX
 from daybreak.evaluate.ranks import Ranks
+from daybreak.evaluate.scoring import SUMMARY, judge_scenes
 from daybreak.evaluate.subjects import RunDrawer
 from daybreak.finetune.cache import to_tensor
 from daybreak.finetune.opening import write_general
@@ -54,6 +56,13 @@ class OwnModel:
     def drawer(self, seed: int) -> RunDrawer:
         """As daybreak/evaluate has pictures drawn."""
         return RunDrawer(self.transformer, self.text_encoder, self.config, seed)
+
+    def follows(self) -> dict[str, float] | None:
+        """Shares of the evaluation's prompts that are followed; None where no judge can say: no scenes, or small."""
+        if self.config.data.source != "scenes" or self.config.data.resolution < LEAST_PX:
+            return None
+        e = self.config.evaluate
+        return judge_scenes(lambda prompts: self.draw(prompts, e.seed), e, None).scores
 
     @torch.no_grad()
     def loss(self, probe: OwnProbe) -> float:
@@ -105,17 +114,17 @@ def report_own(
     after: OwnModel, start: dict[str, float], losses: dict[str, float],
 ) -> Path:  # fmt: skip
     """Draws with both, measures both, and writes RUN/report. Returns report.html."""
-    steps = after.config.train.steps
+    steps, rate = after.config.train.steps, after.config.optim.adam_lr
     found: dict[str, Any] = {
         "method": "full",
         "base": settings.base,
         "steps": steps,
-        "learning rate": after.config.optim.adam_lr,
+        "learning rate": rate,
     }
     listed = run / ("held_out.jsonl" if "domain" in losses else "training.jsonl")
     captions = [json.loads(line)["text"] for line in listed.read_text(encoding="utf-8").splitlines()]
-    # Both with the same sampler and guidance, those of the base.
-    after.config = replace(after.config, sample=before.config.sample)
+    # Both with the same sampler, guidance and prompts, those of the base, which say what it was trained on too.
+    after.config = before.config
     rows = [{"step": 0, **start}, {"step": steps, **losses}]
     (run / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -127,6 +136,8 @@ def report_own(
             run, name, model.drawer(settings.seed + 1), captions, weights, settings.report_pictures, model.device,
             Ranks(), tell,
         )  # fmt: skip
+        if (shares := model.follows()) is not None:
+            found[key]["follows"] = {k: shares[k] for k in SUMMARY}
     prompts = [item.caption for item in list_items(run / "general")]
     found["drift"] = show_general(run, after.draw(prompts, settings.seed))
     found["advice"] = []

@@ -125,6 +125,9 @@ def verdict(found: dict[str, Any]) -> list[str]:
     word = "much was forgotten" if much else "little was forgotten" if little else "nothing forgotten"
     shown = "" if moved is None else f", and from the same noise these moved {moved:.0%} of the way between two prompts"
     lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+.1%}{shown}")
+    if (before := found["base_model"].get("follows")) and (after := found["tuned"]["follows"]):
+        of = "of the base's own prompts {:.0%} are followed, {:.0%} by the base"
+        lines.append(of.format(after["overall"], before["overall"]))
     if memorised := found["tuned"].get("memorised"):
         lines.append(f"{memorised['value']:.0%} of the pictures are nearer to a training picture than real ones are")
     return lines
@@ -203,6 +206,10 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     rows = [(names[k], f"{v['base']:.4f}", f"{v['tuned']:.4f}", "lower") for k, v in found["losses"].items()]
     if found["drift"] is not None:
         rows.append(("drift of general pictures", "0 %", f"{100 * found['drift']:.0f} %", "lower"))
+    for name, share in found["base_model"].get("follows", {}).items():
+        after = found["tuned"]["follows"][name]
+        words = name.replace("_", " ")
+        rows.append((f"prompts of the base that are followed, {words}", f"{share:.0%}", f"{after:.0%}", "higher"))
     for metric in (*COMPARED, "memorised"):
         values = [found[who].get(metric) for who in ("base_model", "tuned")]
         base, tuned = ("not measured" if v is None else shown_value(metric, v["value"]) for v in values)

@@ -10,18 +10,22 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from rich.console import Console
 
-from daybreak.config import ConfigError, load
+from daybreak.box.find import model_folder
+from daybreak.config import ConfigError, load, override
 from daybreak.evaluate.blind.contestants import draw as draw_contestant
 from daybreak.evaluate.blind.contestants import is_run
 from daybreak.export.card import Licences
 from daybreak.export.commands import run_export
+from daybreak.export.open import open_model
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.adapters import adapters_of, difference
 from daybreak.finetune.advice import Adviser
 from daybreak.finetune.command import resume_finetune
 from daybreak.finetune.opening import open_state, write_general
+from daybreak.finetune.own_report import OwnModel
 from daybreak.finetune.own_runs import finetune_own, is_own
 from daybreak.finetune.probes import drift
+from daybreak.finetune.report import verdict
 from daybreak.finetune.result import merge, open_result, save_result
 from daybreak.finetune.settings import FinetuneSettings, parse_duration
 from daybreak.runs import run_sample
@@ -159,6 +163,24 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path, monkeypatch):
     for flag, setting in (("--min-snr", {"min_snr": 5.0}), ("--save-every", {"save_every": 9})):
         with pytest.raises(ConfigError, match=f"{flag} has no use"):
             finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", **setting), tmp_path / "other")
+
+
+def test_what_a_base_forgot_is_told_in_prompts_followed():
+    transformer, text_encoder, config = open_model(model_folder("scenes"), torch.device("cpu"))
+    for key, value in (("evaluate.prompts_per_task", 2), ("evaluate.held_out_prompts", 2), ("sample.steps", 8)):
+        config = override(config, key, value)
+    base = OwnModel(transformer, text_encoder, config, torch.device("cpu")).follows()
+    assert base is not None and base["overall"] > 0.8
+    with torch.no_grad():
+        for p in transformer.decoder.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
+    tuned = OwnModel(transformer, text_encoder, config, torch.device("cpu")).follows()
+    assert tuned is not None and tuned["overall"] < 0.2
+    found = {"losses": {"general": {"change": 2.0}}, "drift": 0.5, "base_model": {"follows": base}}
+    said = verdict({**found, "tuned": {"follows": tuned}})
+    assert f"are followed, {base['overall']:.0%} by the base" in said[-1]
+    small = OwnModel(transformer, text_encoder, override(config, "data.resolution", 16), torch.device("cpu"))
+    assert small.follows() is None  # too small for the judge
 
 
 def test_drift_is_one_where_pictures_are_as_far_as_those_of_other_prompts(tmp_path):
