@@ -61,11 +61,14 @@ folder        your own captioned pictures at 64 px (with --data)
 
 speedrun      the published 24-hour recipe: 1.24 B parameters, 512 then 1024 px (with --data)
 
+speedrun2     the speedrun with what was measured to help (docs/speedrun2.md; with --data)
+
 minit2i       MiniT2I-B/16: 258 M parameters, text and image in two streams, 512 px (with --data)
 
 [bold]Variants[/bold] follow a recipe's name after a plus, as in [cyan]scenes+tread+repa[/cyan]: tread, sprint, repa,
-irepa, lpips, dino, stack (those four parts at once), adamw, normuon, polar-express, no-ema, shared-adaln, text-blocks,
-contrastive, velocity.
+repa-early (for the first two fifths), irepa, lpips, dino, stack (TREAD, REPA, LPIPS and DINO at once), adamw, normuon,
+polar-express, no-ema, shared-adaln, text-blocks, contrastive, velocity; of scenes-demo: short-captions, patches,
+no-text-convolutions, no-pooled-text, no-grounding.
 
 [bold]Settings[/bold]: every field of the configuration can be set by its name, for example
 [cyan]--train.minutes 20 --model.depth 8[/cyan]; [bold]daybreak settings RECIPE[/bold] lists them with what they mean.

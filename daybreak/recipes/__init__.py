@@ -9,14 +9,14 @@ from dataclasses import replace
 from daybreak.config import Config, ConfigError
 from daybreak.recipes.folder import folder
 from daybreak.recipes.scenes import scenes, scenes_box, scenes_demo, scenes_gpu, scenes_stack
-from daybreak.recipes.speedrun import minit2i, speedrun
+from daybreak.recipes.speedrun import minit2i, speedrun, speedrun2
 from daybreak.recipes.variants import VARIANTS
 
 __all__ = ["RECIPES", "VARIANTS", "recipe"]
 
 RECIPES: dict[str, Callable[[], Config]] = {
     f.__name__.replace("_", "-"): f
-    for f in (scenes, scenes_demo, scenes_box, scenes_stack, scenes_gpu, folder, speedrun, minit2i)
+    for f in (scenes, scenes_demo, scenes_box, scenes_stack, scenes_gpu, folder, speedrun, speedrun2, minit2i)
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from daybreak.config import (
     AlignmentConfig,
     Config,
@@ -45,6 +47,21 @@ def speedrun() -> Config:
             StageConfig(share=100 / 120),
             StageConfig(share=20 / 120, resolution=1024, batch=512, alignment=0.0),
         ),
+    )
+
+
+def speedrun2() -> Config:
+    """The speedrun with what was measured to help, after long captions and stored text features (give --data).
+
+    docs/speedrun2.md has the evidence of each part. No PRX any more: `daybreak export` brings its code along.
+    """
+    base = speedrun()
+    return replace(
+        base,
+        recipe="speedrun2",
+        model=replace(base.model, convolutions=(16, 32, 64, 128, 256), bottleneck=None),
+        alignment=replace(base.alignment, until=0.4),
+        sample=replace(base.sample, expand="Qwen/Qwen3-4B-Instruct-2507"),
     )
 
 
