@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import re
 import shutil
 import struct
 import sys
@@ -121,7 +122,7 @@ def test_mlflow_has_what_tensorboard_has_in_one_run(tmp_path, monkeypatch):
     assert found.data.metrics["score/overall"] == 0.25
     board = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
     assert set(board.Tags()["scalars"]) == set(found.data.metrics)
-    pictures = {Path(f.path).name.split("+")[0] for f in client.list_artifacts(found.info.run_id, "images")}
+    pictures = {re.split("[+%]", Path(f.path).name)[0] for f in client.list_artifacts(found.info.run_id, "images")}
     assert {name.replace("/", "~") for name in board.Tags()["images"]} == pictures
     assert "samples" in pictures
     assert "config.yaml" in {f.path for f in client.list_artifacts(found.info.run_id)}
