@@ -48,13 +48,14 @@ test-newest:
 	-@echo "other than in the lock:"; $(call frozen,.venv-newest) | grep -vxFf constraints.txt
 	.venv-newest/bin/python -m pytest
 
-# The lower bounds of pyproject.toml: its "name>=1.2" become "name==1.2".
+# The lower bounds of pyproject.toml, those of the extras too: its "name>=1.2" become "name==1.2".
 test-oldest:
 	rm -rf .venv-oldest
 	$(PYTHON) -m venv .venv-oldest
-	sed -nE 's/.*"([A-Za-z0-9_-]+)(\[.*\])?>=([0-9.]+).*/\1==\3/p' pyproject.toml | \
+	grep -oE '"[A-Za-z0-9_-]+(\[[a-z,]*\])?>=[0-9.]+' pyproject.toml | sed -E 's/"//; s/\[.*\]//; s/>=/==/' | \
 		grep -v '^setuptools=' | sort -u > .venv-oldest/oldest.txt
-	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/oldest.txt --editable ".[dev]"
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/oldest.txt \
+		--editable ".[dev,data,quant,wandb,mlflow,ray]"
 	.venv-oldest/bin/python -m pytest
 
 # The lock: what the tests have just passed with.
