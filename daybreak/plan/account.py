@@ -58,14 +58,24 @@ def account(config: Config, text_tokens: int | None = None) -> tuple[StagePlan, 
     """Each stage's parts. text_tokens: the captions' length; None: text.max_tokens, the longest.
 
     Backward takes twice the forward pass where weights are trained, once where only a gradient passes through, and the
-    transformer's forward once more with model.recompute. Raises ConfigError for a network of unknown size.
+    transformer's forward once more with model.recompute. What ends within a stage (alignment.until) counts for its share
+    of the stage. Raises ConfigError for a network of unknown size.
     """
     length = text_tokens or config.text.max_tokens
     stages = [at_stage(config, i) for i in range(max(1, len(config.stages)))]
-    return tuple(StagePlan(c, *_parts(c, length)) for c in stages)
+    return tuple(StagePlan(c, *_parts(c, length, aligned)) for c, aligned in zip(stages, _aligned(config), strict=True))
 
 
-def _parts(c: Config, length: int) -> tuple[list[Part], int]:
+def _aligned(config: Config) -> list[float]:
+    """The share of each stage in which features are drawn to the teacher's."""
+    found, start = [], 0.0
+    for share in [s.share for s in config.stages] or [1.0]:
+        found.append(min(1.0, max(0.0, (config.alignment.until - start) / share)))
+        start += share
+    return found
+
+
+def _parts(c: Config, length: int, aligned: float) -> tuple[list[Part], int]:
     text, text_width, text_cost = _text(c, length)
     grid = (c.data.resolution // c.model.patch,) * 2
     with torch.device("meta"):
@@ -90,16 +100,17 @@ def _parts(c: Config, length: int) -> tuple[list[Part], int]:
     )  # fmt: skip
     a, p = c.alignment, c.perceptual
     teacher_side: tuple[str, int] | None = None
-    if a.weight:
+    if a.weight and aligned:
         network, width, patch = _vision(a.teacher, "alignment.teacher")
         teacher_side = (a.teacher, grid[0] * patch)
         cost = _vision_cost(network, teacher_side[1])
-        parts.append(Part("alignment teacher", parameters_of(network), False, cost.flops, cost.flops, cost.values))
+        seen = round(aligned * cost.flops)
+        parts.append(Part("alignment teacher", parameters_of(network), False, cost.flops, seen, cost.values))
         with torch.device("meta"):
             projector = Projector(c.model.width, width, a)
         kept = max(1, round(c.routing.keep * grid[0] * grid[1]))
         flops = 2 * kept * sum(q.numel() for q in projector.parameters() if q.ndim > 1)
-        parts.append(Part("alignment projector", parameters_of(projector), True, flops, 3 * flops))
+        parts.append(Part("alignment projector", parameters_of(projector), True, flops, round(3 * aligned * flops)))
     if p.lpips:
         with torch.device("meta"):
             taught = p.lpips_heads is None and taught_file(p.lpips_network) is not None

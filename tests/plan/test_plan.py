@@ -33,6 +33,15 @@ def test_the_speedruns_sizes():
     assert 2e20 < images < 3e20  # what is publicly known of the run
 
 
+def test_alignment_that_ends_early_costs_less():
+    whole, early = (account(recipe(f"scenes-stack{v}")) for v in ("", "+repa-early"))
+    costs = [{p.name: p.training for p in plan.parts} for plan in (*whole, *early)]
+    # Its first stage is four fifths of the run, and alignment two fifths; the second has none.
+    for part in ("alignment teacher", "alignment projector"):
+        assert costs[2][part] == pytest.approx(costs[0][part] / 2, abs=1)
+        assert part not in costs[3]
+
+
 def test_minit2i_has_its_published_size():
     (plan,) = account(recipe("minit2i"))
     assert sum(p.parameters for p in plan.parts if p.trained) == pytest.approx(258e6, rel=0.01)
