@@ -67,8 +67,8 @@ minit2i       MiniT2I-B/16: 258 M parameters, text and image in two streams, 512
 
 [bold]Variants[/bold] follow a recipe's name after a plus, as in [cyan]scenes+tread+repa[/cyan]: tread, sprint, repa,
 repa-early (for the first two fifths), irepa, lpips, dino, stack (TREAD, REPA, LPIPS and DINO at once), adamw, normuon,
-polar-express, no-ema, shared-adaln, text-blocks, contrastive, velocity; of scenes-demo: short-captions, patches,
-no-text-convolutions, no-pooled-text, no-grounding.
+polar-express, no-ema, shared-adaln, text-blocks, contrastive, velocity; of scenes-demo: short-captions, convolutions,
+no-repa, no-text-convolutions, no-pooled-text, no-grounding.
 
 [bold]Settings[/bold]: every field of the configuration can be set by its name, for example
 [cyan]--train.minutes 20 --model.depth 8[/cyan]; [bold]daybreak settings RECIPE[/bold] lists them with what they mean.

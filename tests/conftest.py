@@ -48,11 +48,11 @@ DEMO = {
     "grounding.weight": 1.0,
     "sample.expand": "scenes",
 }
-"""The parts of scenes-demo, for `tiny_config`."""
+"""The parts of scenes-demo and scenes-box, for `tiny_config`."""
 
 
 def tiny_demo(**changes: object) -> Config:
-    """`tiny_config` with the parts of scenes-demo."""
+    """`tiny_config` with the parts of scenes-demo and scenes-box."""
     return tiny_config(**({k.replace(".", "__"): v for k, v in DEMO.items()} | changes))
 
 

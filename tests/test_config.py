@@ -22,7 +22,7 @@ def test_recipes_are_valid(name):
 
 
 @pytest.mark.parametrize(
-    "variant", ["short-captions", "patches", "no-text-convolutions", "no-pooled-text", "no-grounding"]
+    "variant", ["short-captions", "convolutions", "no-repa", "no-text-convolutions", "no-pooled-text", "no-grounding"]
 )
 def test_variants_take_one_part_off_the_demo(variant):
     whole, less = recipe("scenes-demo"), recipe(f"scenes-demo+{variant}")
@@ -33,7 +33,8 @@ def test_variants_take_one_part_off_the_demo(variant):
         changed
         == {
             "short-captions": {"data.dense", "sample.expand"},
-            "patches": {"model.convolutions", "model.start"},
+            "convolutions": {"model.convolutions", "model.start"},
+            "no-repa": {"alignment.weight"},
             "no-text-convolutions": {"model.text_convolutions"},
             "no-pooled-text": {"model.pooled_text"},
             "no-grounding": {"model.grounding", "grounding.weight"},

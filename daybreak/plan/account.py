@@ -58,8 +58,8 @@ def account(config: Config, text_tokens: int | None = None) -> tuple[StagePlan, 
     """Each stage's parts. text_tokens: the captions' length; None: text.max_tokens, the longest.
 
     Backward takes twice the forward pass where weights are trained, once where only a gradient passes through, and the
-    transformer's forward once more with model.recompute. What ends within a stage (alignment.until) counts for its share
-    of the stage. Raises ConfigError for a network of unknown size.
+    transformer's forward once more with model.recompute. What ends within a stage (alignment.until) counts for its
+    share of the stage. Raises ConfigError for a network of unknown size.
     """
     length = text_tokens or config.text.max_tokens
     stages = [at_stage(config, i) for i in range(max(1, len(config.stages)))]

@@ -15,7 +15,7 @@ from daybreak.config import (
     TextConfig,
     TrainConfig,
 )
-from daybreak.recipes.variants import dense, stack
+from daybreak.recipes.variants import convolutions, dense, repa_early, stack
 
 
 def scenes() -> Config:
@@ -34,8 +34,8 @@ def scenes() -> Config:
 
 
 def scenes_demo() -> Config:
-    """The embedded world at 32 px as `daybreak demo` trains it: no PRX any more, but it listens."""
-    base = listening(scenes(), (24, 48))
+    """The embedded world at 32 px as `daybreak demo` trains it: it listens."""
+    base = repa_early(listening(scenes()))
     return replace(
         base,
         recipe="scenes-demo",
@@ -45,32 +45,28 @@ def scenes_demo() -> Config:
 
 
 def scenes_box() -> Config:
-    """The demo's model with fifty minutes in place of eight: what the package carries (daybreak/box)."""
-    base = scenes_demo()
+    """What the package carries (daybreak/box): the demo's captions and text, convolutions, fifty minutes."""
+    base = convolutions(listening(scenes()))
     return replace(
-        base, recipe="scenes-box", train=replace(base.train, minutes=50.0, batch=48, ema=0.998, sample_every=0.05)
+        base,
+        recipe="scenes-box",
+        optim=replace(base.optim, muon_lr=0.01),
+        train=replace(base.train, minutes=50.0, batch=48, ema=0.998, sample_every=0.05),
     )
 
 
-def listening(base: Config, channels: tuple[int, ...]) -> Config:
-    """`base` with what makes a small model follow its prompts; each part's worth is in docs/journal.md.
+def listening(base: Config) -> Config:
+    """`base` with what makes a small model follow its prompts; each part's worth is in docs/ablations.md.
 
     Captions that say everything, since what a caption does not say cannot be learnt from it, and short prompts written
-    out before they are drawn; words that hear their neighbours through convolutions, and say where they belong;
-    convolutions of `channels` around the transformer, in place of patches.
+    out before they are drawn; words that hear their neighbours through convolutions, and say where they belong.
     """
     base = dense(base)
     return replace(
         base,
         text=replace(base.text, depth=0),
         model=replace(
-            base.model,
-            rope_theta=100.0,
-            patch=2 ** len(channels),
-            convolutions=channels,
-            text_convolutions=2,
-            pooled_text=True,
-            grounding=True,
+            base.model, rope_theta=100.0, text_convolutions=2, pooled_text=True, grounding=True, start="identity"
         ),
         grounding=GroundingConfig(weight=1.0),
         sample=replace(base.sample, guidance=1.5),
@@ -90,13 +86,13 @@ def scenes_stack() -> Config:
 
 def scenes_gpu() -> Config:
     """The embedded world at 128 px, in minutes on one GPU."""
-    base = listening(scenes(), (32, 64, 128))
+    base = repa_early(listening(scenes()))
     return replace(
         base,
         recipe="scenes-gpu",
         data=replace(base.data, resolution=128, workers=8),
         text=replace(base.text, width=256),
-        model=replace(base.model, width=512, depth=8, heads=8),
+        model=replace(base.model, width=512, depth=8, heads=8, patch=8),
         diffusion=DiffusionConfig(shift=3.0),
         optim=OptimConfig(muon_lr=0.003, adam_lr=0.001, warmup_steps=200),
         train=TrainConfig(minutes=8.0, batch=256, ema=0.999),

@@ -121,9 +121,15 @@ def short_captions(c: Config) -> Config:
     return replace(c, data=replace(c.data, dense=0.0), sample=replace(c.sample, expand=None))
 
 
-def patches(c: Config) -> Config:
-    """Patches of four pixels in place of convolutions around the transformer; it begins as the identity."""
-    return replace(c, model=replace(c.model, convolutions=(), patch=4, start="identity"))
+def convolutions(c: Config) -> Config:
+    """Convolutions around the transformer in place of patches, of 24 channels at the full side, twice as many below."""
+    channels = tuple(24 * 2**i for i in range(c.model.patch.bit_length() - 1))
+    return replace(c, model=replace(c.model, convolutions=channels, start="grey"))
+
+
+def no_repa(c: Config) -> Config:
+    """No alignment with a teacher."""
+    return replace(c, alignment=replace(c.alignment, weight=0.0))
 
 
 def no_text_convolutions(c: Config) -> Config:
@@ -144,6 +150,6 @@ def no_grounding(c: Config) -> Config:
 VARIANTS: dict[str, Callable[[Config], Config]] = {
     f.__name__.replace("_", "-"): f
     for f in (tread, sprint, repa, repa_early, irepa, lpips, dino, adamw, normuon, polar_express, no_ema, shared_adaln,
-              text_blocks, contrastive, velocity, stack, dense, short_captions, patches, no_text_convolutions,
-              no_pooled_text, no_grounding)
+              text_blocks, contrastive, velocity, stack, dense, short_captions, convolutions, no_repa,
+              no_text_convolutions, no_pooled_text, no_grounding)
 }  # fmt: skip
