@@ -51,7 +51,7 @@ scenes        the embedded world at 32 px, minutes on a CPU
 
 scenes-demo   the embedded world as daybreak demo trains it on a CPU: a small model that follows its prompts
 
-scenes-box    the same for fifty minutes: the model that the package carries
+scenes-box    the model that the package carries: fifty minutes, convolutions in place of patches
 
 scenes-gpu    the embedded world at 128 px, minutes on one GPU
 
