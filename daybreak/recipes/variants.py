@@ -143,7 +143,7 @@ def no_grounding(c: Config) -> Config:
 
 VARIANTS: dict[str, Callable[[Config], Config]] = {
     f.__name__.replace("_", "-"): f
-    for f in (tread, sprint, repa, repa_early, irepa, lpips, dino, adamw, normuon, polar_express, no_ema, shared_adaln, text_blocks,
-              contrastive, velocity, stack, dense, short_captions, patches, no_text_convolutions, no_pooled_text,
-              no_grounding)
+    for f in (tread, sprint, repa, repa_early, irepa, lpips, dino, adamw, normuon, polar_express, no_ema, shared_adaln,
+              text_blocks, contrastive, velocity, stack, dense, short_captions, patches, no_text_convolutions,
+              no_pooled_text, no_grounding)
 }  # fmt: skip

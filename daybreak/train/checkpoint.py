@@ -32,6 +32,8 @@ from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder, open_text_encoder
 from daybreak.model.transformer import Transformer
 from daybreak.optim.muon import Muon
+from daybreak.run_folder import AVERAGES, check_empty
+from daybreak.run_folder import newest as newest
 from daybreak.train import checkpoint_files as files
 from daybreak.train import phema, tensors
 from daybreak.train.checkpoint_files import complete as complete
@@ -132,16 +134,6 @@ def save(state: TrainState, run: Path) -> Path:
     return folder
 
 
-def newest(run: Path) -> Path:
-    """The newest checkpoint, damaged or not; ConfigError where there is none."""
-    if not run.is_dir():
-        raise ConfigError(f"{run}: no such run folder")
-    found = complete(run)
-    if not found:
-        raise ConfigError(f"{run} holds no checkpoint (looked for checkpoints/step-*)")
-    return found[-1]
-
-
 def newest_good(run: Path, note: Callable[[str], None] = lambda _: None, skip: int = 0) -> Path:
     """The newest checkpoint that is undamaged; `note` is told of each that is not. ConfigError where none is.
 
@@ -214,8 +206,7 @@ def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
     It serves for drawing, not for going on with training. Raises ConfigError where `out` is not empty or the run
     stored no snapshots.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is not empty: choose another --out")
+    check_empty(out)
     transformer, text_encoder = load_average_of(run, config, length)
     folder = out / "checkpoints" / newest_good(run).name
     folder.mkdir(parents=True)
@@ -234,7 +225,7 @@ def load_average_of(run: Path, config: Config, length: float) -> tuple[Transform
         modules["text_encoder"] = text_encoder
     for name, module in modules.items():
         part = {k.removeprefix(name + "."): v for k, v in averaged.items() if k.startswith(name + ".")}
-        _load_weights(module, part, run / phema.FOLDER)
+        _load_weights(module, part, run / AVERAGES)
     return transformer, text_encoder
 
 

@@ -28,7 +28,8 @@ from daybreak.config import ConfigError, override
 from daybreak.evaluate import day_check, during_training
 from daybreak.evaluate.evaluation import MEASURERS
 from daybreak.evaluate.measures import METRICS
-from daybreak.evaluate.subjects import Drawing, open_subject
+from daybreak.evaluate.request import Drawing
+from daybreak.evaluate.subjects import open_subject
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config

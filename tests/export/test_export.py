@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.evaluate.generate import generate
-from daybreak.export.card import Licences
 from daybreak.export.commands import run_export, run_import
 from daybreak.export.diffusers_folder import differences
+from daybreak.export.licences import Licences
 from daybreak.export.open import open_model
 from daybreak.train import checkpoint
 from daybreak.train.loop import train

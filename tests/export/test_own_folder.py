@@ -15,10 +15,12 @@ from rich.console import Console
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.evaluate.generate import generate
-from daybreak.evaluate.subjects import Drawing, open_subject
-from daybreak.export.card import Licences
+from daybreak.evaluate.request import Drawing
+from daybreak.evaluate.subjects import open_subject
 from daybreak.export.commands import run_export, run_import
-from daybreak.export.open import form_of, is_pipeline, open_model
+from daybreak.export.forms import form_of, is_pipeline
+from daybreak.export.licences import Licences
+from daybreak.export.open import open_model
 from daybreak.serve.models import open_served
 from daybreak.serve.native import NativeModel
 from daybreak.serve.settings import ServeSettings

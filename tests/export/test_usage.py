@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from daybreak.export.card import Licences
 from daybreak.export.commands import run_export
+from daybreak.export.licences import Licences
 from daybreak.export.usage import OPENS, versions
 from daybreak.finetune.families import FAMILIES
 from tests.finetune import tiny
