@@ -20,6 +20,7 @@ from daybreak.data.scenes.expand import expand
 from daybreak.recipes import recipe
 from tests.chat_server import chatting
 from tests.conftest import TINY
+from tests.waiting import LONG
 
 SETTINGS = [word for key, value in TINY.items() for word in (f"--{key}", str(value))]
 
@@ -27,7 +28,7 @@ SETTINGS = [word for key, value in TINY.items() for word in (f"--{key}", str(val
 def daybreak(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "daybreak", *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=LONG)
 
 
 def here(words, cwd: Path, monkeypatch, capsys) -> subprocess.CompletedProcess[str]:

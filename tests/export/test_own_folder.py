@@ -28,6 +28,7 @@ from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
 from tests.export.test_export import CPU, PROMPTS, change_json, copy_of
+from tests.waiting import LONG
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -86,7 +87,7 @@ def test_diffusers_draws_our_pictures_without_daybreak(run, exported, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PLAIN_DIFFUSERS, *arguments],
         cwd=tmp_path, env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=LONG,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for dtype, most in {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.15}.items():
