@@ -9,6 +9,7 @@ import sys
 from enum import Enum
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from PIL import Image
@@ -16,6 +17,8 @@ from rich.console import Console
 
 from daybreak import cli
 from daybreak.config import save
+from daybreak.data import listing
+from daybreak.data.reading.sources import make_plan
 from daybreak.data.scenes.expand import expand
 from daybreak.recipes import recipe
 from tests.chat_server import chatting
@@ -122,9 +125,11 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path, monkeypatch, capsys):
         (tmp_path / "pictures" / f"{i}.txt").write_text(f"shade {i}")
     (tmp_path / "pictures" / "broken.png").write_bytes(b"x")
     (tmp_path / "pictures" / "broken.txt").write_text("broken")
-    words = ["train", "folder", "--data", "pictures", "--out", "run", *SETTINGS]
+    words, plans = ["train", "folder", "--data", "pictures", "--out", "run", *SETTINGS], []
+    monkeypatch.setattr(listing, "make_plan", lambda *asked: plans.append(asked) or make_plan(*asked))
     done = here(words, tmp_path, monkeypatch, capsys)
     assert done.returncode == 0, done.stderr
+    assert len(plans) == 1  # which takes long for a large folder
     assert "1 items cannot be used and are skipped" in done.stdout
     assert "broken.png" in (tmp_path / "run" / "skipped.jsonl").read_text()
     done = here(["train", "--resume", "run", "--train.steps", 8], tmp_path, monkeypatch, capsys)
@@ -204,8 +209,8 @@ evaluate scenes --size 42
 export nowhere --out new
 export scenes --out full
 export scenes --out new --ema 0.1
-finetune base --data .
-finetune base --data . --rank 0
+finetune base --data full
+finetune base --data full --rank 0
 finetune base --data pictures --out full
 finetune nowhere --data pictures
 finetune run --data pictures --min-snr 5
@@ -238,7 +243,7 @@ train scnes
 train scenes --optim.lr abc
 train scenes --train.batch x
 train scenes --out full
-train folder --data .
+train folder --data full
 """.strip().splitlines()
 """Of every command. `full` holds a file, `run` a config alone, `pictures` what can be trained on."""
 
@@ -318,6 +323,14 @@ def test_export_and_import_as_commands(trained, tmp_path, monkeypatch, capsys):
     assert done.returncode == 0, done.stderr
     assert "DiffusionPipeline.from_pretrained" in done.stdout
     assert "license: mit" in (tmp_path / "model" / "README.md").read_text()
+    pixels = []
+    for place in (trained, tmp_path / "model"):
+        words = ["sample", place, "--prompt", "a red circle", "--seed", 3, "--out", tmp_path / "grid.png"]
+        done = here(words, tmp_path, monkeypatch, capsys)
+        assert done.returncode == 0, done.stderr
+        with Image.open(tmp_path / "grid.png") as image:
+            pixels.append(np.asarray(image).astype(int))
+    assert np.abs(pixels[0] - pixels[1]).max() <= 1
     done = here(["import", tmp_path / "model", "--out", tmp_path / "start"], tmp_path, monkeypatch, capsys)
     assert done.returncode == 0, done.stderr
     assert "daybreak train --resume" in done.stdout

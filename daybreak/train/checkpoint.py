@@ -13,10 +13,13 @@ RUN/checkpoints/best.json     which one had the best score
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +49,19 @@ DRAWING = ("transformer.safetensors", "text_encoder", "tokenizer")
 """What sampling reads."""
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full disk, or of a user's full share of it."""
+
+
 class SaveError(RuntimeError):
-    """A checkpoint could not be written; the message says why, in a line. Earlier ones are untouched."""
+    """A checkpoint could not be written; the message says why, in a line. Earlier ones are untouched.
+
+    lasting: it is not for lack of room, which others may make, and so would fail again.
+    """
+
+    def __init__(self, message: str, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class Checkpoints:
@@ -79,7 +93,7 @@ class Checkpoints:
                 shutil.rmtree(building, ignore_errors=True)
                 (building / tensors.FOLDER).mkdir(parents=True)
         except OSError as e:
-            trouble = SaveError(_why(building, e))
+            trouble = _save_error(building, e)
         _, (failed,) = self._processes.agree([], [trouble is not None])  # all go on, or none
         if failed:
             raise trouble or SaveError(f"{building.with_suffix('')} could not be written by another rank")
@@ -104,7 +118,7 @@ class Checkpoints:
             except tensors.WRITE_ERRORS as e:
                 if self._processes.first:
                     shutil.rmtree(building, ignore_errors=True)
-                raise SaveError(_why(building, e)) from None
+                raise _save_error(building, e) from None
 
         if state.device.type == "cpu" and self._processes.world == 1:
             # In a thread of its own torch would start a second team of OpenMP threads. With more of them than cores
@@ -266,14 +280,16 @@ def _load_weights(module: nn.Module, stored: dict[str, Tensor], path: Path) -> N
     module.load_state_dict(stored, strict=False)
 
 
-def _why(building: Path, error: BaseException) -> str:
-    """Why a checkpoint could not be written, in a line."""
+def _save_error(building: Path, error: BaseException) -> SaveError:
+    """Why a checkpoint could not be written."""
     causes = getattr(error, "failures", None)  # of a CheckpointException, by rank
     first: Any = next(iter(causes.values())) if causes else error
     reason = first[0] if isinstance(first, tuple) else first
     text = getattr(reason, "strerror", None) or " ".join(str(reason).split())[:200]
-    try:
-        free = f" ({shutil.disk_usage(building.parents[1]).free / 1e9:.3g} GB free there)"
-    except OSError:
-        free = ""
-    return f"{building.with_suffix('')} could not be written: {text}{free}"
+    told = f"{building.with_suffix('')} could not be written: {text}"
+    number = getattr(reason, "errno", None) or next(map(int, re.findall(r"os error (\d+)", text)), None)  # safetensors'
+    if number is not None and number not in NO_ROOM:
+        return SaveError(told, lasting=True)
+    with suppress(OSError):
+        told += f" ({shutil.disk_usage(building.parents[1]).free / 1e9:.3g} GB free there)"
+    return SaveError(told)

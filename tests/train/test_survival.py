@@ -125,6 +125,23 @@ def test_a_full_disk_costs_nothing_but_time(tmp_path, monkeypatch):
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
+def test_what_is_no_full_disk_is_told_as_what_it_is_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("daybreak.train.pauses.ROOM_SECONDS", 5.0)
+    run = tmp_path / "run"
+
+    class Blocker(Recorder):
+        def on_step(self, record):
+            super().on_step(record)
+            if record.step == 2:
+                (run / "checkpoints").write_text("in the way")
+
+    recorder = Blocker()
+    with pytest.raises(TrainingError, match="Not a directory; nothing before it is lost: see to that, then") as error:
+        train(tiny_config(train__steps=4, **CONFIG), run, [recorder])
+    assert "free there" not in str(error.value)
+    assert not [n for n in recorder.notes if "room" in n]
+
+
 @pytest.mark.slow
 def test_a_disk_that_stays_full_ends_the_run_in_one_line_and_spares_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr("daybreak.train.pauses.ROOM_SECONDS", 1.0)
