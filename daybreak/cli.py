@@ -323,7 +323,7 @@ def sample(
     size: Annotated[int | None, typer.Option(min=8, help="Side, px; default: the training size.")] = None,
     expand: Annotated[str | None, EXPAND] = None,
 ) -> None:
-    """Draw pictures with a trained model: one PNG, each picture above its prompt."""
+    """Draw pictures with a trained model, or with what was exported of one: one PNG, each picture above its prompt."""
     check_there(run)
     from daybreak.evaluate.request import Drawing, check_sample
 
