@@ -7,7 +7,7 @@ from pathlib import Path
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.data.places import exists, join
+from daybreak.data.places import exists, is_remote, join
 from daybreak.data.reading.row import RawRow
 from daybreak.data.reading.rows import source_rows
 from daybreak.data.reading.settings import Lines, Reading
@@ -33,6 +33,7 @@ def check_place(place: str) -> None:
 def plan_ahead(place: str, lines: Lines) -> None:
     """As `check_place`; the plan is kept for `plan_of`, which opens the folder."""
     if not holds_shards(place):
+        place = place if is_remote(place) else str(Path(place).expanduser())
         _ahead[place, lines] = _plan(place, lines)
 
 

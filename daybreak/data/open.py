@@ -7,6 +7,7 @@ from pathlib import Path
 from daybreak.config import Config
 from daybreak.data.batch import Source
 from daybreak.data.folder import FolderSource
+from daybreak.data.places import is_remote
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.data.shards.source import ShardSource
 
@@ -33,7 +34,7 @@ def open_source(config: Config) -> Source:
     if d.source == "folder":
         assert d.folder is not None  # config.check has seen to it
         return FolderSource(
-            d.folder,
+            d.folder if is_remote(d.folder) else Path(d.folder).expanduser(),
             d.resolution,
             config.train.seed,
             d.background,
