@@ -38,9 +38,9 @@ def run_serve(
     if local and settings.hosts == ("*",):
         settings = replace(settings, hosts=("localhost", "127.0.0.1", "[::1]", host))
     check_names([find_served(spec)[0] for spec in models])
+    listener = _bind(host, port)
     if settings.keys is not None:
         read_keys(settings.keys)
-    listener = _bind(host, port)
     uvicorn = require("uvicorn", "serve", "daybreak serve")
     for module in ("fastapi", "prometheus_client"):
         require(module, "serve", "daybreak serve")
