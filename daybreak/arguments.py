@@ -7,9 +7,12 @@ from pathlib import Path
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.data.listing import check_place, with_data
+from daybreak.data.listing import plan_ahead, with_data
+from daybreak.encoders.teacher_file import RESOLUTION, make_room
+from daybreak.history.read import read
+from daybreak.plan.hardware import find_gpu
 from daybreak.recipes import recipe as find_recipe
-from daybreak.run_folder import load_run_config, new_run_folder, run_to_continue
+from daybreak.run_folder import check_free, load_run_config, new_run_folder, run_to_continue
 from daybreak.train.deadline import Limits
 
 
@@ -58,9 +61,43 @@ def asked_training(
     for key, value in settings:
         config = configs.override(config, key, value)
     configs.check(config)
+    if run is None and out is not None:
+        check_free(out)
     if config.data.source == "folder":
-        check_place(config.data.folder or "")
+        plan_ahead(config.data.folder or "", config.data.captions)
     return Training(config, run or out or new_run_folder(recipe or ""), run is not None, note)
+
+
+def asked_teacher(data: list[str], out: Path, resolution: int | None, seed: int) -> Config:
+    """The pictures that `daybreak teach` trains a teacher of: a config with their place, side and seed.
+
+    Makes the folder of `out`, the file to write. Raises ConfigError for what cannot be.
+    """
+    if resolution is not None and not data:
+        raise ConfigError(
+            f"--resolution is for the pictures of --data; the embedded world is painted at {RESOLUTION} px"
+        )
+    make_room(out)
+    config = configs.override(find_recipe("folder" if data else "scenes"), "train.seed", seed)
+    if (side := resolution if data else RESOLUTION) is not None:
+        config = configs.override(config, "data.resolution", side)
+    if data:
+        config = with_data(config, data)
+    if config.data.source == "folder":
+        plan_ahead(config.data.folder or "", config.data.captions)
+    return config
+
+
+def asked_plan(arguments: list[str], gpu: str | None, calibration: Path | None, limits: Limits) -> Config:
+    """The recipe that `daybreak plan` shall account for. Raises ConfigError for what cannot be."""
+    _, _, config = named_recipe(arguments, limits, "say what to plan: daybreak plan RECIPE")
+    if config.data.source == "folder" and config.data.folder is None:
+        config = configs.override(config, "data.folder", "your pictures")  # not read here
+    if gpu is not None:
+        find_gpu(gpu)
+    if calibration is not None:
+        read(calibration)
+    return configs.check(config)
 
 
 def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, str]]]:

@@ -16,7 +16,7 @@ from rich.markup import escape
 from daybreak import __version__
 from daybreak.box.find import model_folder
 from daybreak.config import ConfigError
-from daybreak.run_folder import check_there
+from daybreak.run_folder import check_empty, check_there, stored_averages, trained_config
 
 app = typer.Typer(
     name="daybreak",
@@ -110,6 +110,8 @@ def demo(
 
     Needs no download and no GPU; where a CUDA GPU is present it is used, at a larger size.
     """
+    if out is not None:
+        check_empty(out)  # a mistake is told before torch loads, here and in all that follows
     from daybreak.runs import run_demo
 
     run_demo(console, minutes, out)
@@ -143,7 +145,6 @@ def train(
     from daybreak.train.deadline import Limits
 
     limits = Limits(deadline, budget, price, gpus)
-    # A mistake is told before torch loads.
     asked = asked_training(context.args, data or [], out, config, resume, limits)
     from daybreak.runs import run_train
 
@@ -237,13 +238,15 @@ def finetune(
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,
 ) -> None:
     """See FINETUNE_HELP."""
-    from daybreak.data.listing import check_place
+    from daybreak.export.forms import is_own
+    from daybreak.finetune.asked import check_finetune, run_to_resume
     from daybreak.finetune.settings import FinetuneSettings, parse_duration, read_lines
 
     if resume is not None or base is None or data is None:
+        run = run_to_resume(resume, base, data, out)
         from daybreak.finetune.command import resume_finetune
 
-        resume_finetune(console, resume, base, data, out)
+        resume_finetune(console, run)
         return
     base = str(model_folder(base))
     settings = FinetuneSettings(
@@ -302,13 +305,14 @@ def finetune(
         metric_weights=tuple(weights or ()),
         trackers=tuple(tracker or ()),
     )
-    check_place(data)  # as the settings above: a mistake is told before torch loads
-    from daybreak.finetune.command import run_finetune
-    from daybreak.finetune.own_runs import finetune_own, is_own
-
+    check_finetune(settings, out, find_lr)
     if is_own(base):
+        from daybreak.finetune.own_runs import finetune_own
+
         finetune_own(console, settings, out, find_lr)
         return
+    from daybreak.finetune.command import run_finetune
+
     run_finetune(console, settings, out, find_lr=find_lr)
 
 
@@ -323,11 +327,15 @@ def sample(
     size: Annotated[int | None, typer.Option(min=8, help="Side, px; default: the training size.")] = None,
     expand: Annotated[str | None, EXPAND] = None,
 ) -> None:
-    """Draw pictures with a trained model: one PNG, each picture above its prompt."""
+    """Draw pictures with a trained model, or with what was exported of one: one PNG, each picture above its prompt."""
     check_there(run)
+    from daybreak.evaluate.request import Drawing, check_sample
+
+    drawing = Drawing(seed, steps, guidance, size, None, expand)
+    check_sample(run, out, drawing)
     from daybreak.runs import run_sample
 
-    run_sample(console, run, prompt, out, steps, guidance, seed, size, expand)
+    run_sample(console, run, prompt, out, drawing)
 
 
 EVALUATE_HELP = """Judge models and pictures, by numbers and by eye.
@@ -386,11 +394,11 @@ def evaluate(
     ] = None,
 ) -> None:
     """See EVALUATE_HELP."""
-    from daybreak.evaluate.command import run_evaluate
-    from daybreak.evaluate.subjects import Drawing
-    from daybreak.evaluate.workbench import Request, parse_weights
+    from daybreak.evaluate.measures import parse_metrics
+    from daybreak.evaluate.request import Drawing, Request, check_subject, parse_weights
 
     request = Request(
+        metrics=parse_metrics(metrics) if metrics is not None else (),
         reference=reference,
         prompts=prompts,
         count=count,
@@ -401,7 +409,11 @@ def evaluate(
         weights=parse_weights(weights or []),
         drawing=Drawing(seed, steps, guidance, size, batch, expand),
     )
-    run_evaluate(console, subjects, metrics, request, out)
+    for subject in subjects:
+        check_subject(subject, request)
+    from daybreak.evaluate.command import run_evaluate
+
+    run_evaluate(console, subjects, request, out)
 
 
 @app.command()
@@ -412,6 +424,8 @@ def average(
 ) -> None:
     """Choose the length of the weights' average after training (post-hoc EMA)."""
     check_there(run)
+    check_empty(out)
+    stored_averages(run, length)
     from daybreak.runs import run_average
 
     run_average(console, run, length, out)
@@ -435,9 +449,12 @@ def teach(
     A run learns from it by --alignment.weight 0.5 --alignment.teacher FILE (REPA), or by --perceptual.dino_teacher and
     --perceptual.lpips_network. Without --data it is the package's own of the embedded world (teacher embedded), anew.
     """
+    from daybreak.arguments import asked_teacher
+
+    config = asked_teacher(data or [], out, resolution, seed)
     from daybreak.runs import run_teach
 
-    run_teach(console, data or [], out, resolution, steps, seed)
+    run_teach(console, config, out, steps)
 
 
 @app.command(
@@ -470,11 +487,14 @@ def plan(
 
     daybreak plan scenes --gpu cpu --calibration runs/mine
     """
-    from daybreak.runs import run_plan
+    from daybreak.arguments import asked_plan
     from daybreak.train.deadline import Limits
 
     limits = Limits(deadline, budget, price, gpus)
-    run_plan(console, context.args, text_tokens, gpu, node, calibration, limits)
+    config = asked_plan(context.args, gpu, calibration, limits)
+    from daybreak.runs import run_plan
+
+    run_plan(console, config, text_tokens, gpu, node, calibration, limits)
 
 
 @app.command(
@@ -708,9 +728,12 @@ def distill(
 
     Multistep consistency distillation. The result is a run as any other; a table tells it from its teacher.
     """
+    from daybreak.distill.student import asked_distillation
+
+    asked = asked_distillation(context.args, steps, minutes, out)
     from daybreak.distill.command import run_distill
 
-    run_distill(console, context.args, steps, minutes, out)
+    run_distill(console, asked)
 
 
 @app.command()
@@ -735,8 +758,8 @@ def export(
     A diffusers folder loads with DiffusionPipeline.from_pretrained, without daybreak, and draws the same pictures. What
     diffusers has no class for (convolutions, grounding, sprint, ...) brings its code along: trust_remote_code=True.
     """
-    from daybreak.export.card import Licences
     from daybreak.export.commands import run_export
+    from daybreak.export.licences import Licences
 
     run_export(console, run, to, out, dtype, Licences(license, data_license), ema)
 
@@ -769,6 +792,8 @@ def shrink(
     daybreak serve draws with the folder.
     """
     check_there(run)
+    check_empty(out)
+    trained_config(run)
     from daybreak.export.shrink import run_shrink
 
     run_shrink(console, run, to, out)

@@ -9,6 +9,14 @@ from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.train.checkpoint_files import complete
 
+IN_THE_BOX = "in-the-box.png"
+"""What the demo draws before it trains."""
+AVERAGES = "averages"
+"""Where a run keeps snapshots of averages (train/phema.py)."""
+OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", AVERAGES, "trackers.json", "wandb"}  # fmt: skip
+"""What a run puts into its folder until its first checkpoint."""
+
 
 def new_run_folder(name: str) -> Path:
     """runs/NAME-DATE-TIME, which does not exist yet."""
@@ -35,6 +43,30 @@ def check_there(run: Path) -> None:
         raise ConfigError(f"{run}: no such run folder")
 
 
+def check_empty(out: Path, hint: str = "choose another --out") -> None:
+    """ConfigError, which ends with `hint`, where something is in the way of a new folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is not empty: {hint}")
+
+
+def check_free(run: Path) -> None:
+    """ConfigError where a new run may not have the folder."""
+    if run.exists() and not _is_free(run):
+        raise ConfigError(f"{run} is not empty: choose another --out, or continue it with --resume")
+
+
+def _is_free(run: Path) -> bool:
+    """Whether a new run may take the folder: it is empty, or a run ended in it before its first checkpoint.
+
+    What the demo drew there with the model in the box does not count.
+    """
+    if not run.is_dir():
+        return False
+    names = {p.name for p in run.iterdir()} - {IN_THE_BOX}
+    begun = "config.yaml" in names and names <= OWN and not complete(run)
+    return not names or begun
+
+
 def load_run_config(run: Path, last_stage: bool = True) -> Config:
     """The config that a run folder holds; ConfigError where it is no run folder.
 
@@ -45,3 +77,34 @@ def load_run_config(run: Path, last_stage: bool = True) -> Config:
         raise ConfigError(f"{run} is no run folder: it holds no config.yaml")
     config = configs.check(configs.load(run / "config.yaml"))
     return configs.at_stage(config, -1) if last_stage else config
+
+
+def trained_config(run: Path) -> Config:
+    """As `load_run_config`, of a run that can draw: ConfigError where it holds no checkpoint yet."""
+    config = load_run_config(run)
+    newest(run)
+    return config
+
+
+def newest(run: Path) -> Path:
+    """The newest checkpoint, damaged or not; ConfigError where there is none."""
+    check_there(run)
+    found = complete(run)
+    if not found:
+        raise ConfigError(f"{run} holds no checkpoint (looked for checkpoints/step-*)")
+    return found[-1]
+
+
+def stored_averages(run: Path, length: float) -> list[Path]:
+    """The snapshots that an average of the relative `length` is made of (train/phema.py).
+
+    Raises ConfigError where the run stored none, and for a length outside 0.01..0.25.
+    """
+    if not 0.01 <= length <= 0.25:
+        raise ConfigError(
+            f"{length:g} is no relative length of an average: it lies between 0.01 and 0.25; 0.05 and 0.1 are usual"
+        )
+    paths = sorted((run / AVERAGES).glob("length-*-update-*.safetensors"))
+    if len(paths) < 2:
+        raise ConfigError(f"{run} stored no snapshots: train with --train.posthoc_ema 0.05,0.1")
+    return paths

@@ -13,26 +13,27 @@ from torch import Tensor
 
 from daybreak import STARTED
 from daybreak import config as configs
-from daybreak.arguments import Training, named_recipe
+from daybreak.arguments import Training
 from daybreak.config import Config, ConfigError
-from daybreak.data.listing import with_data
 from daybreak.data.open import open_source
 from daybreak.data.scenes.world import TASKS
 from daybreak.display import Display, duration
-from daybreak.encoders.teach import RESOLUTION, make_room, teach
+from daybreak.encoders.teach import teach
 from daybreak.evaluate.expand import expanded
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.report import write_report
 from daybreak.evaluate.report_scenes import ATTRIBUTE_TITLES
+from daybreak.evaluate.request import Drawing, told
 from daybreak.evaluate.scoring import evaluate_scenes
-from daybreak.export.open import is_pipeline
+from daybreak.export.forms import check_without_data, is_pipeline
+from daybreak.export.open import open_model
 from daybreak.recipes import recipe as find_recipe
-from daybreak.run_folder import load_run_config, new_run_folder
+from daybreak.run_folder import IN_THE_BOX, load_run_config, new_run_folder
 from daybreak.train import checkpoint
 from daybreak.train.deadline import Deadline, Limits, afterwards, evaluation_prompts, has_deadline
 from daybreak.train.distributed import processes
-from daybreak.train.loop import IN_THE_BOX, log_score, pick_device, train
+from daybreak.train.loop import log_score, pick_device, train
 
 
 def run_demo(console: Console, minutes: float, out: Path | None) -> None:
@@ -43,8 +44,6 @@ def run_demo(console: Console, minutes: float, out: Path | None) -> None:
     config = configs.override(find_recipe(name), "train.minutes", minutes)
     configs.check(config)
     run = out or new_run_folder("demo")
-    if run.exists() and any(run.iterdir()):
-        raise ConfigError(f"{run} is not empty: choose another --out")
     score = draw_from_box(run / IN_THE_BOX)
     console.print(
         f"the model in the box follows {score['one_and_two_objects']:.0%} of prompts of one and two objects; what it "
@@ -104,32 +103,19 @@ def run_sample(
     run: Path,
     prompts: list[str],
     out: Path,
-    steps: int | None,
-    guidance: float | None,
-    seed: int,
-    size: int | None,
-    expand: str | None,
+    drawing: Drawing,
 ) -> None:
-    """`daybreak sample`: prompts to one PNG. expand: as `sample.expand`; "none": not; None: as the run has it."""
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
+    """`daybreak sample`: prompts to one PNG, drawn by a run, what export or shrink wrote of one, or a pipeline."""
+    seed = drawing.seed or 0
     if is_pipeline(run):
         from daybreak.finetune.drawing import sample_pipeline
 
-        written = _written_out(console, prompts, None if expand == "none" else expand, seed)
-        pictures = sample_pipeline(run, written, steps, guidance, seed, size, pick_device())
+        written = _written_out(console, prompts, None if drawing.expand == "none" else drawing.expand, seed)
+        pictures = sample_pipeline(run, written, drawing, pick_device())
         _save_sample(console, pictures, prompts, written, out)
         return
-    config = load_run_config(run)
-    patch = config.model.patch
-    if size is not None and size % patch:
-        raise ConfigError(
-            f"--size {size} does not divide by the run's patches of {patch} px; {size // patch * patch} does"
-        )
-    for key, value in (("sample.steps", steps), ("sample.guidance", guidance), ("sample.expand", expand)):
-        config = config if value is None else configs.override(config, key, value)
-    configs.check(config)
-    transformer, text_encoder = checkpoint.load_averaged(run, config, pick_device())
+    transformer, text_encoder, config = open_model(run, pick_device())
+    config = check_without_data(told(configs.at_stage(config, -1), drawing))
     written = _written_out(console, prompts, config.sample.expand, seed)
     config = configs.override(config, "sample.expand", "none")
     for prompt in written:
@@ -137,7 +123,7 @@ def run_sample(
             console.print(
                 f"note: the prompt is longer than {text_encoder.max_tokens} tokens; not read: …{cut}", markup=False
             )
-    pictures = generate(transformer, text_encoder, written, config, seed, size)
+    pictures = generate(transformer, text_encoder, written, config, seed, drawing.size)
     _save_sample(console, pictures, prompts, written, out)
 
 
@@ -158,25 +144,13 @@ def _save_sample(console: Console, pictures: Tensor, prompts: list[str], written
     console.print(f"{len(prompts)} picture{'s' if len(prompts) > 1 else ''}: {out}", highlight=False)
 
 
-def run_teach(
-    console: Console, data: list[str], out: Path, resolution: int | None, steps: int, seed: int
-) -> None:  # fmt: skip
-    """`daybreak teach`: a vision teacher of the pictures in `data`, or of the embedded world."""
-    if resolution is not None and not data:
-        raise ConfigError(
-            f"--resolution is for the pictures of --data; the embedded world is painted at {RESOLUTION} px"
-        )
-    make_room(out)
-    config = configs.override(find_recipe("folder" if data else "scenes"), "train.seed", seed)
-    if (side := resolution if data else RESOLUTION) is not None:
-        config = configs.override(config, "data.resolution", side)
-    if data:
-        config = with_data(config, data)
+def run_teach(console: Console, config: Config, out: Path, steps: int) -> None:
+    """`daybreak teach`: a vision teacher of the pictures that `config` names, or of the embedded world."""
     source = open_source(config)
     console.print(source.describe())
     for item in getattr(source, "skipped", []):
         console.print(f"skipped: {item.path}: {item.reason}")
-    teach(source, steps, out, seed, console.print)
+    teach(source, steps, out, config.train.seed, console.print)
     console.print(f"{out}: a run learns from it by --alignment.weight 0.5 --alignment.teacher {out}", soft_wrap=True)
 
 
@@ -190,7 +164,7 @@ def run_average(console: Console, run: Path, length: float, out: Path) -> None:
 
 def run_plan(
     console: Console,
-    arguments: list[str],
+    config: Config,
     text_tokens: int | None,
     gpu: str | None,
     node: int | None,
@@ -201,10 +175,6 @@ def run_plan(
     from daybreak.plan.forecast import machines
     from daybreak.plan.show import show_forecast, show_plan
 
-    _, _, config = named_recipe(arguments, limits, "say what to plan: daybreak plan RECIPE")
-    if config.data.source == "folder" and config.data.folder is None:
-        config = configs.override(config, "data.folder", "your pictures")  # not read here
-    configs.check(config)
     show_plan(console, config, text_tokens)
     if limits == Limits() and (gpu, node, calibration) == (None, None, None):
         return

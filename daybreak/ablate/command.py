@@ -16,9 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from daybreak.ablate import plan as plans
-from daybreak.ablate.plot import plot
-from daybreak.ablate.show import show_table
-from daybreak.ablate.table import write_tables
+from daybreak.arguments import split_arguments
 from daybreak.config import ConfigError
 
 PATIENCE = 60.0
@@ -30,8 +28,6 @@ def run_ablate(
     pictures: int, charge_teacher: float | None,
 ) -> None:  # fmt: skip
     """`daybreak ablate`; `arguments` holds the recipes and the settings."""
-    from daybreak.arguments import split_arguments
-
     recipes, settings = split_arguments(arguments)
     plan = plans.make(recipes, seeds, minutes, steps, settings, charge_teacher, pictures)
     folder = out or Path("runs") / f"ablation-{datetime.now():%Y%m%d-%H%M%S}"
@@ -66,6 +62,8 @@ def _run_all(console: Console, plan: plans.Plan, folder: Path, lock: int) -> Non
         took = f"{time.monotonic() - began:.0f} s in all"
         console.print(f"    {told} ({took})", markup=False, highlight=False, soft_wrap=True)
         _write(plan, folder, errors)
+    from daybreak.ablate.show import show_table
+
     results = _write(plan, folder, errors)
     show_table(console, results)
     for what in ("table.md", "table.csv", "results.json", "ablation.png"):
@@ -74,6 +72,10 @@ def _run_all(console: Console, plan: plans.Plan, folder: Path, lock: int) -> Non
 
 def _write(plan: plans.Plan, folder: Path, errors: dict[tuple[str, int], str]) -> dict[str, Any]:
     """Results, table and plot of what there is so far."""
+    # Imported here: torch and matplotlib take seconds, for which no mistake has to wait.
+    from daybreak.ablate.plot import plot
+    from daybreak.ablate.table import write_tables
+
     measured = {run: finished(folder, *run) for run in plan.runs()}
     results = write_tables(plan, measured, errors, folder)
     plot(results, folder)

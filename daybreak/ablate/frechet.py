@@ -9,7 +9,7 @@ from torch import Tensor
 from daybreak.config import Config
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.encoders.embedded_teacher import EmbeddedTeacher, picture_features
-from daybreak.encoders.teach import RESOLUTION
+from daybreak.encoders.teacher_file import RESOLUTION
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.metrics import RunningMoments, frechet_distance

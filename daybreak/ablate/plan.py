@@ -9,7 +9,7 @@ from pathlib import Path
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.encoders.embedded_teacher import taught_file, training_seconds
+from daybreak.encoders.teacher_file import taught_file, training_seconds
 from daybreak.recipes import recipe as find_recipe
 
 FILE = "plan.json"

@@ -14,20 +14,23 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
 
 from daybreak.config import ConfigError
-from daybreak.data.engines.models import run_on_models
 from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import exists, join, read_bytes, write_atomically
 from daybreak.data.shards.format import INDEX, caption_file, write_rows
 from daybreak.data.shards.reader import RowError, ShardReader
+
+if TYPE_CHECKING:
+    import torch
+
+    from daybreak.data.captioner import Captioner
 
 PROMPT = (
     "Describe this picture in two or three sentences: what is to be seen and where, its colours and its style. "
@@ -43,46 +46,6 @@ class Captioning:
     prompt: str = PROMPT
     max_tokens: int = 160
     revision: str = "main"
-
-
-class Captioner:
-    """A vision–language model of transformers, by name or folder. ConfigError where it can't be loaded."""
-
-    def __init__(self, how: Captioning, device: torch.device) -> None:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        self.how = how
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        try:
-            self.processor: Any = AutoProcessor.from_pretrained(how.model, revision=how.revision)
-            model: Any = AutoModelForImageTextToText.from_pretrained(
-                how.model, revision=how.revision, dtype=dtype, use_safetensors=True
-            )
-        except (OSError, ValueError, ImportError) as e:
-            raise ConfigError(f"--model {how.model} cannot be loaded: {str(e).strip().splitlines()[0]}") from None
-        if getattr(self.processor, "chat_template", None) is None:
-            raise ConfigError(f"--model {how.model} takes no instructions: it has no chat template")
-        self.processor.tokenizer.padding_side = "left"  # so that all rows' answers begin at one place
-        self.model = model.to(device).eval()
-
-    @torch.inference_mode()
-    def describe(self, pictures: list[Image.Image]) -> list[str]:
-        """One caption a picture; greedy, so the same picture in the same batch gets the same words."""
-        talks = [
-            [{"role": "user", "content": [{"type": "image", "image": p}, {"type": "text", "text": self.how.prompt}]}]
-            for p in pictures
-        ]
-        inputs = self.processor.apply_chat_template(
-            talks,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True},
-        ).to(self.model.device, self.model.dtype)
-        tokens = self.model.generate(**inputs, max_new_tokens=self.how.max_tokens, do_sample=False)
-        answers = self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [" ".join(a.split()) for a in answers]
 
 
 @dataclass(frozen=True)
@@ -122,6 +85,8 @@ class CaptionJob:
 
     def open(self, device: torch.device) -> Callable[[int], int]:
         """Loads the model; what comes back describes a shard's pictures and returns how many."""
+        from daybreak.data.captioner import Captioner  # here: what is wrong with the command is told before torch loads
+
         reader, captioner = self.reader(), Captioner(self.how, device)
         write_atomically(*self._stamp())  # the name is taken by a model that can be loaded, and by none that cannot
 
@@ -152,6 +117,8 @@ def write_captions(
     job.check(reader)
     shards = len(reader.index.shards)
     left = [s for s in range(shards) if not exists(job.target(s))]
+    from daybreak.data.engines.models import run_on_models
+
     done = shards - len(left)
     progress(done, shards)
     for _ in run_on_models(job, left, workers, engine):

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from rich.console import Console
@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from daybreak.config import ConfigError, TextConfig
+from daybreak.data.caption import PROMPT, Captioning, CaptionJob, write_captions
+from daybreak.data.embed import Dtype, EmbedJob, write_embeddings
 from daybreak.data.engines.tasks import Engine
 from daybreak.data.inspect.findings import examine
 from daybreak.data.inspect.look import look_at, report_place
@@ -111,9 +113,7 @@ def run_embed(
     engine: str,
 ) -> None:
     """`daybreak embed`: text features beside the shards."""
-    from daybreak.data.embed import EmbedJob, write_embeddings
-
-    one_of("--dtype", dtype, Literal["bfloat16", "fp8"])
+    one_of("--dtype", dtype, Dtype)
     one_of("--engine", engine, Engine)
     job = EmbedJob(shards, name, text, dtype, batch, cache)
     with progress_bar(console) as bar:
@@ -191,9 +191,6 @@ def run_caption(
     engine: str,
 ) -> None:
     """`daybreak caption`: a model's captions beside the shards."""
-    # Imported here: torch and transformers take seconds that the other commands need not wait for.
-    from daybreak.data.caption import PROMPT, Captioning, CaptionJob, write_captions
-
     one_of("--engine", engine, Engine)
     if not 0 < weight < math.inf:
         raise ConfigError(f"--weight is {weight:g}; it must be a number above 0")

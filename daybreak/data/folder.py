@@ -14,6 +14,7 @@ import torch
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Batch, Skipped
+from daybreak.data.listing import plan_of
 from daybreak.data.pictures import PictureError, open_square
 from daybreak.data.pixel_file import PixelFile, threaded
 from daybreak.data.places import join
@@ -21,7 +22,6 @@ from daybreak.data.reading.reasons import summary
 from daybreak.data.reading.row import RawRow
 from daybreak.data.reading.rows import source_rows
 from daybreak.data.reading.settings import Lines, Reading
-from daybreak.data.reading.sources import make_plan
 
 _CAPTION = 2
 """Name of the random stream that draws among several captions."""
@@ -44,14 +44,10 @@ class FolderSource:
         lines: Lines = "whole",
     ) -> None:
         self.folder, self.resolution, self.seed, self.flip = folder, resolution, seed, flip
-        reading = Reading(lines=lines)
-        try:
-            plan = make_plan([str(folder)], reading)
-        except ConfigError as e:
-            raise ConfigError(f"--data {e}") from None
+        plan = plan_of(str(folder), lines)
         self.skipped: list[Skipped] = [Skipped(join(str(folder), key), why) for key, _, why in plan.left]
         self.captions: list[tuple[str, ...]] = []
-        self._pixels = self._decode(source_rows(plan, reading), background)
+        self._pixels = self._decode(source_rows(plan, Reading(lines=lines)), background)
         if not self.captions:
             reasons = summary([(s.path, s.reason) for s in self.skipped])
             raise ConfigError(f"--data {folder}: none of its {len(self.skipped)} items is usable: {reasons}")

@@ -10,8 +10,8 @@ from daybreak.config import Config, ConfigError
 from daybreak.data.places import exists, is_remote, join
 from daybreak.data.reading.row import RawRow
 from daybreak.data.reading.rows import source_rows
-from daybreak.data.reading.settings import Reading
-from daybreak.data.reading.sources import make_plan
+from daybreak.data.reading.settings import Lines, Reading
+from daybreak.data.reading.sources import Plan, make_plan
 from daybreak.data.shards.format import INDEX
 
 
@@ -20,12 +20,31 @@ def holds_shards(place: str) -> bool:
     return exists(join(place, INDEX))
 
 
+_ahead: dict[tuple[str, Lines], Plan] = {}
+"""Plans of folders that were looked at and not opened yet. A large folder takes long to list."""
+
+
 def check_place(place: str) -> None:
     """ConfigError where --data holds neither shards nor anything to train on. No picture is opened."""
-    if holds_shards(place):
-        return
+    if not holds_shards(place):
+        _plan(place, "whole")
+
+
+def plan_ahead(place: str, lines: Lines) -> None:
+    """As `check_place`; the plan is kept for `plan_of`, which opens the folder."""
+    if not holds_shards(place):
+        place = place if is_remote(place) else str(Path(place).expanduser())
+        _ahead[place, lines] = _plan(place, lines)
+
+
+def plan_of(place: str, lines: Lines) -> Plan:
+    """How the captioned pictures of --data are read; ConfigError where there are none."""
+    return _ahead.pop((place, lines), None) or _plan(place, lines)
+
+
+def _plan(place: str, lines: Lines) -> Plan:
     try:
-        make_plan([place if is_remote(place) else str(Path(place).expanduser())], Reading())
+        return make_plan([place], Reading(lines=lines))
     except ConfigError as e:
         raise ConfigError(f"--data {e}") from None
 

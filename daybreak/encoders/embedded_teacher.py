@@ -10,27 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from daybreak.config import ConfigError
+from daybreak.encoders.teacher_file import WEIGHTS, no_teacher
 
-EMBEDDED = "embedded"
-"""What settings call the package's own."""
-WEIGHTS = Path(__file__).parent / "embedded_teacher.safetensors"
 STRIDE = 4
 """Pixels a feature stands for, in each direction."""
 WIDTHS = (24, 48, 96)
-TRAINING_SECONDS = "training_seconds"
-"""Key under which the weights' file says how long the teacher was trained."""
-
-
-def taught_file(name: str) -> Path | None:
-    """The weights, where a setting names the embedded teacher or a file of `daybreak teach`; None: another kind."""
-    if name == EMBEDDED:
-        return WEIGHTS
-    return Path(name).expanduser() if name.endswith(".safetensors") else None
 
 
 class EmbeddedTeacher(nn.Module):
@@ -58,7 +46,7 @@ class EmbeddedTeacher(nn.Module):
         try:
             network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
         except (OSError, SafetensorError, RuntimeError) as e:
-            raise _no_teacher(path, e) from None
+            raise no_teacher(path, e) from None
         return network.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -88,22 +76,6 @@ def _layer(channels_in: int, channels_out: int, stride: int = 1) -> list[nn.Modu
         nn.GroupNorm(channels_out // 12, channels_out),
         nn.SiLU(),
     ]
-
-
-def training_seconds(path: Path = WEIGHTS) -> float | None:
-    """How long the teacher in `path` was trained, s; None where the file does not say. ConfigError: no such file."""
-    try:
-        with safe_open(path, "pt") as file:
-            said = (file.metadata() or {}).get(TRAINING_SECONDS)
-    except (OSError, SafetensorError) as e:
-        raise _no_teacher(path, e) from None
-    return None if said is None else float(said)
-
-
-def _no_teacher(path: Path, reason: Exception) -> ConfigError:
-    if not path.is_file():
-        return ConfigError(f"{path}: no such file; `daybreak teach --out {path}` would write a teacher there")
-    return ConfigError(f"{path} is no teacher of this version: {' '.join(str(reason).split())[:200]}")
 
 
 def picture_features(network: EmbeddedTeacher, images: Tensor) -> Tensor:

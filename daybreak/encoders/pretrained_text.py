@@ -86,9 +86,9 @@ class PretrainedTextEncoder(TextEncoder):
         return super().train(mode and False)
 
     @torch.no_grad()
-    def forward(self, captions: list[str]) -> TextTokens:
-        """B captions -> their tokens."""
-        ids, mask = self.tokens(captions)
+    def forward(self, captions: list[str], offsets: bool = False) -> TextTokens:
+        """B captions -> their tokens; offsets: with where they stand."""
+        ids, mask, where = self._read(captions, offsets)
         if ids.shape[1] == 0:  # only empty captions, and a tokenizer that adds nothing to them
             ids, mask = ids.new_full((len(ids), 1), self.tokenizer.pad_token_id), mask.new_zeros(len(mask), 1)
         lengths = mask.sum(1)
@@ -106,7 +106,7 @@ class PretrainedTextEncoder(TextEncoder):
             result[rows.to(device), :longest] = hidden.to(dtype)
         padded = not bool(mask.all())
         mask = mask.to(device)
-        return TextTokens(torch.where(mask[..., None], result, 0.0), mask, padded)
+        return TextTokens(torch.where(mask[..., None], result, 0.0), mask, padded, offsets=where)
 
     def cut_off(self, caption: str) -> str | None:
         """See `TextEncoder`."""

@@ -23,11 +23,10 @@ from daybreak.config import ConfigError
 from daybreak.data.batch import Source, to_floats
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.data.scenes.world import SHAPES, TASKS
-from daybreak.encoders.embedded_teacher import STRIDE, TRAINING_SECONDS, EmbeddedTeacher
+from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
+from daybreak.encoders.teacher_file import RESOLUTION, TRAINING_SECONDS
 from daybreak.encoders.vision import resize
 
-RESOLUTION = 32
-"""Side of what the network is shown; larger pictures are shrunk to between this and their own, and cut."""
 BATCH = 96
 PLACES = 6
 """Features of each picture that are compared."""
@@ -78,18 +77,6 @@ def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str]
         tell(f"a linear probe on its features names {probe(network):.0%} of single shapes")
     metadata = {TRAINING_SECONDS: f"{seconds:.1f}", "steps": str(steps), "seed": str(seed)}
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, out, metadata)
-
-
-def make_room(out: Path) -> None:
-    """Makes the folder of `out`; ConfigError where the weights cannot be written there. To be asked first."""
-    if out.suffix != ".safetensors":
-        raise ConfigError(
-            f"--out {out}: the weights are written as safetensors, so the name should end in .safetensors"
-        )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise ConfigError(f"--out {out} cannot be written: {e.strerror}") from None
 
 
 def cut(images: Tensor, generator: torch.Generator) -> Tensor:

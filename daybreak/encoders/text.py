@@ -58,12 +58,15 @@ class TextTokens:
     padded: whether the mask hides anything. It is known where captions are tokenized, and asking the mask itself would
     make a GPU wait.
     memory: what the transformer made of these tokens, for when it reads them again (`remembered`); None: nothing.
+    offsets: where each caption's tokens stand in it (first character, one past the last), where that was asked for; an
+    end mark and padding have none, 0 and 0.
     """
 
     embeddings: Tensor
     mask: Tensor
     padded: bool = True
     memory: TextMemory | None = None
+    offsets: list[list[tuple[int, int]]] | None = None
 
     def remembered(self) -> TextTokens:
         """The same tokens, of which the transformer keeps what it makes: for sampling, with weights that stay."""
@@ -185,9 +188,14 @@ class TextEncoder(nn.Module):
 
         The first caption that is cut is logged, with what was not read.
         """
+        return self._read(captions, offsets=False)[:2]
+
+    def _read(self, captions: list[str], offsets: bool) -> tuple[Tensor, Tensor, list[list[tuple[int, int]]] | None]:
+        """`tokens`, and where they stand, as `TextTokens.offsets`."""
         encoded = self.tokenizer(
-            captions, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        )
+            captions, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt",
+            return_offsets_mapping=offsets,
+        )  # fmt: skip
         ids, mask = encoded["input_ids"], encoded["attention_mask"].bool()
         if self.network.device.type == "cuda":
             ids, mask = self._to_few_lengths(ids, mask)
@@ -200,20 +208,13 @@ class TextEncoder(nn.Module):
                         self.max_tokens, cut,
                     )  # fmt: skip
                     break
-        return ids, mask
+        return ids, mask, encoded["offset_mapping"].tolist() if offsets else None
 
     def _to_few_lengths(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """ids and mask [B, L], padded to the next of the lengths that a GPU sees."""
         length = min(self.max_tokens, -(-ids.shape[1] // GPU_LENGTHS) * GPU_LENGTHS)
         more = max(0, length - ids.shape[1])
         return F.pad(ids, (0, more), value=self.tokenizer.pad_token_id), F.pad(mask, (0, more), value=False)
-
-    def offsets(self, captions: list[str]) -> list[list[tuple[int, int]]]:
-        """Where each caption's tokens stand in it: (first character, one past the last); an end mark has none."""
-        encoded = self.tokenizer(
-            captions, truncation=True, max_length=self.max_tokens, return_offsets_mapping=True
-        )  # fmt: skip
-        return list(encoded["offset_mapping"])
 
     def cut_off(self, caption: str) -> str | None:
         """The end of a caption that is longer than the limit and will not be read; None where all of it is."""
@@ -222,14 +223,14 @@ class TextEncoder(nn.Module):
             return None
         return str(self.tokenizer.decode(ids[self.max_tokens - 1 :], skip_special_tokens=True))
 
-    def forward(self, captions: list[str]) -> TextTokens:
-        """B captions -> their tokens."""
-        ids, mask = self.tokens(captions)
+    def forward(self, captions: list[str], offsets: bool = False) -> TextTokens:
+        """B captions -> their tokens; offsets: with where they stand."""
+        ids, mask, where = self._read(captions, offsets)
         padded = not bool(mask.all())
         device = self.network.device
         ids, mask = ids.to(device), mask.to(device)
         hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
-        return TextTokens(hidden, mask, padded)
+        return TextTokens(hidden, mask, padded, offsets=where)
 
 
 def open_text_encoder(config: TextConfig, captions: Callable[[], list[str]] | None = None) -> TextEncoder:

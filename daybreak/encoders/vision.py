@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, SiglipVisionConfig, SiglipVisionModel
 
 from daybreak.config import ConfigError
-from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher, taught_file
+from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
+from daybreak.encoders.teacher_file import taught_file
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)

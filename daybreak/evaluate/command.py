@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +9,23 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from daybreak.config import ConfigError
 from daybreak.evaluate.comparison import Compared, write_comparison
 from daybreak.evaluate.evaluation import evaluate
-from daybreak.evaluate.measures import METRICS, measures_of, parse_metrics
+from daybreak.evaluate.measures import METRICS, measures_of
 from daybreak.evaluate.ranks import joined
 from daybreak.evaluate.report_evaluation import shown_value, write_evaluation_report
+from daybreak.evaluate.request import Request
 from daybreak.evaluate.subjects import Subject, open_subject
-from daybreak.evaluate.workbench import Request, Workbench
+from daybreak.evaluate.workbench import Workbench
 from daybreak.runs import print_report
 from daybreak.train.loop import pick_device
 
 
-def run_evaluate(
-    console: Console, subjects: list[str], metrics: str | None, request: Request, out: Path | None
-) -> None:
+def run_evaluate(console: Console, subjects: list[str], request: Request, out: Path | None) -> None:
     """Judges each subject and writes score.json and report.html; of several also comparison.html.
 
-    Raises ConfigError for what can't be judged, before anything is drawn of that subject.
+    Raises ConfigError for what turns out, when it is opened, not to be judged (request.py has what is known before).
     """
-    chosen = parse_metrics(metrics) if metrics is not None else None
     with joined() as ranks:
         # torchrun has set this process's GPU, which an index-free "cuda" means.
         device = pick_device()
@@ -37,7 +33,7 @@ def run_evaluate(
         for text in subjects:
             subject = open_subject(text, request.drawing, device)
             folder = _folder(subject, out, len(subjects))
-            full = dataclasses.replace(request, metrics=chosen or _default_metrics(subject, request))
+            full = request.of(subject.config, subject.name)
             bench = Workbench(subject, full, folder, device, ranks, lambda line: console.print(line, markup=False))
             score = evaluate(bench)
             if ranks.first:
@@ -55,18 +51,6 @@ def _folder(subject: Subject, out: Path | None, subjects: int) -> Path:
     if out is not None:
         return out / subject.name if subjects > 1 else out
     return subject.run or Path("evaluations") / subject.name
-
-
-def _default_metrics(subject: Subject, request: Request) -> tuple[str, ...]:
-    """What can be measured without being asked: `scenes` of a run on it, else distances to the reference."""
-    if subject.config is not None and subject.config.data.source == "scenes" and request.reference is None:
-        return ("scenes",)
-    if request.reference is not None:
-        return ("fid", "kid")
-    raise ConfigError(
-        f"{subject.name}: say what to measure with --metrics ({', '.join(METRICS)}), or give --reference FOLDER for "
-        "fid and kid"
-    )
 
 
 def _tell(console: Console, subject: Subject, folder: Path, score: dict[str, Any]) -> None:

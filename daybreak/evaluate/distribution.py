@@ -8,12 +8,8 @@ from torch import Tensor
 from daybreak.config import ConfigError
 from daybreak.evaluate import metrics
 from daybreak.evaluate.features.extract import FeatureSet
-from daybreak.evaluate.measures import METRICS, Measure
+from daybreak.evaluate.measures import ENOUGH_FRECHET, METRICS, Measure, check_frechet
 
-LEAST_FRECHET = 50
-"""Below so many pictures a Fréchet distance is refused: it would say nothing but how few they are."""
-ENOUGH_FRECHET = 10_000
-"""Above so many its bias is mostly below 1, and publications stop mentioning it."""
 LEAST_INTERVAL = 10
 """Of a kernel distance: resamples of fewer pictures say little of how far another set would lie."""
 FRECHET_RESAMPLES, RESAMPLES = 20, 200
@@ -27,15 +23,6 @@ def measure_distance(name: str, drawn: FeatureSet, reference: FeatureSet, device
         result = _kernel(name, drawn, reference, device)
     result.reference = len(reference)
     return result
-
-
-def check_frechet(name: str, pictures: int, what: str) -> None:
-    """ConfigError where there are too few pictures for a Fréchet distance."""
-    if pictures < LEAST_FRECHET:
-        raise ConfigError(
-            f"{METRICS[name].title} over {pictures} pictures {what} says nothing: at least {LEAST_FRECHET} are "
-            f"needed, and {ENOUGH_FRECHET:,} for a figure to compare; kid and cmmd bear few pictures"
-        )
 
 
 def frechet_value(name: str, drawn: FeatureSet, reference: FeatureSet, device: torch.device) -> float:

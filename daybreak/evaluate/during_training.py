@@ -9,11 +9,12 @@ import torch
 
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.evaluation import check_request, evaluate
+from daybreak.evaluate.evaluation import evaluate
 from daybreak.evaluate.measures import parse_metrics
 from daybreak.evaluate.ranks import joined
+from daybreak.evaluate.request import Request, check_request, parse_weights
 from daybreak.evaluate.subjects import RunDrawer, Subject
-from daybreak.evaluate.workbench import Request, Workbench, parse_weights
+from daybreak.evaluate.workbench import Workbench
 from daybreak.model.transformer import Transformer
 
 
@@ -21,11 +22,10 @@ def measurement_request(config: Config) -> Request:
     """What `config.evaluate` asks for. ConfigError, so call it before training, for what cannot be measured."""
     e = config.evaluate
     reference = Path(e.reference).expanduser() if e.reference is not None else None
-    trained_on = Path(config.data.folder) if config.data.folder is not None else None
     try:
         metrics = parse_metrics(",".join(e.metrics))
         request = Request(metrics, reference, count=e.metrics_count, weights=parse_weights(list(e.weights)))
-        check_request(request, draws=True, on_scenes=config.data.source == "scenes", trained_on=trained_on)
+        check_request(request, draws=True, config=config)
     except ConfigError as error:  # those settings have other names here
         raise ConfigError(re.sub("--(metrics|reference|weights)", r"--evaluate.\1", str(error))) from None
     return request

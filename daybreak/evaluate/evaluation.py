@@ -6,15 +6,14 @@ import json
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from daybreak.config import ConfigError, EvaluateConfig
+from daybreak.config import EvaluateConfig
 from daybreak.evaluate import day_check
 from daybreak.evaluate.clipscore import measure_clipscore
-from daybreak.evaluate.distribution import check_frechet, frechet_value, measure_distance, measure_inception_score
+from daybreak.evaluate.distribution import frechet_value, measure_distance, measure_inception_score
 from daybreak.evaluate.downloads import GENEVAL_PROMPTS, fetch
 from daybreak.evaluate.features.extract import extract
 from daybreak.evaluate.geneval import run as geneval
@@ -23,12 +22,13 @@ from daybreak.evaluate.geneval.prompts import read_prompts
 from daybreak.evaluate.measures import METRICS, Measure
 from daybreak.evaluate.memorisation import measure_memorised
 from daybreak.evaluate.pictures import open_pictures
-from daybreak.evaluate.prompts import read_prompt_file
+from daybreak.evaluate.questions import read_questions
+from daybreak.evaluate.request import check_request
 from daybreak.evaluate.rewrite import Rewriter
 from daybreak.evaluate.scoring import judge_scenes
-from daybreak.evaluate.subjects import Drawer, find_subject, open_subject
-from daybreak.evaluate.vqa import PER_PROMPT, Answerer, measure_vqa, read_questions
-from daybreak.evaluate.workbench import Request, Workbench
+from daybreak.evaluate.subjects import Drawer, open_subject
+from daybreak.evaluate.vqa import PER_PROMPT, Answerer, measure_vqa
+from daybreak.evaluate.workbench import Workbench
 
 
 def evaluate(bench: Workbench) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def evaluate(bench: Workbench) -> dict[str, Any]:
 
     Raises ConfigError before the first picture is drawn where something needed is missing.
     """
-    check_request(bench.request, bench.subject.drawer is not None, bench.on_scenes, bench.training_folder())
+    check_request(bench.request, bench.subject.drawer is not None, bench.subject.config)
     bench.out.mkdir(parents=True, exist_ok=True)
     score: dict[str, Any] = {}
     others: dict[str, Any] = {}
@@ -55,38 +55,6 @@ def evaluate(bench: Workbench) -> dict[str, Any]:
     if bench.ranks.first:
         (bench.out / "score.json").write_text(json.dumps(score, indent=2) + "\n")
     return score
-
-
-def check_request(request: Request, draws: bool, on_scenes: bool, trained_on: Path | None) -> None:
-    """ConfigError for everything that can be known to be missing before hours are spent.
-
-    draws: the subject draws, and is no folder of pictures; on_scenes: it can draw its own reference; trained_on: the
-    pictures that it was trained on.
-    """
-    for name in request.metrics:
-        needs, title = METRICS[name].needs, METRICS[name].title
-        if needs == "drawing" and not draws:
-            raise ConfigError(f"{title} has its own prompts drawn, which a folder of pictures cannot do")
-        if needs in ("reference", "baseline", "training") and request.reference is None and not on_scenes:
-            raise ConfigError(f"{title} compares with reference pictures: say where they are with --reference FOLDER")
-        if needs == "baseline" and request.baseline is None:
-            raise ConfigError(f"{title} needs --baseline: the pre-trained model, an earlier run, or its pictures")
-        if needs == "questions" and request.questions is None:
-            raise ConfigError(f"{title} needs --questions FILE: DPG-Bench's CSV, or one with its columns")
-        if needs == "training" and request.training is None and trained_on is None:
-            raise ConfigError(f"{title} needs the training pictures: --training FOLDER")
-        if name in ("fid", "fd_dinov2", "day_check") and draws:
-            check_frechet(name, request.count, "drawn")
-    if request.reference is not None:
-        open_pictures(request.reference.expanduser(), "--reference")
-    if request.prompts is not None and draws:
-        read_prompt_file(request.prompts.expanduser())
-    if request.questions is not None:
-        read_questions(request.questions.expanduser())
-    if request.geneval_prompts is not None:
-        read_prompts(request.geneval_prompts.expanduser())
-    if request.baseline is not None:
-        find_subject(request.baseline)
 
 
 def _distance(name: str, bench: Workbench) -> Measure:
@@ -162,7 +130,7 @@ def _scenes(bench: Workbench) -> Measure:
 
 
 def _memorised(bench: Workbench) -> Measure:
-    training = bench.training_folder()
+    training = bench.request.training_folder(bench.subject.config)
     assert training is not None
     return measure_memorised(
         bench.features("pictures", "dinov2"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from daybreak.data.batch import to_uint8
+from daybreak.evaluate.png_info import png_info
 
 CELL_PX = 160
 """Least width of a picture in a grid; smaller ones are scaled up by a whole factor, without smoothing."""
@@ -28,7 +27,7 @@ def save_grid(
     """Writes pictures [B, 3, H, W] in [-1, 1] as a PNG, each above its prompt.
 
     `followed` colours the prompts: green where the picture satisfies it, red where it does not. `parameters` go into
-    the file's text chunk of that name, as JSON.
+    the file (png_info.py).
     """
     pixels = to_uint8(pictures)
     scale = max(1, -(-CELL_PX // pixels.shape[2]))
@@ -49,7 +48,6 @@ def save_grid(
         for k, line in enumerate(lines[i]):
             draw.text((x, y + height + 3 + k * LINE_PX), line, fill=ink, font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
-    info = PngInfo()
-    if parameters is not None:
-        info.add_itxt("parameters", json.dumps(parameters, ensure_ascii=False))
-    sheet.save(path, pnginfo=info, compress_level=1)  # a fifth of the time; enlarged pixels are small either way
+    sheet.save(
+        path, pnginfo=png_info(parameters), compress_level=1
+    )  # a fifth of the time; enlarged pixels are small either way

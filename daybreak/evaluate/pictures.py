@@ -9,16 +9,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from daybreak.config import ConfigError
-from daybreak.data.batch import Skipped, to_uint8
 from daybreak.data.listing import Item, list_items
 from daybreak.data.pictures import PICTURE_SUFFIXES, decode
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from daybreak.data.batch import Skipped  # both are needed once there is something to judge, and take seconds
 
 T = TypeVar("T")
 WHITE = (255, 255, 255)
@@ -101,5 +104,7 @@ def write_captions(folder: Path, names: list[str], captions: list[str]) -> None:
 
 def save_pictures(pictures: Tensor, paths: list[Path]) -> None:
     """Pictures [B, 3, H, W] in [-1, 1] as PNG files."""
+    from daybreak.data.batch import to_uint8
+
     for pixels, path in zip(to_uint8(pictures), paths, strict=True):
         Image.fromarray(np.ascontiguousarray(pixels)).save(path)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from daybreak.config import ConfigError
-from daybreak.evaluate.features.networks import HUB_MODELS, load_pretrained
+from daybreak.evaluate.features.networks import load_pretrained
+from daybreak.evaluate.measures import HUB_MODELS
 
 INSTRUCTION = (
     "Rewrite this prompt for a picture as one detailed caption of two to four sentences. Keep every object, number, "

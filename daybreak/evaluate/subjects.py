@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import math
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,34 +13,16 @@ from torch import Tensor
 from daybreak import config as configs
 from daybreak.box.find import model_folder
 from daybreak.config import Config, ConfigError
-from daybreak.data.pictures import PICTURE_SUFFIXES
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.expand import expanded
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.pictures import PictureFolder, open_pictures
+from daybreak.evaluate.request import Drawing, config_of, find_subject, told
+from daybreak.export.forms import check_without_data, form_of
 from daybreak.model.transformer import Transformer
 from daybreak.train import checkpoint
 
 SEED = 1234
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How pictures are drawn. None: as the model's own settings say. size: side, px; batch: pictures at once.
-
-    expand: who writes prompts out first, as `sample.expand`; "none": nobody.
-    """
-
-    seed: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    size: int | None = None
-    batch: int | None = None
-    expand: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.guidance is not None and not math.isfinite(self.guidance):
-            raise ConfigError(f"--guidance is {self.guidance:g}; it must be a number")
 
 
 class Drawer(Protocol):
@@ -110,50 +90,19 @@ def open_subject(text: str, drawing: Drawing, device: torch.device) -> Subject:
         return Subject(path.resolve().name, {"pictures": f"{len(pictures):,} in {path}"}, pictures=pictures)
     if kind == "hub":
         return _pipeline(text, text.replace("/", "--"), drawing, device)
-    from daybreak.export.diffusers_folder import check_without_data
-    from daybreak.export.open import form_of, open_model
+    from daybreak.export.open import open_model
 
     if form_of(path) == "own":  # drawn with our own code, not with the folder's
         transformer, text_encoder, config = open_model(path, device)
-        return _ours(path, transformer, text_encoder, check_without_data(_told(config, drawing)), drawing)
+        return _ours(path, transformer, text_encoder, check_without_data(told(config, drawing)), drawing)
     return _pipeline(str(path), path.resolve().name, drawing, device)
 
 
-def find_subject(text: str) -> Literal["run", "pipeline", "pictures", "hub"]:
-    """What a subject's name stands for, without loading it; ConfigError where it is nothing that can be judged."""
-    path = Path(text).expanduser()
-    if (path / "config.yaml").is_file():
-        return "run"
-    if any((path / name).is_file() for name in ("model_index.json", "finetune.yaml")):
-        return "pipeline"
-    if path.is_dir():
-        if any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.rglob("*")):
-            return "pictures"
-        raise ConfigError(
-            f"{path} is no run folder: it holds no config.yaml, and neither the model_index.json of a diffusers "
-            "pipeline nor pictures"
-        )
-    if path.exists():
-        raise ConfigError(f"{path} is a file; evaluate a run folder, a folder of pictures or a diffusers pipeline")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not path.parent.exists():
-        return "hub"
-    raise ConfigError(f"{text}: no such run folder, folder of pictures or diffusers pipeline")
-
-
 def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
-    config = configs.check(_told(configs.check(configs.load(path / "config.yaml")), drawing))
+    config = config_of(path, "run", drawing)
+    assert config is not None
     subject = _ours(path, *checkpoint.load_averaged(path, config, device), config, drawing)
     return replace(subject, run=path)
-
-
-def _told(config: Config, drawing: Drawing) -> Config:
-    """`config` with what `drawing` says in place of its own settings of sampling."""
-    given = {"steps": drawing.steps, "guidance": drawing.guidance, "batch": drawing.batch, "expand": drawing.expand}
-    for key, value in given.items():
-        config = config if value is None else configs.override(config, f"sample.{key}", value)
-    if drawing.size is not None and drawing.size % config.model.patch:
-        raise ConfigError(f"--size {drawing.size} does not divide by the run's patches of {config.model.patch} px")
-    return config
 
 
 def _ours(path: Path, transformer: Transformer, text_encoder: TextEncoder, config: Config, drawing: Drawing) -> Subject:

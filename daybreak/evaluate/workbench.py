@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +15,16 @@ from daybreak.config import ConfigError
 from daybreak.data.batch import Source
 from daybreak.data.open import open_source
 from daybreak.evaluate.features.extract import FeatureSet, extract, extract_cached
-from daybreak.evaluate.features.networks import HUB_MODELS, Clip, DinoV2, Inception, Network
+from daybreak.evaluate.features.networks import Clip, DinoV2, Inception, Network
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import PictureFolder, open_pictures, save_pictures, write_captions
 from daybreak.evaluate.prompts import read_prompt_file, spread
 from daybreak.evaluate.ranks import Ranks
-from daybreak.evaluate.subjects import Drawing, Subject
+from daybreak.evaluate.request import Request
+from daybreak.evaluate.subjects import Subject
 
 CAPTIONS = 100_000
 SHOWN = 24
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to measure, and with what. count: pictures drawn for comparison with others."""
-
-    metrics: tuple[str, ...] = ()
-    reference: Path | None = None
-    prompts: Path | None = None
-    count: int = 1000
-    training: Path | None = None
-    baseline: str | None = None
-    questions: Path | None = None
-    geneval_prompts: Path | None = None
-    weights: dict[str, str] = field(default_factory=dict)
-    drawing: Drawing = field(default_factory=Drawing)
-
-
-def parse_weights(words: list[str]) -> dict[str, str]:
-    """["clip=folder"] -> {"clip": "folder"}; ConfigError for a network that nothing uses."""
-    known = ("inception", *HUB_MODELS)
-    result = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not value or name not in known:
-            raise ConfigError(f"--weights {word}: it should be NAME=FILE_OR_FOLDER, NAME one of {', '.join(known)}")
-        result[name] = value
-    return result
 
 
 class Workbench:
@@ -184,13 +156,6 @@ class Workbench:
             write_captions(folder, names, batch.captions)
         self.ranks.gather(None)
         return open_pictures(folder, "reference")
-
-    def training_folder(self) -> Path | None:
-        """Of --training, else what the run was trained on."""
-        if self.request.training is not None:
-            return self.request.training.expanduser()
-        config = self.subject.config
-        return Path(config.data.folder).expanduser() if config is not None and config.data.folder else None
 
     def show_pictures(self) -> None:
         """Writes pictures.png, the first ones, where there are any."""

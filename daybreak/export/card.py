@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,12 @@ from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
 from daybreak.display import duration
 from daybreak.evaluate.expand import RULES, expanded
-from daybreak.export.own_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
+from daybreak.export.forms import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
+from daybreak.export.licences import Licences
 from daybreak.export.usage import drawing_lines, install_line, opening_lines, usage
 
 SAMPLES_FILE = "samples.png"
 EXAMPLE = "a large red circle above a small blue square"
-
-
-@dataclass(frozen=True)
-class Licences:
-    """Licence identifiers as the Hugging Face hub spells them, such as apache-2.0; None: not stated."""
-
-    model: str | None = None
-    data: str | None = None
 
 
 def write_card(

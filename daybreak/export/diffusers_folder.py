@@ -12,8 +12,6 @@ Reading needs no diffusers: the folders that `PRXPixelPipeline.save_pretrained` 
 from __future__ import annotations
 
 import copy
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +24,12 @@ from daybreak import config as configs
 from daybreak.config import Config, ConfigError, ModelConfig, TextConfig
 from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextEncoder
+from daybreak.export.forms import CONFIG_FILE, check_without_data, read_json
 from daybreak.export.prx_keys import from_prx, prx_config, to_prx
 from daybreak.extras import require
 from daybreak.finetune.pipeline_folder import save_pipeline
 from daybreak.model.transformer import Transformer
 
-CONFIG_FILE = "daybreak.yaml"
 PIPELINE_FLOOR = 0.05
 """Least divisor in PRXPixelPipeline's x0 -> velocity; our samplers go lower."""
 
@@ -189,25 +187,6 @@ def _config(folder: Path, index: dict[str, Any], model: ModelConfig, text_encode
     for key, value in settings.items():
         config = configs.override(config, key, value)
     return check_without_data(config)
-
-
-def check_without_data(config: Config) -> Config:
-    """`configs.check` for a model that travelled: where its pictures are is not asked."""
-    configs.check(replace(config, data=replace(config.data, folder=config.data.folder or ".")))
-    return config
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file; ConfigError where there is none."""
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing") from None
-    except (OSError, ValueError) as e:
-        raise ConfigError(f"{path} is not readable as JSON: {e}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path} should hold a JSON object, not a {type(value).__name__}")
-    return value
 
 
 def read_shards(folder: Path) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from daybreak import __version__
-from daybreak.export.card import Licences, copy_samples, cost, licence
+from daybreak.export.card import copy_samples, cost, licence
+from daybreak.export.licences import Licences
 from daybreak.export.usage import usage
 from daybreak.finetune.families import family_of
 from daybreak.finetune.opening import side_of

@@ -24,18 +24,17 @@ from daybreak import config as configs
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
 from daybreak.export.bundle import bundle
-from daybreak.export.diffusers_folder import (
+from daybreak.export.diffusers_folder import cast_copy, load_weights, read_shards, read_text_encoder
+from daybreak.export.forms import (
     CONFIG_FILE,
-    cast_copy,
+    PIPELINE,
+    PIPELINE_FILE,
+    TRANSFORMER,
+    TRANSFORMER_FILE,
     check_without_data,
-    load_weights,
-    read_shards,
-    read_text_encoder,
 )
 from daybreak.model.transformer import Transformer
 
-PIPELINE, TRANSFORMER = "DaybreakPipeline", "DaybreakTransformer"
-PIPELINE_FILE, TRANSFORMER_FILE = "daybreak_pipeline", "daybreak_transformer"
 DIFFUSERS = "0.42.0"
 """The version of diffusers that the folder is written for."""
 PREFIX = "network."
@@ -80,11 +79,6 @@ def own_differences(config: Config) -> list[str]:
     if config.sample.guidance_kind == "classifier_free":
         return []
     return [f"the run's guidance is {config.sample.guidance_kind}, the pipeline's classifier-free"]
-
-
-def is_own_index(index: dict[str, Any]) -> bool:
-    """Whether a model_index.json is of a folder that `write_own` wrote."""
-    return index.get("_class_name") == [PIPELINE_FILE, PIPELINE]
 
 
 def read_own(folder: Path) -> tuple[Transformer, TextEncoder, Config]:

@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
-from daybreak.export.diffusers_folder import CONFIG_FILE, check_without_data, read_json, read_tensors
+from daybreak.export.diffusers_folder import read_tensors
+from daybreak.export.forms import CONFIG_FILE, QUANTIZED_FILE, check_without_data, read_json
 from daybreak.extras import require
 from daybreak.model.transformer import Transformer
 
@@ -31,7 +32,7 @@ CONFIGS: dict[Kind, str] = {
 }
 """torchao's names. Weights have one scale a row; the dynamic kinds also quantise what enters each layer."""
 FP8_CAPABILITY = (8, 9)
-QUANTIZED_FILE, WEIGHTS_FILE = "quantized.json", "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 
 
 def check_hardware(kind: Kind, device: torch.device) -> None:

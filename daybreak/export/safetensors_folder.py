@@ -16,10 +16,9 @@ from daybreak import __version__
 from daybreak import config as configs
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
-from daybreak.export.diffusers_folder import CONFIG_FILE, cast_copy, check_without_data, load_weights, read_tensors
+from daybreak.export.diffusers_folder import cast_copy, load_weights, read_tensors
+from daybreak.export.forms import CONFIG_FILE, WEIGHTS_FILE, check_without_data
 from daybreak.model.transformer import Transformer
-
-WEIGHTS_FILE = "transformer.safetensors"
 
 
 def write_safetensors(

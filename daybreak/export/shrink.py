@@ -20,7 +20,7 @@ from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import held_out_prompts
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.scoring import evaluate_scenes
-from daybreak.export.commands import folder_bytes, new_folder
+from daybreak.export.new_folder import folder_bytes, new_folder
 from daybreak.export.quantized_folder import (
     WEIGHTS_FILE,
     Kind,
@@ -32,7 +32,7 @@ from daybreak.export.quantized_folder import (
 )
 from daybreak.extras import require
 from daybreak.model.transformer import Transformer
-from daybreak.run_folder import load_run_config
+from daybreak.run_folder import trained_config
 from daybreak.train import checkpoint
 from daybreak.train.loop import pick_device
 
@@ -55,7 +55,7 @@ def run_shrink(console: Console, run: Path, to: Kind, out: Path) -> None:
     device = pick_device()
     check_hardware(to, device)
     require("torchao", "quant", "daybreak shrink")
-    config = load_run_config(run)
+    config = trained_config(run)
     transformer, text_encoder = checkpoint.load_averaged(run, config, device)
     console.print("drawing and judging with the full weights ...")
     full = _measure(transformer, text_encoder, config)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+import re
+from importlib.metadata import requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 """accelerate only makes opening quicker: left out where it is not there."""
-DIFFUSERS = ">=0.42,<0.43"
-"""Of which versions an export is written, where none is here to name (pyproject.toml has the same)."""
 NEEDS_FTFY = ("PRXPipeline", "PRXPixelPipeline")
 """Pipelines that call ftfy, and do not say so where it is missing."""
 OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "opens.json").read_text())
@@ -27,8 +26,13 @@ def install_line(pipeline: str) -> str:
 def _pinned(name: str) -> str:
     """A package in the version that is here; an export that brings its code is written without diffusers, too."""
     if find_spec(name) is None:
-        return f"'diffusers{DIFFUSERS}'" if name == "diffusers" else name
+        return f"'{_required(name)}'" if name == "diffusers" else name
     return f"{name}=={version(name).partition('+')[0]}"
+
+
+def _required(name: str) -> str:
+    """A package with the versions of it that daybreak works with, as pyproject.toml has them."""
+    return next(r.partition(";")[0].strip() for r in requires("daybreak") or () if re.match(rf"{name}\b", r))
 
 
 def opening_lines(place: str, dtype: str, trust: bool = False) -> list[str]:

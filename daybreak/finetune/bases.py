@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import torch
 
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.finetune.base_files import check_base
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.finetune.variants import pick_variant
 
 PURPOSE = "fine-tuning"
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 FAMILY_OF_FILE = (
     ("xl_base", "StableDiffusionXLPipeline"),
     ("sd3", "StableDiffusion3Pipeline"),
@@ -48,20 +46,9 @@ def open_base(
     diffusers = require("diffusers", "finetune", PURPOSE)
     diffusers.utils.logging.disable_progress_bar()  # of loading; it would break into what daybreak shows
     path = Path(base).expanduser()
+    variant = check_base(base, allow_pickle, config, variant)
     if path.is_file():
-        if variant is not None:
-            raise ConfigError(f"--variant is for folders and hub ids; {base} is one file: leave it out")
-        return _open_file(diffusers, path, allow_pickle, config, dtype)
-    if config is not None:
-        raise ConfigError(f"--base-config goes with a single file; {base} brings its own configuration: leave it out")
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise ConfigError(f"{base} is no base: it holds no model_index.json (a diffusers pipeline)")
-        if not allow_pickle:
-            _refuse_pickles(path)
-        variant = pick_variant(path, variant, allow_pickle)
-    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", base) or path.parent.exists():
-        raise ConfigError(f"{base}: no such folder or file, and no hub id such as owner/name")
+        return _open_file(diffusers, path, config, dtype)
     where = str(path) if path.is_dir() else base
     try:
         # None lets diffusers take what is there, by its weights-only reader.
@@ -75,11 +62,7 @@ def open_base(
     return pipeline
 
 
-def _open_file(diffusers: Any, path: Path, allow_pickle: bool, config: str | None, dtype: torch.dtype) -> Any:
-    if path.suffix.lower() in PICKLES and not allow_pickle:
-        raise ConfigError(_refusal(path))
-    if path.suffix.lower() not in (".safetensors", *PICKLES):
-        raise ConfigError(f"{path} is no base: a single file ends in .safetensors")
+def _open_file(diffusers: Any, path: Path, config: str | None, dtype: torch.dtype) -> Any:
     from diffusers.loaders.single_file_utils import infer_diffusers_model_type, load_single_file_checkpoint
 
     try:
@@ -96,22 +79,6 @@ def _open_file(diffusers: Any, path: Path, allow_pickle: bool, config: str | Non
         raise ConfigError(f"{path} cannot be loaded as a {name}: {_line(e)}{hint}") from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-def _refuse_pickles(folder: Path) -> None:
-    """ConfigError where a part of the pipeline has its weights as pickle only."""
-    for part in sorted(p for p in folder.iterdir() if p.is_dir()):
-        files = [p for p in part.iterdir() if p.is_file()]
-        pickles = [p for p in files if p.suffix in PICKLES]
-        if pickles and not any(p.suffix == ".safetensors" for p in files):
-            raise ConfigError(_refusal(pickles[0]))
-
-
-def _refusal(path: Path) -> str:
-    return (
-        f"{path} is a pickle, which can run code when it is opened: take the model's safetensors, or give "
-        "--allow-pickle if you trust its maker (it is then read without running code)"
-    )
 
 
 def _line(error: Exception) -> str:

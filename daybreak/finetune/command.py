@@ -13,15 +13,16 @@ from daybreak.config import ConfigError
 from daybreak.data.commands import progress_bar
 from daybreak.data.inspect.page import print_report, write_page
 from daybreak.display import Display
-from daybreak.evaluate.workbench import parse_weights
+from daybreak.evaluate.request import parse_weights
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.advice import Adviser
+from daybreak.finetune.asked import check_run_folder, is_own_run
 from daybreak.finetune.find_lr import find_learning_rate, write_curve
 from daybreak.finetune.log import TRACKER, log_report
 from daybreak.finetune.loop import Run, describe, finished, train
 from daybreak.finetune.memory import GIB, Plan
 from daybreak.finetune.opening import absolute, deadline, open_data, open_run, open_state, plan_of, write_skipped
-from daybreak.finetune.own_runs import is_own_run, resume_own
+from daybreak.finetune.own_runs import resume_own
 from daybreak.finetune.pictures import findings
 from daybreak.finetune.processes import joined
 from daybreak.finetune.report import figures, make_report, summary
@@ -48,8 +49,8 @@ def run_finetune(
         folder = out or new_run_folder("finetune")
         if ranks.world > 1 and out is None:
             raise ConfigError("several processes need the name of their run folder: give --out")
-        if not resume and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{folder} is not empty: choose another --out, or continue it with --resume {folder}")
+        if not resume:
+            check_run_folder(folder)
         ranks.gather(None)  # all have seen the folder empty
         parse_weights(list(settings.metric_weights))  # refuses before anything long begins
         check_trackers(settings.trackers, TRACKER, ranks.first)
@@ -91,17 +92,8 @@ def run_finetune(
         return run
 
 
-def resume_finetune(
-    console: Console, resume: Path | None, base: str | None, data: str | None, out: Path | None
-) -> None:
-    """Goes on with a run. ConfigError where what to do was not said, or too much."""
-    if resume is None:
-        missing = "a base" if base is None else "--data FOLDER"
-        raise ConfigError(
-            f"{missing} is missing: daybreak finetune BASE --data FOLDER, or daybreak finetune --resume RUN"
-        )
-    if base is not None or data is not None or out is not None:
-        raise ConfigError("--resume goes on with a run as it was begun: leave the base, --data and --out out")
+def resume_finetune(console: Console, resume: Path) -> None:
+    """Goes on with a run."""
     if is_own_run(resume):
         resume_own(console, resume)
     else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from daybreak.evaluate.request import Drawing
 from daybreak.finetune.settings import FinetuneSettings, Sampler
 
 AT_ONCE = 8
@@ -77,14 +79,11 @@ def call(pipeline: Any, prompts: list[str], generators: list[torch.Generator], o
     return torch.cat(found)
 
 
-def sample_pipeline(
-    folder: Path, prompts: list[str], steps: int | None, guidance: float | None, seed: int, side: int | None,
-    device: torch.device,
-) -> Tensor:  # fmt: skip
-    """What `daybreak sample` draws with a pipeline or a run of daybreak finetune; None: as that has it."""
-    from daybreak.evaluate.subjects import Drawing, open_subject
+def sample_pipeline(folder: Path, prompts: list[str], drawing: Drawing, device: torch.device) -> Tensor:
+    """What `daybreak sample` draws with a pipeline or a run of daybreak finetune; prompts: as they are drawn."""
+    from daybreak.evaluate.subjects import open_subject
 
-    drawer = open_subject(str(folder), Drawing(seed, steps, guidance, side), device).drawer
+    drawer = open_subject(str(folder), replace(drawing, expand="none"), device).drawer
     assert drawer is not None
     parts = [drawer.draw(prompts[i : i + AT_ONCE], i) for i in range(0, len(prompts), AT_ONCE)]
     return torch.cat(parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -17,20 +16,19 @@ from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.arguments import asked_training
 from daybreak.config import ConfigError
-from daybreak.data.listing import holds_shards
-from daybreak.evaluate.workbench import parse_weights
+from daybreak.evaluate.request import parse_weights
 from daybreak.export.commands import run_import
-from daybreak.export.diffusers_folder import CONFIG_FILE
-from daybreak.export.open import form_of, open_model
-from daybreak.export.safetensors_folder import WEIGHTS_FILE, write_safetensors
+from daybreak.export.open import open_model
+from daybreak.export.safetensors_folder import write_safetensors
 from daybreak.finetune import settings as settings_file
+from daybreak.finetune.asked import check_own, refuse_what_has_no_use
 from daybreak.finetune.cache import split
 from daybreak.finetune.loop import report_takes_all
 from daybreak.finetune.opening import absolute, write_skipped, write_split
 from daybreak.finetune.own_report import OwnModel, OwnProbe, draw_general, open_probes, report_own
 from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.report import summary
-from daybreak.finetune.settings import FinetuneSettings, flag_of
+from daybreak.finetune.settings import FinetuneSettings
 from daybreak.run_folder import new_run_folder
 from daybreak.runs import run_train
 from daybreak.train import checkpoint
@@ -39,19 +37,6 @@ from daybreak.train.loop import pick_device
 
 GENTLER = 0.1
 """Of the rates that the base was trained with, where --lr says nothing."""
-NO_USE = (
-    *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
-    *("precision", "recompute", "sample_every", "save_every", "sampler", "sample_steps", "guidance"),
-    *("base_config", "variant", "allow_pickle"),
-)
-"""Settings that training as daybreak train does has no ear for."""
-
-
-def is_own(base: str) -> bool:
-    """Whether a base is a run of daybreak train, or what daybreak export made of one."""
-    folder = Path(base).expanduser()
-    known = any((folder / n).is_file() for n in ("config.yaml", CONFIG_FILE, WEIGHTS_FILE))
-    return known and form_of(folder) in ("run", "prx", "own", "safetensors")
 
 
 def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None, find_lr: bool = False) -> None:
@@ -60,12 +45,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     Before and after, the losses on held-out pictures and on the base's own pictures of general prompts are measured; a
     report compares the two. ConfigError for a method that only pipelines of diffusers have.
     """
-    if settings.method != "full" or settings.class_prompt or settings.instance_prompt:
-        raise ConfigError(f"{settings.base} is a model of our own: it is trained whole, with --method full")
-    _refuse_what_has_no_use(settings, find_lr)
-    if holds_shards(settings.data):
-        raise ConfigError(f"--data {settings.data}: for a model of our own give a folder of captioned pictures")
-    parse_weights(list(settings.metric_weights))  # refuses before anything long begins
+    check_own(settings, find_lr)
     settings = absolute(settings)
     run = out or new_run_folder("finetune")
     before = _base(settings)
@@ -110,15 +90,10 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     _train_and_compare(console, run, settings, before, open_probes(run, pictures, held, _side(before)))
 
 
-def is_own_run(run: Path) -> bool:
-    """Whether `finetune_own` began this run."""
-    return (run / settings_file.OWN_FILE).is_file()
-
-
 def resume_own(console: Console, run: Path) -> None:
     """Goes on with what `finetune_own` began, and ends with its report. Base and pictures must still be there."""
     settings = settings_file.load(run, settings_file.OWN_FILE)
-    _refuse_what_has_no_use(settings, find_lr=False)
+    refuse_what_has_no_use(settings, find_lr=False)
     before = _base(settings)
     pictures, _, held = _pictures(settings, _side(before))
     _train_and_compare(console, run, settings, before, open_probes(run, pictures, held, _side(before)))
@@ -170,20 +145,6 @@ def _train_and_compare(
 def _progress(run: Path) -> float:
     """Share of the budget that the newest checkpoint has used."""
     return float(json.loads((checkpoint.newest(run) / "state.json").read_text())["progress"])
-
-
-def _refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:
-    """ConfigError for flags that training as daybreak train does has no ear for, and for several processes."""
-    for name in NO_USE:
-        if settings.differs(name):
-            raise ConfigError(f"{flag_of(name)} has no use with {settings.base}, a model of our own: leave it out")
-    if find_lr:
-        raise ConfigError(f"--find-lr has no use with {settings.base}, a model of our own: leave it out")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            f"{settings.base} is a model of our own, which is fine-tuned in one process; for several: daybreak "
-            "import an export of it, and torchrun -m daybreak train --resume that"
-        )
 
 
 def _training_folder(run: Path, pictures: Pictures, training: list[int]) -> Path:

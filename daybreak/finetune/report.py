@@ -24,8 +24,9 @@ from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import PictureFolder, open_pictures, save_pictures, write_captions
 from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.report_evaluation import shown_value
+from daybreak.evaluate.request import Request
 from daybreak.evaluate.subjects import Drawer, Subject
-from daybreak.evaluate.workbench import Request, Workbench
+from daybreak.evaluate.workbench import Workbench
 from daybreak.finetune.advice import DRIFT, FORGETTING, Adviser
 from daybreak.finetune.bases import base_of
 from daybreak.finetune.drawing import AT_ONCE, draw

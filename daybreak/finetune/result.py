@@ -24,18 +24,13 @@ from daybreak.finetune.adapter_files import LORA
 from daybreak.finetune.bases import base_of, open_base
 from daybreak.finetune.drawing import scheduler_for
 from daybreak.finetune.families import Family, family_of
-from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.settings import FinetuneSettings, is_finetuned
 from daybreak.finetune.state import State
 
 if TYPE_CHECKING:
-    from daybreak.evaluate.subjects import Drawing
+    from daybreak.evaluate.request import Drawing
 
 EMBEDDING = "learned_embeds.safetensors"
-
-
-def is_finetuned(folder: Path) -> bool:
-    """Whether it is a run of daybreak finetune."""
-    return (folder / settings_file.FILE).is_file()
 
 
 def save_result(state: State, run: Path) -> Path:

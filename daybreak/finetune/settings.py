@@ -247,6 +247,11 @@ def load(run: Path, name: str = FILE) -> FinetuneSettings:
         raise ConfigError(f"{run / name} cannot be read: {' '.join(str(e).split())}") from None
 
 
+def is_finetuned(folder: Path) -> bool:
+    """Whether it is a run of daybreak finetune."""
+    return (folder / FILE).is_file()
+
+
 def parse_duration(text: str, flag: str) -> float:
     """Minutes from 24h, 90m, 45s, 1h30m, or a bare number of minutes. ConfigError otherwise."""
     if re.fullmatch(r"\d+(\.\d+)?", text):

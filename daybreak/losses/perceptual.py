@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
-from daybreak.encoders.embedded_teacher import EMBEDDED, EmbeddedTeacher, taught_file
+from daybreak.encoders.embedded_teacher import EmbeddedTeacher
+from daybreak.encoders.teacher_file import EMBEDDED, taught_file
 
 VGG16 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512, "pool", 512, 512, 512)
 """VGG16's convolutions by their channels (arXiv 1409.1556, configuration D), up to the last one that LPIPS reads."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.model.layers import NORM_EPS, GatedMLP, attend, attention_shares
-from daybreak.model.rope import norm_rotate
+from daybreak.model.rope import norm_rotate, rms_norm
 
 
 class Stream(nn.Module):
@@ -29,13 +29,17 @@ class Stream(nn.Module):
     def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, C] -> queries, keys, values, each [B, H, N, D]."""
         b, n, _ = x.shape
-        q, k, v = self.attention_qkv(self.norm_a(x)).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.attention_qkv(rms_norm(x, self.norm_a.weight, NORM_EPS))
+            .view(b, n, 3, self.heads, -1)
+            .permute(2, 0, 3, 1, 4)
+        )
         return q, k, v
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """x [B, N, C] with what its queries gathered [B, H, N, D], then through the MLP -> [B, N, C]."""
         x = x + self.attention_out(attended.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm_m(x))
+        return x + self.mlp(rms_norm(x, self.norm_m.weight, NORM_EPS))
 
 
 class TextBlock(nn.Module):

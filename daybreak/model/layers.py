@@ -235,8 +235,9 @@ class Block(nn.Module):
         """x [B, N, C], text [B, L, C], time as `Modulation` takes it, the rest as in `Attention` -> [B, N, C]."""
         if self.modulation is None:
             assert self.norm_a is not None and self.norm_m is not None
-            x = x + self.attention(self.norm_a(x), text, cos, sin, mask, memory, index, looks)
-            return x + self.mlp(self.norm_m(x))
+            normed = rms_norm(x, self.norm_a.weight, NORM_EPS)
+            x = x + self.attention(normed, text, cos, sin, mask, memory, index, looks)
+            return x + self.mlp(rms_norm(x, self.norm_m.weight, NORM_EPS))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(time)
         attended = self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask, memory, index, looks)
         x = torch.addcmul(x, gate_a, attended)

@@ -25,8 +25,8 @@ from daybreak.model.convolutions import Decoder, Stem, TextConvolutions
 from daybreak.model.grounding import FREQUENCIES, Grounding, attention_bias, place_features
 from daybreak.model.initial_values import set_initial_values
 from daybreak.model.joint import JointBlock, TextBlock
-from daybreak.model.layers import Block, MLPEmbedder, modulate, sinusoid
-from daybreak.model.rope import axial_angles, line_angles, rotation
+from daybreak.model.layers import NORM_EPS, Block, MLPEmbedder, modulate, sinusoid
+from daybreak.model.rope import axial_angles, line_angles, rms_norm, rotation
 from daybreak.model.routing import Fusion, put_back, returns_before, take
 
 TIME_WIDTH = 256
@@ -104,7 +104,7 @@ class Transformer(nn.Module):
         )
         self.fusion = Fusion(c.width) if self.routing.method == "sprint" else None
         self.final_modulation = nn.Linear(c.width, 2 * c.width) if timed else None
-        self.final_norm = None if timed else nn.RMSNorm(c.width, eps=1e-6)
+        self.final_norm = None if timed else nn.RMSNorm(c.width, eps=NORM_EPS)
         self.final = None if c.convolutions else nn.Linear(c.width, patch_values)
         self.decoder = Decoder(c.convolutions, c.width) if c.convolutions else None
         set_initial_values(self)
@@ -217,7 +217,7 @@ class Transformer(nn.Module):
     def _last_norm(self, x: Tensor, time: Tensor | None) -> Tensor:
         if self.final_modulation is None:
             assert self.final_norm is not None
-            return self.final_norm(x)
+            return rms_norm(x, self.final_norm.weight, NORM_EPS)
         assert time is not None
         shift, scale = self.final_modulation(time)[:, None].chunk(2, dim=-1)
         return modulate(x, shift, scale)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.config import Config, at_stage
-from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher, taught_file
+from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
+from daybreak.encoders.teacher_file import taught_file
 from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.losses.perceptual import VGG16Features
 from daybreak.losses.repa import Projector

@@ -13,7 +13,7 @@ from daybreak.history.read import read
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import split_parameters
 from daybreak.plan.account import StagePlan, account
-from daybreak.plan.hardware import EFFICIENCY, GPUS, MATMUL_SHARE, NODE, Gpu, find_gpu
+from daybreak.plan.hardware import EFFICIENCY, MATMUL_SHARE, NODE, Gpu, find_gpu
 from daybreak.plan.memory import Memory, memory_of
 from daybreak.train.meters import matmul_rate
 
@@ -91,10 +91,11 @@ def machines(gpu: str, gpus: int, node: int | None, calibration: Path | None) ->
     if calibration is not None:
         pace, source = measured_pace(calibration), f"measured by {calibration}"
     node = node or min(NODE, gpus)
-    if gpu.lower() == "cpu":
+    found = find_gpu(gpu)
+    if found is None:
         rate = statistics.median(matmul_rate(Config(), torch.device("cpu")) for _ in range(5))
         return Machines(None, gpus, node, rate, pace, source)
-    return Machines(find_gpu(gpu), gpus, node, MATMUL_SHARE * GPUS[gpu.lower()].flops, pace, source)
+    return Machines(found, gpus, node, MATMUL_SHARE * found.flops, pace, source)
 
 
 def measured_pace(run: Path) -> Pace:

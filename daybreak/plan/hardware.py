@@ -42,8 +42,10 @@ EFFICIENCY = 0.6
 """What training reaches of that, where nothing has been measured: 42 % of the data sheet's figure in all."""
 
 
-def find_gpu(name: str) -> Gpu:
-    """The GPU of that name; ConfigError with the nearest name where it is not known."""
+def find_gpu(name: str) -> Gpu | None:
+    """The GPU of that name, None for "cpu", this computer; ConfigError with the nearest name where it is not known."""
+    if name.lower() == "cpu":
+        return None
     if name.lower() not in GPUS:
         near = difflib.get_close_matches(name.lower(), GPUS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.serve.find import check_names, find_served
+from daybreak.serve.keys import add_key, read_keys
 from daybreak.serve.settings import ServeSettings
 
 SHUTDOWN_MARGIN = 10
@@ -28,6 +30,17 @@ def run_serve(
     console: Console, models: list[str], host: str, port: int, settings: ServeSettings, anonymous: bool
 ) -> None:
     """`daybreak serve`: loads the models, binds, and serves until SIGINT or SIGTERM; then finishes what it accepted."""
+    local = _is_loopback(host)
+    if not local and settings.keys is None and not anonymous:
+        raise ConfigError(
+            f"--host {host} lets others in: give --keys FILE (daybreak key makes one), or --anonymous to let all draw"
+        )
+    if local and settings.hosts == ("*",):
+        settings = replace(settings, hosts=("localhost", "127.0.0.1", "[::1]", host))
+    check_names([find_served(spec)[0] for spec in models])
+    listener = _bind(host, port)
+    if settings.keys is not None:
+        read_keys(settings.keys)
     uvicorn = require("uvicorn", "serve", "daybreak serve")
     for module in ("fastapi", "prometheus_client"):
         require(module, "serve", "daybreak serve")
@@ -36,14 +49,6 @@ def run_serve(
     from daybreak.serve.server import ImageServer
     from daybreak.train.loop import pick_device
 
-    local = _is_loopback(host)
-    if not local and settings.keys is None and not anonymous:
-        raise ConfigError(
-            f"--host {host} lets others in: give --keys FILE (daybreak key makes one), or --anonymous to let all draw"
-        )
-    if local and settings.hosts == ("*",):
-        settings = replace(settings, hosts=("localhost", "127.0.0.1", "[::1]", host))
-    listener = _bind(host, port)
     device = pick_device()
     server = ImageServer([open_served(spec, settings, device) for spec in models], settings)
     config = uvicorn.Config(
@@ -67,8 +72,6 @@ def run_serve(
 
 def run_key(console: Console, name: str, file: Path, rate: float | None) -> None:
     """`daybreak key`: makes an API key, shows it once, and keeps its hash."""
-    from daybreak.serve.keys import add_key
-
     key = add_key(file, name, rate)
     console.print(f"key of {name}, shown only now:", highlight=False)
     print(key)

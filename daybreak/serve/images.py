@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
 import secrets
 import time
 from collections import OrderedDict
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from daybreak import __version__
+from daybreak.evaluate.png_info import png_info
 from daybreak.serve.jobs import Job, Pixels
 
 KEPT = 256
@@ -21,13 +19,9 @@ FILE_NAME = r"^[0-9a-f]{32}\.png$"
 
 
 def png(pixels: Pixels, parameters: dict[str, Any] | None = None) -> bytes:
-    """Pixels [H, W, 3] uint8 as PNG; `parameters` go into its text chunk of that name, as JSON."""
-    info = PngInfo()
-    if parameters is not None:
-        info.add_itxt("parameters", json.dumps(parameters, ensure_ascii=False))
-        info.add_text("Software", f"daybreak {__version__}")
+    """Pixels [H, W, 3] uint8 as PNG; `parameters` go into it (evaluate/png_info.py)."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", pnginfo=info, compress_level=4)
+    Image.fromarray(pixels).save(file, "PNG", pnginfo=png_info(parameters), compress_level=4)
     return file.getvalue()
 
 

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from daybreak.box.find import model_folder
-from daybreak.config import ConfigError
-from daybreak.export.open import form_of
+from daybreak.serve.find import find_served
 from daybreak.serve.jobs import Job, Order, Pixels
 from daybreak.serve.settings import ServeSettings
 
@@ -77,12 +75,8 @@ class ServedModel(ABC):
 
 def open_served(spec: str, settings: ServeSettings, device: torch.device) -> ServedModel:
     """A model from "FOLDER" or "NAME=FOLDER". ConfigError where there is none."""
-    name, equals, path = spec.partition("=")
-    folder = model_folder(path if equals else spec)
-    name = name if equals else folder.resolve().name
-    if not name or len(name) > 100 or not name.isprintable():
-        raise ConfigError(f"{spec}: a model's name has 1 to 100 printable characters")
-    if form_of(folder) == "pipeline":
+    name, folder, form = find_served(spec)
+    if form == "pipeline":
         from daybreak.serve.pipeline import PipelineModel
 
         return PipelineModel(name, folder, settings, device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from daybreak.config import ConfigError
 from daybreak.evaluate.expand import RULES, open_expander
 from daybreak.serve.errors import ApiError
+from daybreak.serve.find import check_names
 from daybreak.serve.images import Store
 from daybreak.serve.keys import RateLimiter, read_keys
 from daybreak.serve.metrics import Metrics
@@ -21,10 +21,7 @@ class ImageServer:
     """
 
     def __init__(self, models: list[ServedModel], settings: ServeSettings) -> None:
-        names = [m.info.name for m in models]
-        for name in names:
-            if names.count(name) > 1:
-                raise ConfigError(f"two models are named {name}; name one of them with NAME=FOLDER")
+        check_names(m.info.name for m in models)
         for by in {m.info.expand for m in models} - {None, RULES}:
             open_expander(str(by))  # which the first client would wait for, or be told of its absence
         self.settings = settings

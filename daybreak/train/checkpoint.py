@@ -13,10 +13,13 @@ RUN/checkpoints/best.json     which one had the best score
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,8 @@ from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder, open_text_encoder
 from daybreak.model.transformer import Transformer
 from daybreak.optim.muon import Muon
+from daybreak.run_folder import AVERAGES, check_empty
+from daybreak.run_folder import newest as newest
 from daybreak.train import checkpoint_files as files
 from daybreak.train import phema, tensors
 from daybreak.train.checkpoint_files import complete as complete
@@ -43,8 +48,19 @@ DRAWING = ("transformer.safetensors", "text_encoder", "tokenizer")
 """What sampling reads."""
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full disk, or of a user's full share of it."""
+
+
 class SaveError(RuntimeError):
-    """A checkpoint could not be written; the message says why, in a line. Earlier ones are untouched."""
+    """A checkpoint could not be written; the message says why, in a line. Earlier ones are untouched.
+
+    lasting: it is not for lack of room, which others may make, and so would fail again.
+    """
+
+    def __init__(self, message: str, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 class Checkpoints:
@@ -76,7 +92,7 @@ class Checkpoints:
                 shutil.rmtree(building, ignore_errors=True)
                 (building / tensors.FOLDER).mkdir(parents=True)
         except OSError as e:
-            trouble = SaveError(_why(building, e))
+            trouble = _save_error(building, e)
         _, (failed,) = self._processes.agree([], [trouble is not None])  # all go on, or none
         if failed:
             raise trouble or SaveError(f"{building.with_suffix('')} could not be written by another rank")
@@ -101,7 +117,7 @@ class Checkpoints:
             except tensors.WRITE_ERRORS as e:
                 if self._processes.first:
                     shutil.rmtree(building, ignore_errors=True)
-                raise SaveError(_why(building, e)) from None
+                raise _save_error(building, e) from None
 
         if state.device.type == "cpu" and self._processes.world == 1:
             # In a thread of its own torch would start a second team of OpenMP threads. With more of them than cores
@@ -129,16 +145,6 @@ def save(state: TrainState, run: Path) -> Path:
         checkpoints.close()
     assert folder is not None
     return folder
-
-
-def newest(run: Path) -> Path:
-    """The newest checkpoint, damaged or not; ConfigError where there is none."""
-    if not run.is_dir():
-        raise ConfigError(f"{run}: no such run folder")
-    found = complete(run)
-    if not found:
-        raise ConfigError(f"{run} holds no checkpoint (looked for checkpoints/step-*)")
-    return found[-1]
 
 
 def newest_good(run: Path, note: Callable[[str], None] = lambda _: None, skip: int = 0) -> Path:
@@ -213,8 +219,7 @@ def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
     It serves for drawing, not for going on with training. Raises ConfigError where `out` is not empty or the run
     stored no snapshots.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is not empty: choose another --out")
+    check_empty(out)
     transformer, text_encoder = load_average_of(run, config, length)
     folder = out / "checkpoints" / newest_good(run).name
     folder.mkdir(parents=True)
@@ -233,7 +238,7 @@ def load_average_of(run: Path, config: Config, length: float) -> tuple[Transform
         modules["text_encoder"] = text_encoder
     for name, module in modules.items():
         part = {k.removeprefix(name + "."): v for k, v in averaged.items() if k.startswith(name + ".")}
-        _load_weights(module, part, run / phema.FOLDER)
+        _load_weights(module, part, run / AVERAGES)
     return transformer, text_encoder
 
 
@@ -274,14 +279,16 @@ def _load_weights(module: nn.Module, stored: dict[str, Tensor], path: Path) -> N
     module.load_state_dict(stored, strict=False)
 
 
-def _why(building: Path, error: BaseException) -> str:
-    """Why a checkpoint could not be written, in a line."""
+def _save_error(building: Path, error: BaseException) -> SaveError:
+    """Why a checkpoint could not be written."""
     causes = getattr(error, "failures", None)  # of a CheckpointException, by rank
     first: Any = next(iter(causes.values())) if causes else error
     reason = first[0] if isinstance(first, tuple) else first
     text = getattr(reason, "strerror", None) or " ".join(str(reason).split())[:200]
-    try:
-        free = f" ({shutil.disk_usage(building.parents[1]).free / 1e9:.3g} GB free there)"
-    except OSError:
-        free = ""
-    return f"{building.with_suffix('')} could not be written: {text}{free}"
+    told = f"{building.with_suffix('')} could not be written: {text}"
+    number = getattr(reason, "errno", None) or next(map(int, re.findall(r"os error (\d+)", text)), None)  # safetensors'
+    if number is not None and number not in NO_ROOM:
+        return SaveError(told, lasting=True)
+    with suppress(OSError):
+        told += f" ({shutil.disk_usage(building.parents[1]).free / 1e9:.3g} GB free there)"
+    return SaveError(told)

@@ -16,6 +16,7 @@ from daybreak.config.files import plain
 from daybreak.data.batch import Source
 from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.optim.schedule import learning_rate_factor
+from daybreak.run_folder import check_free
 from daybreak.train import checkpoint, meters
 from daybreak.train.allocator import keep_freed_memory
 from daybreak.train.checkpoint import SaveError
@@ -33,11 +34,6 @@ from daybreak.train.stop import stop_requested
 from daybreak.train.trackers import check_trackers, open_trackers
 from daybreak.train.watch import LogFiles, SkippedFile, StepRecord, Watcher
 
-IN_THE_BOX = "in-the-box.png"
-"""What the demo draws before it trains."""
-OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
-       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb"}  # fmt: skip
-"""What a run puts into its folder until its first checkpoint."""
 TRACKERS = "train.trackers="
 """How a tracker is asked for."""
 
@@ -64,8 +60,8 @@ def train(
     check_trackers(config.train.trackers, TRACKERS, ranks.first)
     device = pick_device()
     watchers = watchers if ranks.first else []
-    if ranks.first and not resume and run.exists() and not _is_free(run):
-        raise ConfigError(f"{run} is not empty: choose another --out, or continue it with --resume")
+    if ranks.first and not resume:
+        check_free(run)
 
     def note(text: str) -> None:
         for w in watchers:
@@ -123,18 +119,6 @@ def log_score(config: Config, run: Path, step: int, scores: Mapping[str, float],
     pictures = {name: run / f"{name}.png" for name in ("grid", "failures") if (run / f"{name}.png").exists()}
     files.on_score(scores, pictures, step)
     files.close()
-
-
-def _is_free(run: Path) -> bool:
-    """Whether a new run may take the folder: it is empty, or a run ended in it before its first checkpoint.
-
-    What the demo drew there with the model in the box does not count.
-    """
-    if not run.is_dir():
-        return False
-    names = {p.name for p in run.iterdir()} - {IN_THE_BOX}
-    begun = "config.yaml" in names and names <= OWN and not checkpoint.complete(run)
-    return not names or begun
 
 
 def _prepare(state: TrainState, config: Config) -> None:

@@ -120,7 +120,7 @@ class Pauses:
             self._next_save = time.monotonic() + RETRY_SECONDS
 
     def save_at_last(self, patient: bool) -> None:
-        """The run's last checkpoint. Where it cannot be written, waits for space if `patient`, then TrainingError."""
+        """The run's last checkpoint. Where the disk is full, waits for room if `patient`; then TrainingError."""
         until = time.monotonic() + min(ROOM_SECONDS, self._deadline.seconds_left())
         told = False
         while True:
@@ -130,15 +130,15 @@ class Pauses:
                     self._write(wait=True)
             except SaveError as e:
                 error = e
-            _, (failed,) = self._ranks.agree([], [error is not None])
+            _, (failed, lasting) = self._ranks.agree([], [error is not None, error is not None and error.lasting])
             if not failed:
                 return
             over = float(not patient or time.monotonic() > until)
             (over,), _ = self._ranks.agree([over], [])
-            if over:
+            if over or lasting:
                 raise TrainingError(
-                    f"{error or 'another rank could not write the checkpoint'}; nothing before it is lost: make room, "
-                    f"then daybreak train --resume {self._run}"
+                    f"{error or 'another rank could not write the checkpoint'}; nothing before it is lost: "
+                    f"{'see to that' if lasting else 'make room'}, then daybreak train --resume {self._run}"
                 )
             if not told:
                 self._note(f"{error}; the run waits for room, at most {(until - time.monotonic()) / 60:.0f} minutes")

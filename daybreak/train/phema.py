@@ -13,10 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from daybreak.config import ConfigError
+from daybreak.run_folder import AVERAGES, stored_averages
 from daybreak.train.distributed import full, local
-
-FOLDER = "averages"
 
 
 def gamma_of(length: float) -> float:
@@ -48,9 +46,9 @@ class PowerAverages:
 
     def snapshot(self, run: Path, update: int, write: bool = True) -> None:
         """Stores each average as it stands, in float16, under RUN/averages. Called by every rank; one `write`s."""
-        (run / FOLDER).mkdir(exist_ok=True)
+        (run / AVERAGES).mkdir(exist_ok=True)
         for length, average in self.tensors.items():
-            path = run / FOLDER / f"length-{length:g}-update-{update:08d}.safetensors"
+            path = run / AVERAGES / f"length-{length:g}-update-{update:08d}.safetensors"
             whole = {k: full(v.half()).contiguous() for k, v in average.items()}
             if write:
                 save_file(whole, path)
@@ -80,13 +78,7 @@ def reconstruct(run: Path, length: float) -> dict[str, Tensor]:
 
     Raises ConfigError where the run stored none, and for a length outside 0.01..0.25.
     """
-    if not 0.01 <= length <= 0.25:
-        raise ConfigError(
-            f"{length:g} is no relative length of an average: it lies between 0.01 and 0.25; 0.05 and 0.1 are usual"
-        )
-    paths = sorted((run / FOLDER).glob("length-*-update-*.safetensors"))
-    if len(paths) < 2:
-        raise ConfigError(f"{run} stored no snapshots: train with --train.posthoc_ema 0.05,0.1")
+    paths = stored_averages(run, length)
     stored = [p.stem.split("-") for p in paths]
     ends = np.array([float(s[3]) for s in stored])
     gammas = np.array([gamma_of(float(s[1])) for s in stored])

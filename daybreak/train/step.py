@@ -79,15 +79,15 @@ def training_loss(
     """
     device = next(transformer.parameters()).device
     x0, random = to_floats(batch.images.to(device, non_blocking=True)), random.to(device)
-    text = _encode(text_encoder, batch, random.drop, device)
+    weights = losses.weights(config, progress)
+    text = _encode(text_encoder, batch, random.drop, device, offsets="grounding" in weights)
     x_t = flow.interpolate(x0, random.noise, random.t)
     if objective is not None and objective.source is not None:
         loss = distillation.loss(transformer, text, objective.source, batch.captions, x_t, random.t, config)
         return loss, {"distillation": loss.detach()}
-    weights = losses.weights(config, progress)
     layer = config.alignment.layer if "alignment" in weights else None
     prediction = transformer(x_t, random.t, text, random.visible, layer, random.path_drop)
-    places = _places(text_encoder, batch, random.drop, config, x0) if "grounding" in weights else None
+    places = _places(text, batch, random.drop, config, x0) if "grounding" in weights else None
     terms = losses.compute(prediction, x0, x_t, random.t, objective, config, set(weights), places)
     if levels is not None:
         levels.add(prediction.x0.detach(), x0, x_t, random.t, config.diffusion.floor)
@@ -95,24 +95,24 @@ def training_loss(
     return loss, {name: term.detach() for name, term in terms.items()}
 
 
-def _encode(text_encoder: TextEncoder, batch: Batch, drop: Tensor, device: torch.device) -> TextTokens:
+def _encode(
+    text_encoder: TextEncoder, batch: Batch, drop: Tensor, device: torch.device, offsets: bool
+) -> TextTokens:  # fmt: skip
     """Tokens of the batch's captions, of the empty one where it is dropped; from the data where they hold features."""
     if batch.text is None:
-        return text_encoder(["" if d else c for c, d in zip(batch.captions, drop.tolist(), strict=True)])
+        return text_encoder(["" if d else c for c, d in zip(batch.captions, drop.tolist(), strict=True)], offsets)
     empty = text_encoder([""])
     nothing = empty.embeddings[0][empty.mask[0]].to("cpu")
     text = TextTokens.of([nothing if d else row for row, d in zip(batch.text, drop.tolist(), strict=True)])
     return TextTokens(text.embeddings.to(device, non_blocking=True), text.mask.to(device), text.padded)
 
 
-def _places(
-    text_encoder: TextEncoder, batch: Batch, drop: Tensor, config: Config, x0: Tensor
-) -> GroundingTarget:  # fmt: skip
+def _places(text: TextTokens, batch: Batch, drop: Tensor, config: Config, x0: Tensor) -> GroundingTarget:
     """Where the words of the batch's captions belong; of a dropped one nothing is known."""
-    assert batch.phrases is not None  # config.check has seen to it
+    assert batch.phrases is not None and text.offsets is not None  # config.check has seen to it
     phrases = [[] if d else said for said, d in zip(batch.phrases, drop.tolist(), strict=True)]
     rows, columns = (side // config.model.patch for side in x0.shape[-2:])
-    return grounding_target(phrases, text_encoder.offsets(batch.captions), rows, columns).to(x0.device)
+    return grounding_target(phrases, text.offsets, rows, columns).to(x0.device)
 
 
 class NoiseLevels:

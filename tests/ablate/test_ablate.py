@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from daybreak.ablate import plan as plans
 from daybreak.ablate import statistics
 from daybreak.ablate.command import run_ablate
 from daybreak.config import ConfigError
+from tests.waiting import LONG, wait_until
 
 TINY = [
     "--model.width", "32", "--model.depth", "2", "--model.heads", "2", "--text.width", "32", "--text.heads", "2",
@@ -76,11 +76,11 @@ def test_a_killed_run_is_told_in_the_table_and_an_interrupt_saves_the_next(tmp_p
     )
     first, second = (plans.run_folder(out, recipe, 0) for recipe in RECIPES)
     try:
-        wait_for(lambda: has_begun(first))
+        wait_until(lambda: has_begun(first))
         os.kill(process_of(out), signal.SIGKILL)
-        wait_for(lambda: has_begun(second))
+        wait_until(lambda: has_begun(second))
         process.send_signal(signal.SIGINT)
-        assert process.wait(120) != 0
+        assert process.wait(LONG) != 0
     finally:
         process.kill()
     assert (out / "table.md").read_text().count("killed by SIGKILL") == 1
@@ -101,13 +101,6 @@ def process_of(out):
             if b"daybreak.ablate.one" in words and str(out).encode() in words:
                 return int(line.parent.name)
     raise AssertionError("no run is under way")
-
-
-def wait_for(condition, seconds=180):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_means_spreads_and_differences():

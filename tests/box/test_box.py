@@ -14,8 +14,9 @@ from daybreak.box.pack import CURVE, MOST_BYTES, curve_of, pack
 from daybreak.box.show import draw_beside_box, draw_from_box, plot_curves
 from daybreak.evaluate.generate import generate
 from daybreak.evaluate.scoring import evaluate_scenes
+from daybreak.run_folder import IN_THE_BOX
 from daybreak.train import checkpoint
-from daybreak.train.loop import IN_THE_BOX, train
+from daybreak.train.loop import train
 from tests.conftest import tiny_config, tiny_demo
 
 CPU = torch.device("cpu")

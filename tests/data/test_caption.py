@@ -10,7 +10,8 @@ from making import captioned_folder, prepared
 from PIL import Image
 
 from daybreak.config import ConfigError
-from daybreak.data.caption import Captioner, Captioning, CaptionJob, write_captions
+from daybreak.data.caption import Captioning, CaptionJob, write_captions
+from daybreak.data.captioner import Captioner
 from daybreak.data.shards.reader import ShardReader
 from daybreak.data.shards.source import ShardSource
 from tests.data.tiny_vlm import tiny_vlm
@@ -53,7 +54,7 @@ def test_captions_join_the_others_and_a_kill_loses_nothing(shards, vlm, monkeypa
                 raise KilledError
             return super().describe(pictures)
 
-    monkeypatch.setattr("daybreak.data.caption.Captioner", Counting)
+    monkeypatch.setattr("daybreak.data.captioner.Captioner", Counting)
     with pytest.raises(KilledError):
         write(shards, how)
     assert "written" not in ShardReader(str(shards)).index.captions  # half of it is not used

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from daybreak.cli import app
 from daybreak.config import ConfigError
-from daybreak.data.embed import EmbeddingReader
+from daybreak.data.shards.embeddings import EmbeddingReader
 from daybreak.data.shards.reader import ShardReader
 from daybreak.encoders.text import open_text_encoder
 from daybreak.train.loop import train

@@ -10,7 +10,7 @@ from daybreak.cli import app
 from daybreak.config import ConfigError, load, override
 from daybreak.diffusion import flow
 from daybreak.diffusion.sampler import FLOOR, euler_step, heun_step
-from daybreak.distill.command import student_config
+from daybreak.distill.student import student_config
 from daybreak.distill.teacher import DistillationTeacher
 from daybreak.evaluate.generate import generate
 from daybreak.losses import distillation

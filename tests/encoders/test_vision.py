@@ -24,8 +24,9 @@ from typer.testing import CliRunner
 from daybreak.cli import app
 from daybreak.config import ConfigError
 from daybreak.data.scenes.source import ScenesSource
-from daybreak.encoders.embedded_teacher import EmbeddedTeacher, picture_features, training_seconds
+from daybreak.encoders.embedded_teacher import EmbeddedTeacher, picture_features
 from daybreak.encoders.teach import probe, teach
+from daybreak.encoders.teacher_file import training_seconds
 from daybreak.encoders.vision import open_teacher
 from daybreak.losses.perceptual import open_lpips
 from daybreak.train.loop import train

@@ -28,10 +28,12 @@ from daybreak.config import ConfigError, override
 from daybreak.evaluate import day_check, during_training
 from daybreak.evaluate.evaluation import MEASURERS
 from daybreak.evaluate.measures import METRICS
-from daybreak.evaluate.subjects import Drawing, open_subject
+from daybreak.evaluate.request import Drawing
+from daybreak.evaluate.subjects import open_subject
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
+from tests.waiting import LONG
 
 COCO = ["person", "mouse", "dog", "bench"]
 
@@ -318,7 +320,7 @@ def test_two_processes_evaluate_as_one(tmp_path, evaluate, scenes_run, weights):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "daybreak"]
     command = [*launch, "evaluate", str(scenes_run), *options, "out2"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, cwd=tmp_path)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LONG, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     one, two = (json.loads((tmp_path / name / "score.json").read_text()) for name in ("out1", "out2"))
     assert one["overall"] == two["overall"]

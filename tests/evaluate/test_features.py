@@ -23,6 +23,7 @@ from daybreak.evaluate.features.extract import extract, extract_cached
 from daybreak.evaluate.features.networks import Clip, DinoV2, Inception
 from daybreak.evaluate.pictures import open_pictures, read_picture
 from daybreak.evaluate.ranks import Ranks
+from tests.waiting import LONG
 
 CPU = torch.device("cpu")
 
@@ -168,7 +169,7 @@ def test_two_processes_find_what_one_finds(tmp_path, weights):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     arguments = [str(folder), weights["inception"], str(tmp_path / "out")]
-    done = subprocess.run(command + arguments, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command + arguments, capture_output=True, text=True, timeout=LONG, env=environment)
     assert done.returncode == 0, done.stderr
     single = extract(open_pictures(folder, "x"), inception(weights), CPU, Ranks())
     for rank in (0, 1):

@@ -7,9 +7,10 @@ from tiny_models import own_cache, save_rewriter, save_vqa, write_pictures
 
 from daybreak.config import ConfigError
 from daybreak.evaluate.pictures import open_pictures
+from daybreak.evaluate.questions import Question, read_questions
 from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.rewrite import Rewriter
-from daybreak.evaluate.vqa import Answerer, Question, credited, measure_vqa, read_questions
+from daybreak.evaluate.vqa import Answerer, credited, measure_vqa
 
 CPU = torch.device("cpu")
 HEADER = "item_id,text,proposition_id,dependency,category_broad,question_natural_language\n"

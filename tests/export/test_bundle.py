@@ -12,7 +12,7 @@ import torch
 from daybreak.config import ModelConfig, RoutingConfig
 from daybreak.encoders.text import TextTokens
 from daybreak.export.bundle import _read, bundle
-from daybreak.export.own_folder import TRANSFORMER
+from daybreak.export.forms import TRANSFORMER
 from daybreak.model.transformer import Transformer
 from tests.export.test_prx_keys import TEXT_WIDTH, inputs, randomize
 

@@ -16,13 +16,14 @@ from safetensors.torch import load_file, save_file
 from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.evaluate.generate import generate
-from daybreak.export.card import Licences
 from daybreak.export.commands import run_export, run_import
 from daybreak.export.diffusers_folder import differences
+from daybreak.export.licences import Licences
 from daybreak.export.open import open_model
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.making import captioned_folder
+from tests.waiting import LONG
 
 CPU = torch.device("cpu")
 PROMPTS = ["a large red circle", "two small blue squares above a green triangle"]
@@ -53,7 +54,7 @@ def draw_with_plain_diffusers(folder: Path, out: Path, steps: int, guidance: flo
     arguments = [str(folder), str(out), *map(json.dumps, (steps, guidance, PROMPTS))]
     done = subprocess.run(
         [sys.executable, "-c", PLAIN_DIFFUSERS, *arguments],
-        cwd=out.parent, capture_output=True, text=True, timeout=300,
+        cwd=out.parent, capture_output=True, text=True, timeout=LONG,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return torch.from_numpy(np.load(out))

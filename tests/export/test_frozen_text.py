@@ -10,8 +10,8 @@ from transformers import AutoTokenizer, Qwen3VLTextConfig, Qwen3VLTextModel
 from daybreak import config as configs
 from daybreak.config import ConfigError, TextConfig
 from daybreak.evaluate.generate import generate
-from daybreak.export.card import Licences
 from daybreak.export.commands import run_export, run_import
+from daybreak.export.licences import Licences
 from daybreak.export.open import open_model
 from daybreak.train import checkpoint, phema
 from daybreak.train.loop import train

@@ -15,10 +15,12 @@ from rich.console import Console
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.evaluate.generate import generate
-from daybreak.evaluate.subjects import Drawing, open_subject
-from daybreak.export.card import Licences
+from daybreak.evaluate.request import Drawing
+from daybreak.evaluate.subjects import open_subject
 from daybreak.export.commands import run_export, run_import
-from daybreak.export.open import form_of, is_pipeline, open_model
+from daybreak.export.forms import form_of, is_pipeline
+from daybreak.export.licences import Licences
+from daybreak.export.open import open_model
 from daybreak.serve.models import open_served
 from daybreak.serve.native import NativeModel
 from daybreak.serve.settings import ServeSettings
@@ -26,6 +28,7 @@ from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
 from tests.export.test_export import CPU, PROMPTS, change_json, copy_of
+from tests.waiting import LONG
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -84,7 +87,7 @@ def test_diffusers_draws_our_pictures_without_daybreak(run, exported, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PLAIN_DIFFUSERS, *arguments],
         cwd=tmp_path, env=os.environ | {"HF_MODULES_CACHE": str(tmp_path / "modules"), "PYTHONPATH": ""},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=LONG,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for dtype, most in {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.15}.items():

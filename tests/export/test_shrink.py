@@ -10,7 +10,8 @@ from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.evaluate.generate import generate
 from daybreak.export.commands import run_import
-from daybreak.export.open import form_of, open_model
+from daybreak.export.forms import form_of
+from daybreak.export.open import open_model
 from daybreak.export.shrink import run_shrink
 from daybreak.train import checkpoint
 

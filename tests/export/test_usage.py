@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from daybreak.export.card import Licences
 from daybreak.export.commands import run_export
+from daybreak.export.licences import Licences
 from daybreak.export.usage import OPENS, versions
 from daybreak.finetune.families import FAMILIES
 from tests.finetune import tiny
+from tests.waiting import LONG
 
 DTYPES = ("float32", "float16", "bfloat16")
 OTHER_PACKAGES = ("daybreak", "peft", "ftfy", "sentencepiece", "datasets", "torchao")
@@ -52,7 +53,7 @@ def check(tmp_path, folders, packages):
     (tmp_path / "work.json").write_text(json.dumps(work))
     missing = ",".join(p for p in OTHER_PACKAGES if p not in packages)
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path / "work.json"), missing], capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", RUN, str(tmp_path / "work.json"), missing], capture_output=True, text=True, timeout=LONG
     )
     assert done.returncode == 0, done.stdout[-300:] + done.stderr[-3000:]
     for name in folders:

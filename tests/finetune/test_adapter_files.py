@@ -192,7 +192,7 @@ def test_resuming_a_finished_run_of_before_writes_its_files_anew(bases, tmp_path
         mixed_spellings(run.state.family, run.folder / "lora")
     for _ in range(2):  # as it was left, and written anew
         assert torch.allclose(tiny.drawn(open_result(run.folder)), expected, atol=1e-5)
-        resume_finetune(Console(quiet=True), run.folder, None, None, None)
+        resume_finetune(Console(quiet=True), run.folder)
     plain = DiffusionPipeline.from_pretrained(bases["sd"])
     plain.load_lora_weights(run.folder / "lora", weight_name=LORA)
     assert torch.allclose(tiny.drawn(plain), expected, atol=1e-5)

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from tiny import drawn, finetune
 from transformers import CLIPConfig, CLIPTokenizer
 
-from daybreak.export.card import Licences
 from daybreak.export.commands import run_export
+from daybreak.export.licences import Licences
 from daybreak.finetune.pipeline_folder import save_pipeline
 from daybreak.finetune.result import open_result
 

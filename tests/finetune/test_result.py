@@ -14,8 +14,10 @@ from daybreak.box.find import model_folder
 from daybreak.config import ConfigError, load, override
 from daybreak.evaluate.blind.contestants import draw as draw_contestant
 from daybreak.evaluate.blind.contestants import is_run
-from daybreak.export.card import Licences
+from daybreak.evaluate.request import Drawing
 from daybreak.export.commands import run_export
+from daybreak.export.forms import is_own
+from daybreak.export.licences import Licences
 from daybreak.export.open import open_model
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.adapters import adapters_of, difference
@@ -23,7 +25,7 @@ from daybreak.finetune.advice import Adviser
 from daybreak.finetune.command import resume_finetune
 from daybreak.finetune.opening import open_state, write_general
 from daybreak.finetune.own_report import OwnModel
-from daybreak.finetune.own_runs import finetune_own, is_own
+from daybreak.finetune.own_runs import finetune_own
 from daybreak.finetune.probes import drift
 from daybreak.finetune.report import verdict
 from daybreak.finetune.result import merge, open_result, save_result
@@ -45,7 +47,7 @@ def lora_run(base, pictures, tmp_path_factory):
 
 
 def test_sample_and_export(lora_run, tmp_path):
-    run_sample(QUIET, lora_run, ["a red circle", "a dog"], tmp_path / "grid.png", 1, None, 0, None, None)
+    run_sample(QUIET, lora_run, ["a red circle", "a dog"], tmp_path / "grid.png", Drawing(0, 1))
     assert Image.open(tmp_path / "grid.png").width > 300
     run_export(QUIET, lora_run, "diffusers", tmp_path / "exported", "float32", Licences(None, None))
     merged = DiffusionPipeline.from_pretrained(tmp_path / "exported")
@@ -151,12 +153,12 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path, monkeypatch):
     assert before != after and found["drift"] > 0
     shutil.rmtree(checkpoint.newest(run))
     shutil.rmtree(run / "report")
-    resume_finetune(QUIET, run, None, None, None)  # from the checkpoint before the last: the base's weights
+    resume_finetune(QUIET, run)  # from the checkpoint before the last: the base's weights
     again = json.loads((run / "report" / "report.json").read_text())
     assert again["losses"] == found["losses"] and again["drift"] == found["drift"]
     with monkeypatch.context() as several, pytest.raises(ConfigError, match="fine-tuned in one process"):
         several.setenv("WORLD_SIZE", "2")
-        resume_finetune(QUIET, run, None, None, None)
+        resume_finetune(QUIET, run)
     assert not is_own(str(tiny.save_prx_pixel(tmp_path / "published")))  # by another's hand: a pipeline like others
     with pytest.raises(ConfigError, match="--method full"):
         finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", method="lora"), tmp_path / "other")

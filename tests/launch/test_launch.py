@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from daybreak.cli import app
 from daybreak.config import ConfigError
 from daybreak.launch.write import Job, kubernetes, local, sky, slurm
+from tests.waiting import LONG
 
 WORDS = ["speedrun", "--data", "shards", "--out", "runs/day", "--resume", "auto", "--evaluate.grid_prompts=a red cat,b"]
 JOB = Job("day", WORDS, nodes=4, gpus=8, minutes=1450, image="registry/daybreak:1")
@@ -61,7 +62,7 @@ def test_the_command_writes_a_job_that_trains(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["launch", "scenes", "--out", "runs/One", "--gpus", "1", *flags])
     assert isinstance(result.exception, ConfigError) and "one-local.sh exists" in str(result.exception)
     assert (tmp_path / "one-local.sh").read_text() == "# by hand\n"
-    done = subprocess.run(["bash", "-c", script], env=environment(), capture_output=True, text=True, timeout=240)
+    done = subprocess.run(["bash", "-c", script], env=environment(), capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "runs" / "One" / "score.json").exists()
 

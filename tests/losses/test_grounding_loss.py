@@ -79,14 +79,26 @@ def test_a_step_grounds_the_captions_that_are_read():
     transformer = Transformer(config.model, encoder.width, config.routing)
     batch = source.batch(0, 4)
     random = StepRandomness.draw((4, 3, 32, 32), config, torch.Generator().manual_seed(0))
-    terms = {}
+    terms, reads = {}, []
+
+    class Counting:
+        def __call__(self, *arguments, **named):
+            reads.append(arguments)
+            return tokenizer(*arguments, **named)
+
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+    tokenizer, encoder.tokenizer = encoder.tokenizer, Counting()
     for dropped in (False, True):
         drop = torch.full((4,), dropped)
         chosen = StepRandomness(random.noise, random.t, drop, random.visible, random.path_drop)
         terms[dropped] = training_loss(transformer, encoder, batch, chosen, config)[1]["grounding"]
+    assert len(reads) == 2  # captions are tokenized once a step
+    encoder.tokenizer = tokenizer
     assert terms[True] == 0 and terms[False] == pytest.approx(math.log(2), abs=0.5)
     # Token by token: those of a phrase are the phrase.
-    offsets = encoder.offsets(batch.captions)
+    offsets = encoder(batch.captions, offsets=True).offsets
     target = grounding_target(batch.phrases, offsets, 8, 8)
     for i, (caption, said) in enumerate(zip(batch.captions, batch.phrases, strict=True)):
         words = [offsets[i][w] for w in target.word[target.caption == i].tolist()]

@@ -1,12 +1,17 @@
 """The layers against plain formulas."""
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from daybreak.config import ModelConfig
+from daybreak.encoders.text import TextTokens
+from daybreak.model import joint, layers, transformer
 from daybreak.model.layers import FUSED_FROM_QUERIES, attend, gated_gelu, sinusoid
 from daybreak.model.rope import axial_angles, norm_rotate, rotate, rotation
-from daybreak.model.transformer import patchify, unpatchify
+from daybreak.model.transformer import Transformer, patchify, unpatchify
 
 G = torch.Generator().manual_seed(0)
 
@@ -78,3 +83,33 @@ def test_sinusoid_has_cosines_first():
     e = sinusoid(torch.tensor([0.0, 3.0]), 8)
     assert torch.equal(e[0], torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0]))
     assert e[1, 0].item() == pytest.approx(torch.cos(torch.tensor(3.0)).item())
+
+
+@pytest.mark.parametrize("layout", [{}, {"layout": "joint"}])
+def test_norms_with_a_weight_are_torch_s_in_float32_and_say_nothing_of_bfloat16(layout, monkeypatch):
+    torch.manual_seed(0)
+    config = ModelConfig(width=32, heads=2, depth=2, patch=4, modulation="none", text_blocks=1, **layout)
+    model = Transformer(config, text_width=16)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, 0.5, std=0.1)  # the last layers begin at zero
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.RMSNorm)}
+    assert {"final_norm.weight", "text_blocks.0.text.norm_a.weight"} <= model.state_dict().keys()  # as files name them
+    x, t = torch.randn(2, 3, 16, 16, generator=G), torch.tensor([0.2, 0.7])
+    text = TextTokens(torch.randn(2, 5, 16, generator=G), torch.ones(2, 5, dtype=torch.bool))
+    ours, by_weight = model(x, t, text).x0, {id(m.weight): m for m in norms.values()}
+    called = set()
+
+    def by_module(y, weight, _eps):
+        called.add(id(weight))
+        return by_weight[id(weight)](y)
+
+    with monkeypatch.context() as patch:
+        for module in (layers, joint, transformer):
+            patch.setattr(module, "rms_norm", by_module)
+        assert torch.equal(model(x, t, text).x0, ours)
+    assert called >= {id(m.weight) for name, m in norms.items() if name.endswith(("norm_a", "norm_m", "final_norm"))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with torch.autocast("cpu", torch.bfloat16):
+            model(x, t, text).x0.square().mean().backward()
+    assert model.final_norm.weight.grad.isfinite().all()

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+
+from tests.waiting import LONG, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +22,7 @@ class RunningServer:
 
     def __init__(self, process: subprocess.Popen[str], lines: list[str], url: str) -> None:
         self.process, self.lines, self.url = process, lines, url
-        self.http = httpx.Client(base_url=url, timeout=60)
+        self.http = httpx.Client(base_url=url, timeout=LONG)
 
     def draw(self, prompt: str = "a red circle", **fields: object) -> httpx.Response:
         return self.http.post("/v1/images/generations", json={"prompt": prompt, **fields})
@@ -32,7 +33,7 @@ class RunningServer:
 
     def terminate(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(LONG)
 
 
 @contextmanager
@@ -48,19 +49,20 @@ def serving(*words: object) -> Iterator[RunningServer]:
     reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True)
     reader.start()
     try:
-        deadline = time.monotonic() + 120
-        while not (url := re.search(r"http://\S+:\d+", "".join(lines))):
-            assert process.poll() is None and time.monotonic() < deadline, "".join(lines)
-            time.sleep(0.05)
-        server = RunningServer(process, lines, url[0])
-        while True:
-            try:
-                if server.http.get("/ready").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            assert process.poll() is None and time.monotonic() < deadline, "".join(lines)
-            time.sleep(0.05)
+
+        def url() -> re.Match[str] | None:
+            assert process.poll() is None, "".join(lines)
+            return re.search(r"http://\S+:\d+", "".join(lines))
+
+        server = RunningServer(process, lines, wait_until(url, "the server's address")[0])
+
+        def ready() -> bool:
+            assert process.poll() is None, "".join(lines)
+            with suppress(httpx.TransportError):
+                return server.http.get("/ready").status_code == 200
+            return False
+
+        wait_until(ready, "the server to be ready")
         yield server
         server.http.close()
     finally:

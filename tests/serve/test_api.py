@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import time
 
 import httpx
 import numpy as np
@@ -16,6 +15,7 @@ from daybreak import config as configs
 from daybreak.data.batch import to_uint8
 from daybreak.evaluate.generate import generate
 from daybreak.train import checkpoint
+from tests.waiting import LONG, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +130,14 @@ def test_the_page_and_what_it_loads(server):
 
 
 def test_a_client_that_leaves_frees_the_model(server):
-    began = time.monotonic()
+    cancelled, steps = (
+        'daybreak_requests_total{model="run",outcome="cancelled"}',
+        'daybreak_step_seconds_count{model="run"}',
+    )
+    before, taken = server.metric(cancelled), server.metric(steps)
+    patience = httpx.Timeout(LONG, read=0.5)
     with pytest.raises(httpx.ReadTimeout):  # the client leaves: the drawing must end with it
-        server.http.post("/v1/images/generations", json={"prompt": "slow", "steps": 5000}, timeout=0.5)
+        server.http.post("/v1/images/generations", json={"prompt": "slow", "steps": 5000}, timeout=patience)
     assert server.draw("fast").status_code == 200
-    assert time.monotonic() - began < 20
-    for _ in range(100):
-        if server.metric('daybreak_requests_total{model="run",outcome="cancelled"}') >= 1:
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("the request of a client that left was not cancelled")
+    wait_until(lambda: server.metric(cancelled) == before + 1, "the request of a client that left to be cancelled")
+    assert server.metric(steps) - taken < 5000

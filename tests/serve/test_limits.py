@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -18,6 +17,7 @@ from daybreak.config import ConfigError
 from daybreak.serve.command import run_serve
 from daybreak.serve.keys import Client, RateLimiter, add_key, digest, read_keys
 from daybreak.serve.settings import ServeSettings
+from tests.waiting import LONG, wait_until
 
 GENERATIONS = "/v1/images/generations"
 JSON = {"content-type": "application/json"}
@@ -61,8 +61,8 @@ def test_rates(monkeypatch):
 
 def test_a_server_with_keys(finished_run, tmp_path, serving):
     file = tmp_path / "keys.txt"
-    key, slow = add_key(file, "anna", None), add_key(file, "bert", 2.0)
-    with serving(finished_run, "--keys", file, "--timeout", 1, "--max-steps", 10_000) as server:
+    key, slow = add_key(file, "anna", None), add_key(file, "bert", 0.1)
+    with serving(finished_run, "--keys", file, "--timeout", 4, "--max-steps", 10_000) as server:
 
         def draw(key: str | None, **fields: object) -> httpx.Response:
             headers = {"authorization": f"Bearer {key}".encode()} if key else {}
@@ -76,14 +76,14 @@ def test_a_server_with_keys(finished_run, tmp_path, serving):
         for path in ("/", "/health", "/ready", "/metrics"):
             assert server.http.get(path).status_code == 200
         assert draw(key).status_code == 200
-        assert [draw(slow).status_code for _ in range(2)] == [200, 200]
+        assert draw(slow).status_code == 200
         limited = draw(slow)
         assert limited.status_code == 429
-        assert 1 <= int(limited.headers["retry-after"]) <= 31
+        assert 1 <= int(limited.headers["retry-after"]) <= 601
         assert draw(key).status_code == 200  # the other key is not touched
-        late = draw(key, steps=10_000)
+        late = draw(key, steps=10_000, n=8)
         assert late.status_code == 504
-        stream = draw(key, steps=10_000, stream=True).text
+        stream = draw(key, steps=10_000, n=8, stream=True).text
         assert "event: error" in stream
         assert '"code": "timeout"' in stream
         assert draw(key).status_code == 200
@@ -173,7 +173,7 @@ def test_strange_but_fair_prompts_are_drawn(server):
 )
 def test_paths_lead_nowhere(server, path):
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as raw:  # a client library would tidy the path up
+    with socket.create_connection((host, int(port)), timeout=LONG) as raw:  # a client library would tidy the path up
         raw.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         answer = b"".join(iter(lambda: raw.recv(65536), b""))
     assert b" 404 " in answer.split(b"\r\n")[0]
@@ -201,7 +201,7 @@ def test_broken_and_idle_connections_do_no_harm(server):
 def test_overload_is_refused_and_nothing_is_lost(server):
     def draw(seed: int) -> httpx.Response:
         return httpx.post(
-            server.url + GENERATIONS, json={"prompt": f"x{seed}", "seed": seed, "steps": 40, "n": 4}, timeout=60
+            server.url + GENERATIONS, json={"prompt": f"x{seed}", "seed": seed, "steps": 40, "n": 4}, timeout=LONG
         )
 
     with concurrent.futures.ThreadPoolExecutor(40) as pool:
@@ -216,7 +216,7 @@ def test_overload_is_refused_and_nothing_is_lost(server):
 
 def test_sigterm_loses_no_accepted_request(finished_run, serving):
     with (
-        serving(finished_run, "--batch", 1, "--max-steps", 1000) as server,
+        serving(finished_run, "--batch", 1, "--max-steps", 1000, "--timeout", 900) as server,
         concurrent.futures.ThreadPoolExecutor(12) as pool,
     ):
 
@@ -224,10 +224,7 @@ def test_sigterm_loses_no_accepted_request(finished_run, serving):
             return server.draw("x", steps=steps).status_code
 
         def wait_for(metric: str, least: int) -> None:
-            until = time.monotonic() + 30
-            while server.metric(f'{metric}{{model="run"}}') < least:
-                assert time.monotonic() < until, "the requests did not arrive"
-                time.sleep(0.02)
+            wait_until(lambda: server.metric(f'{metric}{{model="run"}}') >= least, "the requests to arrive")
 
         waiting = [pool.submit(draw, 1000)]
         wait_for("daybreak_step_seconds_count", 1)  # it keeps the others in line
@@ -259,7 +256,7 @@ def test_the_key_command_prints_the_key_once(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "daybreak", "key", "anna"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=LONG,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     key = next(line for line in done.stdout.splitlines() if line.startswith("db-"))

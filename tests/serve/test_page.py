@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import time
 
 import pytest
 from PIL import Image
@@ -11,6 +10,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.waiting import LONG
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -33,6 +34,8 @@ def browser(downloads):
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(LONG)
+    driver.set_page_load_timeout(LONG)
     yield driver
     driver.quit()
 
@@ -52,8 +55,8 @@ def page(browser, server):
     assert errors == []
 
 
-def until(browser, condition, seconds: float = 30):
-    return WebDriverWait(browser, seconds, 0.05).until(lambda _: condition())
+def until(browser, condition):
+    return WebDriverWait(browser, LONG, 0.05).until(lambda _: condition())
 
 
 def elements(browser, selector: str):
@@ -198,5 +201,4 @@ def test_a_key_is_asked_for(browser, finished_run, serving, tmp_path):
         element(browser, "key").send_keys(key, Keys.ENTER)
         until(browser, lambda: elements(browser, "#size option"))
         draw(browser, "a red circle")
-        time.sleep(0.1)
-        assert len(elements(browser, ".thumb")) >= 1
+        until(browser, lambda: elements(browser, ".thumb"))

@@ -13,6 +13,7 @@ from daybreak.serve.native import NativeModel
 from daybreak.serve.queue import PATIENCE, JobQueue, QueueFullError
 from daybreak.serve.settings import ServeSettings
 from daybreak.serve.worker import Worker
+from tests.waiting import LONG, wait_until
 
 ORDER = Order("a red circle", "", 32, 32, steps=4, guidance=2.0, seed=1)
 
@@ -34,7 +35,7 @@ def model(finished_run) -> NativeModel:
 def run_to_end(worker: Worker) -> None:
     worker.queue.close()
     worker.start()
-    worker.join(60)
+    worker.join(LONG)
     assert not worker.is_alive()
 
 
@@ -123,19 +124,16 @@ def test_a_model_that_fails_loses_its_batch_and_goes_on(finished_run):
     weights = broken._transformer.final.weight.data
     worker = Worker(broken, ServeSettings(), Metrics())
     worker.start()
-    assert worker.ready.wait(60)
+    assert worker.ready.wait(LONG)
     broken._transformer.final.weight.data = weights[:, :3]
     first: list = []
     worker.queue.put([job(first)])
-    for _ in range(200):
-        if first:
-            break
-        time.sleep(0.05)
+    wait_until(lambda: first, "the batch to fail")
     broken._transformer.final.weight.data = weights
     second: list = []
     worker.queue.put([job(second)])
     worker.queue.close()
-    worker.join(60)
+    worker.join(LONG)
     assert isinstance(first[0], Failed)
     assert isinstance(second[0], Done)
 

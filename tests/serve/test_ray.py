@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -16,6 +15,7 @@ from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.serve.ray_app import build
+from tests.waiting import LONG, wait_until
 
 RUN = """
 import sys
@@ -55,11 +55,8 @@ def test_a_replica_draws_what_the_server_draws(server, finished_run, tmp_path):
             lines.append(process.stdout.readline())
             assert lines[-1], "".join(lines)[-3000:]
         url = "http://127.0.0.1:18231"
-        deadline = time.monotonic() + 60
-        while httpx.get(f"{url}/ready", timeout=30).status_code != 200:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": "a circle", "seed": 3}, timeout=60)
+        wait_until(lambda: httpx.get(f"{url}/ready", timeout=LONG).status_code == 200, "the server to be ready")
+        answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": "a circle", "seed": 3}, timeout=LONG)
         assert answer.status_code == 200, answer.text
         a, b = (
             np.asarray(Image.open(io.BytesIO(base64.b64decode(r.json()["data"][0]["b64_json"])))).astype(int)

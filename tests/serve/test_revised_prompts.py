@@ -24,6 +24,7 @@ from daybreak.serve.server import ImageServer
 from daybreak.serve.settings import ServeSettings
 from daybreak.train import checkpoint
 from tests.chat_server import chatting
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,4 @@ def test_a_chat_model_that_is_absent_is_told_before_the_server_starts(finished_r
 
 
 def wait_until_ready(http: TestClient) -> None:
-    for _ in range(3000):
-        if http.get("/ready").status_code == 200:
-            return
-    raise AssertionError("the server did not get ready")
+    wait_until(lambda: http.get("/ready").status_code == 200, "the server to be ready")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from daybreak.cli import app
+from tests.waiting import LONG
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {
@@ -45,7 +46,7 @@ def trained(run: Path, processes: int, *words: str, **settings: object) -> Path:
         result = CliRunner().invoke(app, words[words.index("train") :])
         assert result.exit_code == 0, (result.exception, result.output[-3000:])
         return run
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=240)
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return run
 

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from typer.testing import CliRunner
 from daybreak.cli import app
 from daybreak.config import ConfigError
 from daybreak.train import checkpoint
+from tests.waiting import LONG, wait_until
 
 STEPS = 8
 TOLERANCE = 2e-4
@@ -93,13 +93,11 @@ def test_a_dead_rank_is_restarted_from_the_last_checkpoint(alone, tmp_path):
         command(run, 2, "--resume=auto", restarts=2, train__steps=STEPS, train__save_minutes=1e-6),
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
-    end = time.monotonic() + 120
-    while not checkpoint.complete(run) and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until(lambda: checkpoint.complete(run) or process.poll() is not None, "a first checkpoint")
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     assert len(children) == 2
     os.kill(int(children[-1]), signal.SIGKILL)
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output[-3000:]
     assert losses(run) == pytest.approx(losses(alone), rel=TOLERANCE)
 

@@ -12,6 +12,7 @@ import pytest
 from making import captioned_folder, prepared
 
 from tests.conftest import tiny_config
+from tests.waiting import LONG
 
 STEPS = 36
 
@@ -61,14 +62,13 @@ def test_kills_change_no_sample(tmp_path, wanted):
         return process
 
     undisturbed = start(tmp_path / "whole")
-    undisturbed.join(120)
+    undisturbed.join(LONG)
     assert undisturbed.exitcode == 0
     killed = tmp_path / "killed"
     while kills < wanted:
-        process = start(killed)
         log = killed / "log.jsonl"
-        time.sleep(0.1)
         before, target = len(log.read_text().splitlines()) if log.exists() else 0, rng.randint(1, 4)
+        process = start(killed)
         while process.is_alive() and (len(log.read_text().splitlines()) if log.exists() else 0) < before + target:
             time.sleep(0.003)
         if not process.is_alive():
@@ -78,7 +78,7 @@ def test_kills_change_no_sample(tmp_path, wanted):
         kills += 1
     assert kills >= min(5, wanted)
     last = start(killed)
-    last.join(120)
+    last.join(LONG)
     assert last.exitcode == 0
     assert losses(killed) == losses(tmp_path / "whole")
     assert len(losses(killed)) == STEPS

@@ -21,6 +21,7 @@ from daybreak.train.loop import train
 from daybreak.train.watch import LogFiles
 from tests.conftest import tiny_config
 from tests.train.test_run import Recorder, losses
+from tests.waiting import LONG
 
 CONFIG = {"train__sample_every": 1.0, "evaluate__grid_prompts": "a red circle", "sample__steps": 2}
 
@@ -122,6 +123,23 @@ def test_a_full_disk_costs_nothing_but_time(tmp_path, monkeypatch):
         assert losses(run) == losses(tmp_path / "whole")
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_what_is_no_full_disk_is_told_as_what_it_is_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("daybreak.train.pauses.ROOM_SECONDS", 5.0)
+    run = tmp_path / "run"
+
+    class Blocker(Recorder):
+        def on_step(self, record):
+            super().on_step(record)
+            if record.step == 2:
+                (run / "checkpoints").write_text("in the way")
+
+    recorder = Blocker()
+    with pytest.raises(TrainingError, match="Not a directory; nothing before it is lost: see to that, then") as error:
+        train(tiny_config(train__steps=4, **CONFIG), run, [recorder])
+    assert "free there" not in str(error.value)
+    assert not [n for n in recorder.notes if "room" in n]
 
 
 @pytest.mark.slow
@@ -227,9 +245,9 @@ def test_a_stall_leaves_every_stack_and_a_code(tmp_path):
     from ranks import command
 
     run = tmp_path / "run"
-    words = command(run, 1, train__steps=50, train__stall_minutes=0.1)[3:]
+    words = command(run, 1, train__steps=50, train__stall_minutes=0.3)[3:]
     done = subprocess.run(
-        [sys.executable, "-c", STALL, *words], env=environment(), capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", STALL, *words], env=environment(), capture_output=True, text=True, timeout=LONG
     )
     assert done.returncode == 75, done.stderr[-2000:]
     assert "every thread's stack is in" in done.stderr and "Traceback" not in done.stderr
@@ -250,7 +268,7 @@ def test_sigterm_saves_and_exits_with_zero(tmp_path):
     while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < 3):
         time.sleep(0.02)
     process.terminate()
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output
     assert f"continue with: daybreak train --resume {run}" in output
     assert not (run / "score.json").exists()  # nobody waits for an evaluation

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from daybreak.config import ConfigError, TextConfig
 from daybreak.data.batch import Batch, Skipped
-from daybreak.data.embed import EmbeddingReader
 from daybreak.data.shards.buckets import Bucket, bucket_sizes, nearest_bucket
+from daybreak.data.shards.embeddings import EmbeddingReader
 from daybreak.data.shards.mixing import Mixing
 from daybreak.data.shards.order import Order
 from daybreak.data.shards.pixels import BatchMemory, write_pixels

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -88,11 +89,9 @@ def _shown(value: object) -> str:
 
 
 def _need_server() -> None:
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as e:
-        raise ConfigError(f"the voters' page needs {e.name}: pip install 'daybreak[serve]'") from None
+    for name in ("fastapi", "uvicorn"):
+        if find_spec(name) is None:  # not imported: what else is wrong is to be told at once
+            raise ConfigError(f"the voters' page needs {name}: pip install 'daybreak[serve]'")
 
 
 def _serve(console: Console, folder: Path, study: Study, votes: Votes, host: str, port: int, url: str | None) -> None:

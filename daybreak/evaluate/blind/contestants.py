@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daybreak.config import ConfigError
+from daybreak.run_folder import trained_config
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LISTS = ("prompts.jsonl", "metadata.jsonl")
@@ -200,14 +201,13 @@ def prompts_for_runs(runs: list[Path], folders: list[list[Picture]], listed: Pat
         raise ConfigError(
             f"{runs[0]} is a run and needs prompts to draw: give --prompts FILE, or a {LISTS[0]} beside the pictures"
         )
-    from daybreak.evaluate.composition import prompts_of_tasks
-    from daybreak.run_folder import load_run_config
-
     for run in runs:
         if not (run / "config.yaml").is_file():
             raise ConfigError(f"{run} is a diffusers pipeline: say with --prompts FILE what it should draw")
-        if (source := load_run_config(run).data.source) != "scenes":
+        if (source := trained_config(run).data.source) != "scenes":
             raise ConfigError(f"{run} was trained on a {source}: say with --prompts FILE what the runs should draw")
+    from daybreak.evaluate.composition import prompts_of_tasks
+
     return [p.text for p in prompts_of_tasks(SCENES_PROMPTS_PER_TASK, seed)]
 
 
@@ -219,7 +219,8 @@ def draw(run: Path, prompts: list[str], seed: int, folder: Path, say: Callable[[
     from PIL import Image
 
     from daybreak.data.batch import to_uint8
-    from daybreak.evaluate.subjects import Drawing, open_subject
+    from daybreak.evaluate.request import Drawing
+    from daybreak.evaluate.subjects import open_subject
     from daybreak.train.loop import pick_device
 
     drawer = open_subject(str(run), Drawing(seed=seed), pick_device()).drawer

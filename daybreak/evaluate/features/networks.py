@@ -14,19 +14,10 @@ from torch import Tensor, nn
 from daybreak.config import ConfigError
 from daybreak.evaluate.downloads import INCEPTION, fetch, sha256, verify
 from daybreak.evaluate.features import preprocess
+from daybreak.evaluate.measures import HUB_MODELS
 
 INCEPTION_PX = 299
 CLIP_TOKENS = 77
-
-HUB_MODELS = {
-    "clip": ("openai/clip-vit-large-patch14", "1.7 GB", "CLIP of CLIPScore and of GenEval's colours"),
-    "clip_336": ("openai/clip-vit-large-patch14-336", "1.7 GB", "CLIP of CMMD"),
-    "dinov2": ("facebook/dinov2-large", "1.2 GB", "DINOv2 of FD-DINOv2, DINO-MMD and the memorisation check"),
-    "mask2former": ("facebook/mask2former-swin-small-coco-instance", "0.3 GB", "the detector of GenEval"),
-    "vqa": ("Qwen/Qwen2.5-VL-7B-Instruct", "16.6 GB", "the model that answers questions about pictures"),
-    "rewriter": ("Qwen/Qwen3-4B-Instruct-2507", "8.1 GB", "the model that rewrites prompts"),
-}
-"""name: (default model, size of its download, what for). `--weights NAME=FOLDER_OR_ID` puts another in its place."""
 
 
 class Network(Protocol):

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typer.testing import CliRunner
 from daybreak.cli import app
 from tests.data.tiny_vlm import tiny_vlm
 from tests.encoders.test_pretrained_text import saved
+from tests.waiting import LONG, wait_until
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="the ray extra is not installed")
 
@@ -53,7 +53,7 @@ def cluster(tmp_path_factory):
     yield head
     ray.shutdown()
     head.stdin.close()
-    head.wait(30)
+    head.wait(LONG)
     os.environ.clear()
     os.environ.update(before)
 
@@ -74,21 +74,11 @@ def processes(cluster) -> list[tuple[Any, str]]:
 
 def kill_a_worker(cluster, name: str) -> None:
     """SIGKILL to a worker at work on `name`."""
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline:
-        for process, words in processes(cluster):
-            if f"ray::{name}" in words:
-                process.kill()
-                return
-        time.sleep(0.01)
-    raise AssertionError(f"no worker does {name}")
 
+    def at_work():
+        return next((process for process, words in processes(cluster) if f"ray::{name}" in words), None)
 
-def wait_for(found, seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(at_work, f"a worker that does {name}").kill()
 
 
 def run(*words: object) -> str:
@@ -122,7 +112,7 @@ def test_killed_workers_and_a_killed_driver_change_nothing(cluster, source):
     parts = source / "killed" / ".prepare" / "parts"
     driver = subprocess.Popen(command, cwd=source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     kill_a_worker(cluster, "_in_folder")
-    wait_for(lambda: list(parts.glob("*.json")) or driver.poll() is not None)
+    wait_until(lambda: list(parts.glob("*.json")) or driver.poll() is not None)
     kill_a_worker(cluster, "_in_folder")
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
@@ -136,7 +126,7 @@ def test_killed_workers_and_a_killed_driver_change_nothing(cluster, source):
         listing.write_text(json.dumps(content))
     driver = subprocess.Popen(command, cwd=source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     kill_a_worker(cluster, "_in_folder")
-    assert driver.wait(300) == 0, driver.stderr.read().decode()
+    assert driver.wait(LONG) == 0, driver.stderr.read().decode()
     got, expected = tree(source / "killed"), tree(source / "here")
     notes = [json.loads(line) for line in got.pop("notes.jsonl").decode().splitlines()]
     assert [n["key"] for n in notes if n["key"].startswith("mark")] == [f"mark {i}" for i in range(len(finished))]
@@ -184,13 +174,13 @@ def test_a_killed_actor_is_replaced_and_a_killed_driver_resumes(cluster, models)
     command += ["--engine", "ray", "--workers", "2"]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     files = shards / "captions" / "written"
-    wait_for(lambda: list(files.glob("*.parquet")) or driver.poll() is not None)
+    wait_until(lambda: list(files.glob("*.parquet")) or driver.poll() is not None)
     kill_a_worker(cluster, "_Holder")
     before = len(list(files.glob("*.parquet")))
-    wait_for(lambda: len(list(files.glob("*.parquet"))) > before or driver.poll() is not None)
+    wait_until(lambda: len(list(files.glob("*.parquet"))) > before or driver.poll() is not None)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    wait_for(lambda: not any("_Holder" in words for _, words in processes(cluster)))
+    wait_until(lambda: not any("_Holder" in words for _, words in processes(cluster)))
     done = {p: p.stat().st_mtime_ns for p in files.glob("*.parquet")}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert {p: p.stat().st_mtime_ns for p in done} == done

@@ -10,6 +10,8 @@ import time
 import pytest
 from making import captioned_folder, prepared, tree
 
+from tests.waiting import LONG
+
 
 @pytest.mark.parametrize("wanted", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_kills_change_nothing(tmp_path, wanted):
@@ -26,7 +28,7 @@ def test_kills_change_nothing(tmp_path, wanted):
         )
         before = len(list(work.rglob("*.json"))) + len(list((work / "shards").glob("*.parquet")))
         wait_until = before + rng.choice([0, 1, 2, 3])
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + LONG
         # Killed at work, not while Python starts: once it has gone a little further, or while it is on its way there.
         while run.poll() is None and time.monotonic() < deadline:
             now = len(list(work.rglob("*.json"))) + len(list((work / "shards").glob("*.parquet")))

@@ -7,10 +7,12 @@ import json
 import re
 import shutil
 import subprocess
-import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
+
+from tests.waiting import LONG, wait_until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -55,14 +57,14 @@ class Browser:
             self._send("DELETE", "")
         finally:
             self._process.terminate()
-            self._process.wait(timeout=10)
+            self._process.wait(LONG)
             self._process.stdout.close()
 
     def _send(self, method: str, path: str, body: dict | None = None):
         data = None if method != "POST" else json.dumps(body or {}).encode()
         request = urllib.request.Request(self._base + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=LONG) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as e:
             raise DriverError(json.load(e)["value"]["message"].splitlines()[0]) from None
@@ -95,17 +97,14 @@ class Browser:
         element = self._send("POST", "/element", {"using": "css selector", "value": selector})[_ELEMENT]
         self._send("POST", f"/element/{element}/click")
 
-    def wait(self, condition: str, seconds: float = 15):
+    def wait(self, condition: str):
         """Waits until a JavaScript expression is true; returns its value. An error may be a page that still loads."""
-        end, trouble = time.monotonic() + seconds, ""
-        while True:
-            try:
-                if value := self.run(f"return {condition}"):
-                    return value
-            except DriverError as e:
-                trouble = f" ({e})"
-            assert time.monotonic() < end, f"not within {seconds} s: {condition}{trouble}; page says {self.text()!r}"
-            time.sleep(0.03)
+
+        def value():
+            with suppress(DriverError):
+                return self.run(f"return {condition}")
+
+        return wait_until(value, condition)
 
     def text(self) -> str:
         return self.run("return document.body.innerText")

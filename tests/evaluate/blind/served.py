@@ -16,6 +16,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from tests.waiting import LONG
+
 ROOT = Path(__file__).parents[3]
 NAMES = ("sunrise-model", "baseline-model")
 ITEMS = 8
@@ -49,7 +51,7 @@ class Server:
             command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.output = ""
-        too_late = threading.Timer(60, self.process.kill)
+        too_late = threading.Timer(LONG, self.process.kill)
         too_late.start()
         while "after a stop" not in self.output:
             line = self.process.stdout.readline()
@@ -71,7 +73,7 @@ class Server:
 
     def _end(self, how: signal.Signals) -> str:
         self.process.send_signal(how)
-        rest, _ = self.process.communicate(timeout=20)
+        rest, _ = self.process.communicate(timeout=LONG)
         return rest
 
 
@@ -80,7 +82,7 @@ def get(url: str, body: object = None) -> tuple[int, dict[str, str], bytes]:
     data = None if body is None else json.dumps(body).encode()
     try:
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=LONG) as answer:
             return answer.status, dict(answer.headers), answer.read()
     except urllib.error.HTTPError as e:
         return e.code, dict(e.headers), e.read()

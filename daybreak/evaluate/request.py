@@ -1,0 +1,190 @@
+"""What `daybreak evaluate` and `daybreak sample` are asked for, checked. Needs no torch: a mistake is told at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from daybreak import config as configs
+from daybreak.box.find import model_folder
+from daybreak.config import Config, ConfigError
+from daybreak.data.pictures import PICTURE_SUFFIXES
+from daybreak.evaluate.geneval.prompts import read_prompts
+from daybreak.evaluate.measures import HUB_MODELS, METRICS, check_frechet
+from daybreak.evaluate.pictures import open_pictures
+from daybreak.evaluate.prompts import read_prompt_file
+from daybreak.evaluate.questions import read_questions
+from daybreak.export.forms import CONFIG_FILE, check_without_data, form_of
+from daybreak.run_folder import newest, trained_config
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How pictures are drawn. None: as the model's own settings say. size: side, px; batch: pictures at once.
+
+    expand: who writes prompts out first, as `sample.expand`; "none": nobody.
+    """
+
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    size: int | None = None
+    batch: int | None = None
+    expand: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.guidance is not None and not math.isfinite(self.guidance):
+            raise ConfigError(f"--guidance is {self.guidance:g}; it must be a number")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, and with what. count: pictures drawn for comparison with others."""
+
+    metrics: tuple[str, ...] = ()
+    reference: Path | None = None
+    prompts: Path | None = None
+    count: int = 1000
+    training: Path | None = None
+    baseline: str | None = None
+    questions: Path | None = None
+    geneval_prompts: Path | None = None
+    weights: dict[str, str] = field(default_factory=dict)
+    drawing: Drawing = field(default_factory=Drawing)
+
+    def of(self, config: Config | None, name: str) -> Request:
+        """With the metrics that are measured without being asked for, where none are asked for.
+
+        config: of a run. `scenes` of a run on it, else distances to the reference; ConfigError, which begins with the
+        subject's `name`, where there is neither.
+        """
+        if self.metrics:
+            return self
+        if config is not None and config.data.source == "scenes" and self.reference is None:
+            return dataclasses.replace(self, metrics=("scenes",))
+        if self.reference is not None:
+            return dataclasses.replace(self, metrics=("fid", "kid"))
+        raise ConfigError(
+            f"{name}: say what to measure with --metrics ({', '.join(METRICS)}), or give --reference FOLDER for "
+            "fid and kid"
+        )
+
+    def training_folder(self, config: Config | None) -> Path | None:
+        """Of --training, else what the run of `config` was trained on."""
+        if self.training is not None:
+            return self.training.expanduser()
+        return Path(config.data.folder).expanduser() if config is not None and config.data.folder else None
+
+
+def parse_weights(words: list[str]) -> dict[str, str]:
+    """["clip=folder"] -> {"clip": "folder"}; ConfigError for a network that nothing uses."""
+    known = ("inception", *HUB_MODELS)
+    result = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not value or name not in known:
+            raise ConfigError(f"--weights {word}: it should be NAME=FILE_OR_FOLDER, NAME one of {', '.join(known)}")
+        result[name] = value
+    return result
+
+
+def find_subject(text: str) -> Literal["run", "pipeline", "pictures", "hub"]:
+    """What a subject's name stands for, without loading it; ConfigError where it is nothing that can be judged."""
+    path = Path(text).expanduser()
+    if (path / "config.yaml").is_file():
+        return "run"
+    if any((path / name).is_file() for name in ("model_index.json", "finetune.yaml")):
+        return "pipeline"
+    if path.is_dir():
+        if any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.rglob("*")):
+            return "pictures"
+        raise ConfigError(
+            f"{path} is no run folder: it holds no config.yaml, and neither the model_index.json of a diffusers "
+            "pipeline nor pictures"
+        )
+    if path.exists():
+        raise ConfigError(f"{path} is a file; evaluate a run folder, a folder of pictures or a diffusers pipeline")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not path.parent.exists():
+        return "hub"
+    raise ConfigError(f"{text}: no such run folder, folder of pictures or diffusers pipeline")
+
+
+def told(config: Config, drawing: Drawing) -> Config:
+    """`config` with what `drawing` says in place of its own settings; ConfigError for a size that it does not draw."""
+    given = {"steps": drawing.steps, "guidance": drawing.guidance, "batch": drawing.batch, "expand": drawing.expand}
+    for key, value in given.items():
+        config = config if value is None else configs.override(config, f"sample.{key}", value)
+    if drawing.size is not None and drawing.size % config.model.patch:
+        patch = config.model.patch
+        near = max(1, drawing.size // patch) * patch
+        raise ConfigError(f"--size {drawing.size} does not divide by the run's patches of {patch} px; {near} does")
+    return config
+
+
+def config_of(path: Path, kind: str, drawing: Drawing) -> Config | None:
+    """How a subject of our own draws; None for others. ConfigError where its config, or what `drawing` says, is wrong.
+
+    kind: as `find_subject` says it.
+    """
+    if kind == "run":
+        newest(path)
+        return configs.check(told(configs.check(configs.load(path / "config.yaml")), drawing))
+    if kind == "pipeline" and form_of(path) == "own":
+        return check_without_data(told(configs.load(path / CONFIG_FILE), drawing))
+    return None
+
+
+def check_subject(text: str, request: Request) -> None:
+    """ConfigError for what can be known to be wrong with a subject, or what is asked of it, before it is opened."""
+    text = str(model_folder(text))
+    kind, path = find_subject(text), Path(text).expanduser()
+    config = config_of(path, kind, request.drawing)
+    check_request(request.of(config, path.resolve().name), kind != "pictures", config)
+
+
+def check_sample(model: Path, out: Path, drawing: Drawing) -> None:
+    """ConfigError for what can be known to be wrong with `daybreak sample` before the model is opened."""
+    if out.suffix.lower() != ".png":
+        raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
+    form = form_of(model)
+    if form == "run":
+        configs.check(told(trained_config(model), drawing))
+    elif form != "pipeline" and (model / CONFIG_FILE).is_file():
+        check_without_data(told(configs.load(model / CONFIG_FILE), drawing))
+
+
+def check_request(request: Request, draws: bool, config: Config | None) -> None:
+    """ConfigError for everything that can be known to be missing before hours are spent.
+
+    draws: the subject draws, and is no folder of pictures; config: of a model of our own, which may have been trained
+    on pictures, or on `scenes`, and can then draw its own reference.
+    """
+    on_scenes, trained_on = config is not None and config.data.source == "scenes", request.training_folder(config)
+    for name in request.metrics:
+        needs, title = METRICS[name].needs, METRICS[name].title
+        if needs == "drawing" and not draws:
+            raise ConfigError(f"{title} has its own prompts drawn, which a folder of pictures cannot do")
+        if needs in ("reference", "baseline", "training") and request.reference is None and not on_scenes:
+            raise ConfigError(f"{title} compares with reference pictures: say where they are with --reference FOLDER")
+        if needs == "baseline" and request.baseline is None:
+            raise ConfigError(f"{title} needs --baseline: the pre-trained model, an earlier run, or its pictures")
+        if needs == "questions" and request.questions is None:
+            raise ConfigError(f"{title} needs --questions FILE: DPG-Bench's CSV, or one with its columns")
+        if needs == "training" and trained_on is None:
+            raise ConfigError(f"{title} needs the training pictures: --training FOLDER")
+        if name in ("fid", "fd_dinov2", "day_check") and draws:
+            check_frechet(name, request.count, "drawn")
+    if request.reference is not None:
+        open_pictures(request.reference.expanduser(), "--reference")
+    if request.prompts is not None and draws:
+        read_prompt_file(request.prompts.expanduser())
+    if request.questions is not None:
+        read_questions(request.questions.expanduser())
+    if request.geneval_prompts is not None:
+        read_prompts(request.geneval_prompts.expanduser())
+    if request.baseline is not None:
+        find_subject(request.baseline)

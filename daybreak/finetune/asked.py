@@ -1,0 +1,82 @@
+"""What `daybreak finetune` was asked for, checked. Needs no torch, so that a mistake is told at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from daybreak.config import ConfigError
+from daybreak.data.listing import check_place, holds_shards
+from daybreak.evaluate.request import parse_weights
+from daybreak.export.forms import is_own
+from daybreak.finetune import settings as settings_file
+from daybreak.finetune.base_files import check_base
+from daybreak.finetune.settings import FinetuneSettings, flag_of
+from daybreak.run_folder import check_empty, check_there
+
+NO_USE = (
+    *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
+    *("precision", "recompute", "sample_every", "save_every", "sampler", "sample_steps", "guidance"),
+    *("base_config", "variant", "allow_pickle"),
+)
+"""Settings that training as daybreak train does has no ear for."""
+
+
+def check_finetune(settings: FinetuneSettings, out: Path | None, find_lr: bool) -> None:
+    """ConfigError for what can be known to be wrong before base and pictures are opened."""
+    check_place(settings.data)
+    if out is not None:
+        check_run_folder(out)
+    if is_own(settings.base):
+        check_own(settings, find_lr)
+    else:
+        parse_weights(list(settings.metric_weights))
+        check_base(settings.base, settings.allow_pickle, settings.base_config, settings.variant)
+
+
+def check_run_folder(folder: Path) -> None:
+    """ConfigError where the folder of a new run is not empty."""
+    check_empty(folder, f"choose another --out, or continue it with --resume {folder}")
+
+
+def run_to_resume(resume: Path | None, base: str | None, data: str | None, out: Path | None) -> Path:
+    """The run to go on with. ConfigError where what to do was not said, or too much, or it is no such run."""
+    if resume is None:
+        missing = "a base" if base is None else "--data FOLDER"
+        raise ConfigError(
+            f"{missing} is missing: daybreak finetune BASE --data FOLDER, or daybreak finetune --resume RUN"
+        )
+    if base is not None or data is not None or out is not None:
+        raise ConfigError("--resume goes on with a run as it was begun: leave the base, --data and --out out")
+    check_there(resume)
+    settings_file.load(resume, settings_file.OWN_FILE if is_own_run(resume) else settings_file.FILE)
+    return resume
+
+
+def is_own_run(run: Path) -> bool:
+    """Whether `own_runs.finetune_own` began this run."""
+    return (run / settings_file.OWN_FILE).is_file()
+
+
+def check_own(settings: FinetuneSettings, find_lr: bool) -> None:
+    """ConfigError for what a run of our own cannot be fine-tuned by, or on."""
+    if settings.method != "full" or settings.class_prompt or settings.instance_prompt:
+        raise ConfigError(f"{settings.base} is a model of our own: it is trained whole, with --method full")
+    refuse_what_has_no_use(settings, find_lr)
+    if holds_shards(settings.data):
+        raise ConfigError(f"--data {settings.data}: for a model of our own give a folder of captioned pictures")
+    parse_weights(list(settings.metric_weights))
+
+
+def refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:
+    """ConfigError for flags that training as daybreak train does has no ear for, and for several processes."""
+    for name in NO_USE:
+        if settings.differs(name):
+            raise ConfigError(f"{flag_of(name)} has no use with {settings.base}, a model of our own: leave it out")
+    if find_lr:
+        raise ConfigError(f"--find-lr has no use with {settings.base}, a model of our own: leave it out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"{settings.base} is a model of our own, which is fine-tuned in one process; for several: daybreak "
+            "import an export of it, and torchrun -m daybreak train --resume that"
+        )
