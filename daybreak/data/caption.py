@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.data.changes import captions_check
 from daybreak.data.engines.models import run_on_models
 from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import exists, join, read_bytes, write_atomically
@@ -177,6 +178,10 @@ def _describe(captioner: Captioner, reader: ShardReader, rows: range) -> list[st
     return [answers.get(row) or None for row in rows]
 
 
+def _with(table: pa.Table, name: str, column: pa.ChunkedArray | pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, column)
+
+
 def _register(reader: ShardReader, name: str, how: Captioning, weight: float) -> int:
     """Tells the row table which rows have a caption now, and then the index where it stands."""
     files = [
@@ -184,9 +189,12 @@ def _register(reader: ShardReader, name: str, how: Captioning, weight: float) ->
         for s in range(len(reader.index.shards))
     ]
     has = pa.chunked_array([pc.is_valid(c) for f in files for c in f.chunks], pa.bool_())
-    rows = reader.rows.set_column(
-        reader.rows.schema.get_field_index("captioned"), "captioned", pc.or_(reader.rows["captioned"], has)
-    )
+    rows = _with(reader.rows, "captioned", pc.or_(reader.rows["captioned"], has))
+    if "captions_crc32" in rows.column_names:
+        texts = (text for f in files for text in f.to_pylist())
+        before = rows["captions_crc32"].to_pylist()
+        checks = [captions_check([text] if text else [], b) for text, b in zip(texts, before, strict=True)]
+        rows = _with(rows, "captions_crc32", pa.array(checks, pa.int64()))
     write_rows(reader.place, rows)
     index = dataclasses.replace(
         reader.index,

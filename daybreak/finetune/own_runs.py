@@ -17,6 +17,7 @@ from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.arguments import asked_training
 from daybreak.config import ConfigError
+from daybreak.data.changes import save_checks
 from daybreak.data.listing import holds_shards
 from daybreak.evaluate.workbench import parse_weights
 from daybreak.export.commands import run_import
@@ -26,7 +27,7 @@ from daybreak.export.safetensors_folder import WEIGHTS_FILE, write_safetensors
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.cache import split
 from daybreak.finetune.loop import report_takes_all
-from daybreak.finetune.opening import absolute, write_skipped, write_split
+from daybreak.finetune.opening import PICTURES, absolute, changed_data, write_skipped, write_split
 from daybreak.finetune.own_report import OwnModel, OwnProbe, draw_general, open_probes, report_own
 from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.report import summary
@@ -93,6 +94,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         run_import(Console(quiet=True), Path(folder) / "base", run, Path(settings.data))
     write_split(run, pictures, training, held)
     write_skipped(run, pictures.skipped)
+    save_checks(run / PICTURES, pictures.checks)
     changes["data.resolution"], changes["data.folder"] = _side(before), str(_training_folder(run, pictures, training))
     drawing = time.monotonic()
     general = draw_general(run, before, settings)
@@ -107,7 +109,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         config = configs.override(config, key, value)
     configs.save(config, run / "config.yaml")
     settings_file.save(settings, run, settings_file.OWN_FILE)
-    _train_and_compare(console, run, settings, before, open_probes(run, pictures, held, _side(before)))
+    _train_and_compare(console, run, settings, before, open_probes(run, _side(before)))
 
 
 def is_own_run(run: Path) -> bool:
@@ -116,12 +118,14 @@ def is_own_run(run: Path) -> bool:
 
 
 def resume_own(console: Console, run: Path) -> None:
-    """Goes on with what `finetune_own` began, and ends with its report. Base and pictures must still be there."""
+    """Goes on with what `finetune_own` began, and ends with its report. The base must still be there, and the
+    pictures where they were."""
     settings = settings_file.load(run, settings_file.OWN_FILE)
     _refuse_what_has_no_use(settings, find_lr=False)
     before = _base(settings)
-    pictures, _, held = _pictures(settings, _side(before))
-    _train_and_compare(console, run, settings, before, open_probes(run, pictures, held, _side(before)))
+    if (told := changed_data(settings, run, None)) is not None:
+        console.print(f"note: {told}, as {run / 'training'} lists them", markup=False, highlight=False)
+    _train_and_compare(console, run, settings, before, open_probes(run, _side(before)))
 
 
 def _base(settings: FinetuneSettings) -> OwnModel:

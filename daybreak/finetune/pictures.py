@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped
+from daybreak.data.changes import Check, as_checks, picture_check
 from daybreak.data.inspect.findings import Finding, Report, examine
 from daybreak.data.inspect.look import Look, Seen
 from daybreak.data.listing import holds_shards
@@ -42,7 +43,8 @@ class Pictures:
     """Usable pictures: pixels [N, S, S, 3] uint8 with their captions; `look` for the findings; `skipped` the rest.
 
     captions: one of each picture; choices: all of them, of which training draws. groups: pictures that show the same
-    have one number; copies: how many are the same file as another one, and how many the same picture.
+    have one number; copies: how many are the same file as another one, and how many the same picture. checks: what
+    `look_again` gives while nothing was changed.
     """
 
     pixels: np.ndarray
@@ -52,6 +54,7 @@ class Pictures:
     choices: list[Choices] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
     copies: tuple[int, int] = (0, 0)
+    checks: np.ndarray = field(default_factory=lambda: as_checks([]))
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -118,24 +121,25 @@ def open_pictures(
     pixels = PixelFile(side)
     choices: list[Choices] = []
     identities: list[tuple[str, int, bytes]] = []
+    checks: list[Check] = []
 
-    def work(entry: tuple[RawRow, Choices]) -> tuple[np.ndarray, int, int, str] | tuple[str, str]:
+    def work(entry: tuple[RawRow, Choices]) -> tuple[Check | None, tuple[np.ndarray, int, int, str] | tuple[str, str]]:
         row, own = entry
-        if row.problem is not None and not (caption and row.kind == "unreadable caption"):
-            return row.kind, row.problem
-        if not own and not caption:
-            return "no caption", "no caption"
+        data = _content(row, own, caption)
+        if isinstance(data, tuple):
+            return None, data
+        check = _check(data, own, caption)
         try:
-            file = row.file()
-            data = file.read_bytes() if isinstance(file, Path) else file
             picture = decode(data, background, least=(DRAFT * side, DRAFT * side))
-        except (PictureError, OSError) as e:
-            return "broken", str(e)
+        except PictureError as e:
+            return check, ("broken", str(e))
         square = ImageOps.fit(picture.image, (side, side), Image.Resampling.LANCZOS)
-        return np.asarray(square), picture.width, picture.height, hashlib.sha256(data).hexdigest()
+        return check, (np.asarray(square), picture.width, picture.height, hashlib.sha256(data).hexdigest())
 
-    for (row, own), result in threaded(work, rows):
+    for (row, own), (check, result) in threaded(work, rows):
         key = row.place or row.key
+        if check is not None:
+            checks.append(check)
         if len(result) == 2:
             skipped.append(Skipped(key, result[1]))
             look.dropped.append((key, *result))
@@ -155,7 +159,34 @@ def open_pictures(
         groups[copy.row] = groups[copy.of]
     exact = sum(copy.exact for copy in found)
     captions_shown = [of[0][0] for of in choices]
-    return Pictures(pixels.array(), captions_shown, look, skipped, choices, groups, (exact, len(found) - exact))
+    copies = exact, len(found) - exact
+    return Pictures(pixels.array(), captions_shown, look, skipped, choices, groups, copies, as_checks(checks))
+
+
+def _content(row: RawRow, own: Choices, caption: str | None) -> bytes | tuple[str, str]:
+    """The file of a row that has what is needed; else (kind, problem). `caption`: in place of its own."""
+    if row.problem is not None and not (caption and row.kind == "unreadable caption"):
+        return row.kind, row.problem
+    if not own and not caption:
+        return "no caption", "no caption"
+    try:
+        return row.read()
+    except OSError as e:
+        return "broken", str(e)
+
+
+def look_again(place: str, caption: str | None = None) -> np.ndarray:
+    """The checks (`data/changes.py`) of a place's pictures, which are read and not decoded. Raises ConfigError."""
+
+    def work(entry: tuple[RawRow, Choices]) -> Check | None:
+        data = _content(*entry, caption)
+        return None if isinstance(data, tuple) else _check(data, entry[1], caption)
+
+    return as_checks(check for _, check in threaded(work, list_rows(place)[1]) if check is not None)
+
+
+def _check(data: bytes, own: Choices, caption: str | None) -> Check:
+    return picture_check(data, [caption] if caption else [text for text, _ in own])
 
 
 def findings(pictures: Pictures, family: Family) -> Report:

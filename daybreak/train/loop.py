@@ -14,6 +14,7 @@ from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.config.files import plain
 from daybreak.data.batch import Source
+from daybreak.data.changes import changes_since, save_checks
 from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.optim.schedule import learning_rate_factor
 from daybreak.train import checkpoint, meters
@@ -35,8 +36,10 @@ from daybreak.train.watch import LogFiles, SkippedFile, StepRecord, Watcher
 
 IN_THE_BOX = "in-the-box.png"
 """What the demo draws before it trains."""
+DATA = "data.npy"
+"""What a resumed run knows its pictures and captions by."""
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
-       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb"}  # fmt: skip
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", "averages", "trackers.json", "wandb", DATA}  # fmt: skip
 """What a run puts into its folder until its first checkpoint."""
 TRACKERS = "train.trackers="
 """How a tracker is asked for."""
@@ -84,6 +87,7 @@ def train(
         except OSError as e:
             raise ConfigError(f"the run folder {run} cannot be made: {e.strerror}") from None
         configs.save(config, run / "config.yaml")
+        _look_at_data(source, run, resume, note)
     ranks.wait()
     _prepare(state, config)
     files = _open_files(config, run, state, resume, note) if ranks.first else None
@@ -101,6 +105,16 @@ def train(
     finally:
         training.close()
     return state
+
+
+def _look_at_data(source: Source, run: Path, resume: bool, note: Callable[[str], None]) -> None:
+    """Tells what is other in the data of a resumed run than when it was last begun."""
+    checks = getattr(source, "checks", None)
+    if checks is None:
+        return
+    if resume and (changes := changes_since(run / DATA, checks)) is not None:
+        note(f"the data are not those the run had before ({changes}); it goes on with what is there now")
+    save_checks(run / DATA, checks)
 
 
 def _open_files(config: Config, run: Path, state: TrainState, resume: bool, note: Callable[[str], None]) -> LogFiles:

@@ -40,6 +40,7 @@ ROW_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("captioned", pa.bool_()),
+        ("captions_crc32", pa.int64()),
     ]
 )
 
@@ -126,6 +127,12 @@ def shard_name(number: int, of: int) -> str:
 def caption_file(name: str, shard: int) -> str:
     """captions/NAME/00003.parquet: the captions that a model wrote for a shard, row by row."""
     return f"captions/{name}/{shard:05d}.parquet"
+
+
+def row_captions(row: dict[str, Any], columns: list[str]) -> list[str]:
+    """All captions of a shard's row, column by column."""
+    found = [text for name in columns for text in [row[name], *(row[name + OTHERS] or [])]]
+    return [text for text in found if text]
 
 
 def shard_schema(captions: list[str]) -> pa.Schema:

@@ -38,8 +38,9 @@ def read_index(place: str) -> Index:
 class ShardReader:
     """A set of shards. Safe to use from several threads.
 
-    `rows` is the table of ROWS. Pictures are read by their place in the file and checked against their
-    checksum; captions through pyarrow, a shard at a time.
+    `rows` is the table of ROWS; `checks` tells each picture and its captions (`changes.py`; of sets that an older
+    version made, pictures alone). Pictures are read by their place in the file and checked against their checksum;
+    captions through pyarrow, a shard at a time.
     """
 
     def __init__(self, place: str, cache: Path | None = None, cache_bytes: int = 0) -> None:
@@ -59,6 +60,8 @@ class ShardReader:
         self.shard, self.row = column["shard"], column["row"]
         self.width, self.height, self.captioned = column["width"], column["height"], column["captioned"]
         self._offset, self.lengths, self._crc32 = column["offset"], column["length"], column["crc32"]
+        captions = column.get("captions_crc32", np.zeros(len(self.rows), np.int64))
+        self.checks = np.stack([self._crc32, captions], axis=1).astype(np.uint32)
         # Unbounded caches would hold a file handle for each of many thousand shards.
         self._open = lru_cache(maxsize=256)(self._open_shard)
         self._captions = lru_cache(maxsize=64)(self._read_captions)

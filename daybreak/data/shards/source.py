@@ -41,7 +41,8 @@ class ShardSource:
     the ratio of `weights`, or of their rows where it is empty.
 
     A row that turns out to be damaged is skipped: the next readable row of the order takes its place, it is listed in
-    `skipped`, and once more than `bad_share` of all rows are damaged, ConfigError ends the run.
+    `skipped`, and once more than `bad_share` of all rows are damaged, ConfigError ends the run. `checks` tells each
+    picture and its captions (`changes.py`).
 
     embeddings: name of the text features to give beside the captions, which must be those of `text`.
     """
@@ -73,6 +74,7 @@ class ShardSource:
         self._lock = threading.Lock()
         self._memory = BatchMemory()
         self.sets = [self._open(i, ShardReader(p, cache, cache_bytes)) for i, p in enumerate(places)]
+        self.checks = np.concatenate([s.reader.checks for s in self.sets])
         self.mixing = Mixing(list(weights) or [float(len(s.rows)) for s in self.sets])
 
     def _open(self, number: int, reader: ShardReader) -> _Set:
