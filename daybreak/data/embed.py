@@ -1,16 +1,19 @@
 """`daybreak embed`: a frozen text encoder's features of all captions, beside the shards, so training need not ask it.
 
-    SHARDS/embeddings/NAME/00003-caption.safetensors   tokens [N, C], ends [rows], scales [N] (fp8 alone)
+    SHARDS/embeddings/NAME/00003-caption.safetensors   tokens [N, C], ends [captions], rows [rows], scales [N] (fp8)
     SHARDS/embeddings/NAME/how.json                    model, revision, longest caption, number format, width
 
-Tokens are stored without padding, caption after caption. A file is written when its shard is done: killed, the same
-command goes on with the next. `--data.embeddings NAME` trains with them.
+Tokens are stored without padding, caption after caption: `ends` says where each caption's end, `rows` how many captions
+there are up to the end of each row. Files of older versions have no `rows` and the first caption of each row. A file
+is written when its shard is done: killed, the same command goes on with the next. `--data.embeddings NAME` trains with
+them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -91,7 +94,7 @@ class EmbedJob:
         def embed(shard: int) -> int:
             written = 0
             for column in self.left(reader, shard):
-                captions = [reader.captions(row).get(column, "") for row in reader.rows_of(shard)]
+                captions = [reader.all_captions(row).get(column, []) for row in reader.rows_of(shard)]
                 data = save(_tensors(encoder, captions, self.batch, self.dtype))
                 write_atomically(join(self.place, embedding_file(self.name, shard, column)), data)
                 written += len(data)
@@ -119,9 +122,10 @@ def write_embeddings(job: EmbedJob, workers: int | None, engine: Engine, progres
     return written
 
 
-def _tensors(encoder: TextEncoder, captions: list[str], batch: int, dtype: str) -> dict[str, Tensor]:
-    """What a file holds: the tokens of all captions in a row, where each caption ends."""
-    parts, ends, at = [], [], 0
+def _tensors(encoder: TextEncoder, of_rows: list[list[str]], batch: int, dtype: str) -> dict[str, Tensor]:
+    """What a file holds of the captions of each row."""
+    captions = [text for texts in of_rows for text in texts]
+    parts, ends, at = [torch.empty(0, encoder.width)], [], 0
     for start in range(0, len(captions), batch):
         text = encoder(captions[start : start + batch])
         for row, mask in zip(text.embeddings.cpu(), text.mask.cpu(), strict=True):
@@ -129,7 +133,8 @@ def _tensors(encoder: TextEncoder, captions: list[str], batch: int, dtype: str) 
             at += len(parts[-1])
             ends.append(at)
     tokens = torch.cat(parts)
-    tensors = {"ends": torch.tensor(ends, dtype=torch.int64)}
+    rows = torch.tensor([len(texts) for texts in of_rows], dtype=torch.int64).cumsum(0)
+    tensors = {"ends": torch.tensor(ends, dtype=torch.int64), "rows": rows}
     if dtype == "fp8":
         scales = tokens.abs().amax(1).clamp(min=1e-12) / FP8_MAX
         tokens, tensors["scales"] = tokens / scales[:, None], scales
@@ -169,20 +174,40 @@ class EmbeddingReader:
                 )
         self._open = lru_cache(maxsize=256)(self._open_file)
 
-    def tokens(self, row: int, column: str) -> Tensor:
-        """[L, C] float32, the tokens of a row's caption. Raises RowError."""
-        try:
-            file, ends = self._open(int(self.shards.shard[row]), column)
-            i = int(self.shards.row[row])
+    def count(self, row: int, column: str) -> int:
+        """How many of a row's captions in a column have features: the first so many. Raises RowError."""
+        with _readable():
+            first, end = self._captions(row, column)
+            return end - first
+
+    def tokens(self, row: int, column: str, which: int = 0) -> Tensor:
+        """[L, C] float32, the tokens of a row's caption number `which` in a column. Raises RowError."""
+        with _readable():
+            file, ends, _ = self._open(int(self.shards.shard[row]), column)
+            i = self._captions(row, column)[0] + which
             a, b = (int(ends[i - 1]) if i else 0), int(ends[i])
             tokens: Tensor = file.get_slice("tokens")[a:b].float()
             if self.how.dtype == "fp8":
                 tokens = tokens * file.get_slice("scales")[a:b][:, None]
             return tokens
-        except (OSError, SafetensorError, IndexError) as e:
-            raise RowError(f"its embedding cannot be read: {' '.join(str(e).split())}") from None
 
-    def _open_file(self, shard: int, column: str) -> tuple[Any, Tensor]:
+    def _captions(self, row: int, column: str) -> tuple[int, int]:
+        """The numbers of a row's captions in their file: the first, and the one behind the last."""
+        _, _, rows = self._open(int(self.shards.shard[row]), column)
+        i = int(self.shards.row[row])
+        return (int(rows[i - 1]) if i else 0), int(rows[i])
+
+    def _open_file(self, shard: int, column: str) -> tuple[Any, Tensor, Tensor]:
         path = self.shards.files.local(embedding_file(self.name, shard, column))
         file = safe_open(path, framework="pt")
-        return file, file.get_tensor("ends")
+        ends = file.get_tensor("ends")
+        rows = file.get_tensor("rows") if "rows" in set(file.keys()) else torch.arange(1, len(ends) + 1)
+        return file, ends, rows
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, IndexError) as e:
+        raise RowError(f"its embedding cannot be read: {' '.join(str(e).split())}") from None
