@@ -3,7 +3,7 @@
 import io
 import shutil
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 import torch
 from making import captioned_folder, prepared
@@ -57,7 +57,8 @@ def test_captions_join_the_others_and_a_kill_loses_nothing(shards, vlm, monkeypa
     with pytest.raises(KilledError):
         write(shards, how)
     assert "written" not in ShardReader(str(shards)).index.captions  # half of it is not used
-    done = sum(pq.read_metadata(p).num_rows for p in (shards / "captions" / "written").glob("*.parquet"))
+    files = (shards / "captions" / "written").glob("*.arrow")
+    done = sum(len(pa.ipc.open_file(p).read_all()) for p in files)
     assert 0 < done < 12
     before, resumed = calls, True
     write(shards, how)

@@ -19,7 +19,7 @@ from daybreak.data.reading.settings import Reading
 from daybreak.data.reading.sources import Part, Plan, open_arrow_reader
 from daybreak.data.reading.tars import read_tar
 from daybreak.data.reading.text import TextError, captions_in, decode_text
-from daybreak.data.shards.format import OTHERS
+from daybreak.data.shards.format import OTHERS, read_written
 
 FETCHES = 16
 """Pictures fetched at a time where they lie elsewhere."""
@@ -125,7 +125,7 @@ def _parquet(part: Part, reading: Reading) -> Iterator[RawRow]:
 def _joined(rows: Iterator[dict[str, Any]], part: Part, lists: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Rows with what lies elsewhere: captions in files beside the shard, and further captions of our own shards."""
     beside = {
-        name: pq.read_table(open_arrow(place), columns=[name], partitioning=None)[name]
+        name: read_written(place, name)
         for name, place in part.get("beside", {}).items()
         if name in part["captions"].values()
     }

@@ -19,7 +19,7 @@ from daybreak.data.pictures import DRAFT, MAX_PIXELS
 from daybreak.data.places import join, read_bytes
 from daybreak.data.shards.buckets import Bucket, crop_box
 from daybreak.data.shards.cache import ShardFiles
-from daybreak.data.shards.format import INDEX, OTHERS, ROWS, Index, caption_file, read_rows
+from daybreak.data.shards.format import INDEX, OTHERS, ROWS, Index, read_rows, read_written
 
 
 class RowError(ValueError):
@@ -139,8 +139,7 @@ class ShardReader:
             table = parquet.read(columns=[*own, *several])
         columns = {name: table[name] for name in [*own, *several]}
         for name in self.index.written:
-            beside = self.files.local(caption_file(name, shard))
-            columns[name] = pq.read_table(beside, columns=[name], partitioning=None)[name]
+            columns[name] = read_written(str(self.files.local(self.index.caption_file(name, shard))), name)
         return columns
 
 
