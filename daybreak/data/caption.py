@@ -181,10 +181,7 @@ def _with(table: pa.Table, name: str, column: pa.ChunkedArray | pa.Array) -> pa.
 
 def _register(reader: ShardReader, name: str, how: Captioning, weight: float) -> int:
     """Tells the row table which rows have a caption now, and then the index where it stands."""
-    files = [
-        read_written(join(reader.place, caption_file(name, s)), name)
-        for s in range(len(reader.index.shards))
-    ]
+    files = [read_written(join(reader.place, caption_file(name, s)), name) for s in range(len(reader.index.shards))]
     has = pa.chunked_array([pc.is_valid(c) for f in files for c in f.chunks], pa.bool_())
     rows = _with(reader.rows, "captioned", pc.or_(reader.rows["captioned"], has))
     if "captions_crc32" in rows.column_names:
