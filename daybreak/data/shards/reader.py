@@ -147,8 +147,9 @@ def decode_to_bucket(data: bytes, bucket: Bucket) -> Image.Image:
     """A stored picture scaled to cover `bucket` and centre-cropped to it: RGB.
 
     JPEG is decoded at 1/2, 1/4 or 1/8 where that is at least DRAFT times the bucket. Where it is exactly half of the
-    stored size, as shards of 1024 px in a run of 512 px, the decoder does it all: as near to the original as a Lanczos
-    filter on the whole (2.1 and 2.0 of 255 on pictures of JPEG q92), in a fifth of the time.
+    stored size, as shards of 1024 px in a run of 512 px, the decoder does it all: 2.14 of 255 from a Lanczos filter on
+    the original, where JPEG q92 decoded whole comes out at 2.02 with that filter and 2.04 with means of 2 x 2. It takes
+    2.0 ms, and they 12.4 and 3.2.
     """
     image = Image.open(io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
