@@ -33,7 +33,6 @@ from daybreak.finetune.opening import (
     write_skipped,
 )
 from daybreak.finetune.own_runs import is_own_run, resume_own
-from daybreak.finetune.pictures import findings
 from daybreak.finetune.processes import joined
 from daybreak.finetune.report import figures, make_report, summary
 from daybreak.finetune.result import save_result
@@ -70,12 +69,6 @@ def run_finetune(
         data = None
         if not resume or not (folder / "cache" / "index.json").is_file():
             pictures, prior, report = open_data(state)
-            if settings.captions != "whole" and not settings.instance_prompt:
-                pictures.read_lines(settings.captions)
-            if settings.token is not None:
-                pictures.add_word(settings.token)
-            if settings.captions != "whole":
-                report = findings(pictures, state.family)
             data = pictures, prior
             print_report(report, console)
         if ranks.first:

@@ -93,10 +93,11 @@ def open_data(state: State) -> tuple[Pictures, Pictures | None, Report]:
     """The user's pictures, those of the class where a folder holds them, and what is to be said of the former."""
     settings = state.settings
     side = side_of(state.family, settings)
-    pictures = open_pictures(settings.data, side, settings.background, settings.instance_prompt)
+    pictures = open_pictures(
+        settings.data, side, settings.background, settings.instance_prompt, lines=settings.captions
+    )
     if settings.token is not None:
-        # The word stands for what the captions do not say; it has to occur in each.
-        pictures.captions = [c if settings.token in c else f"{c}, {settings.token}" for c in pictures.captions]
+        pictures.add_word(settings.token)  # it stands for what the captions do not say, and has to occur in each
     prior = None
     if settings.class_data is not None:
         prior = open_pictures(settings.class_data, side, settings.background, settings.class_prompt, "--class-data")
@@ -241,7 +242,7 @@ def changed_data(settings: FinetuneSettings, run: Path, read: Pictures | None) -
     `read`: those that are there now, where the run has to encode them anew; None where it keeps what it began with.
     """
     try:
-        checks = look_again(settings.data, settings.instance_prompt) if read is None else read.checks
+        checks = look_again(settings.data, settings.instance_prompt, settings.captions) if read is None else read.checks
     except ConfigError as e:
         return f"--data {e}; the run goes on with the pictures that it began with, which it keeps"
     if (changes := changes_since(run / PICTURES, checks)) is None:

@@ -143,9 +143,7 @@ def _side(model: OwnModel) -> int:
 
 def _pictures(settings: FinetuneSettings, side: int) -> tuple[Pictures, list[int], list[int]]:
     """All pictures as squares of `side` px, and the numbers of those to train on and of those held out."""
-    pictures = open_pictures(settings.data, side, settings.background)
-    if settings.captions != "whole":
-        pictures.read_lines(settings.captions)
+    pictures = open_pictures(settings.data, side, settings.background, lines=settings.captions)
     return pictures, *split(pictures.groups, settings.held_out, settings.seed)
 
 

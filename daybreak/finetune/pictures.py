@@ -59,14 +59,6 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def read_lines(self, lines: Lines) -> None:
-        """Captions as the lines of those that are there, see `Reading.lines`."""
-        read = [[(captions_in(text, lines), weight) for text, weight in of] for of in self.choices]
-        self.choices = [tuple((text, weight / len(texts)) for texts, weight in of for text in texts) for of in read]
-        self.captions = [of[0][0] for of in self.choices]
-        for row, caption in zip(self.look.rows, self.captions, strict=True):
-            row.captions["caption"] = caption
-
     def add_word(self, word: str) -> None:
         """Every caption has `word` in it afterwards."""
 
@@ -74,14 +66,16 @@ class Pictures:
             return text if word in text else f"{text}, {word}"
 
         self.captions = [added(text) for text in self.captions]
+        for row, caption in zip(self.look.rows, self.captions, strict=True):
+            row.captions["caption"] = caption
         self.choices = [tuple((added(text), weight) for text, weight in of) for of in self.choices]
 
 
-def list_rows(place: str) -> tuple[list[Skipped], Iterator[tuple[RawRow, Choices]]]:
+def list_rows(place: str, lines: Lines) -> tuple[list[Skipped], Iterator[tuple[RawRow, Choices]]]:
     """What is not looked at, and the rows with their captions, of prepared shards or of any source of pictures."""
     if holds_shards(place):
-        return [], _rows_of_shards(ShardReader(place))
-    reading = Reading()
+        return [], _rows_of_shards(ShardReader(place), lines)
+    reading = Reading(lines=lines)
     source = place if is_remote(place) else str(Path(place).expanduser())
     plan = make_plan([source], reading)
     skipped = [Skipped(join(source, key), why) for key, _, why in plan.left]
@@ -89,16 +83,15 @@ def list_rows(place: str) -> tuple[list[Skipped], Iterator[tuple[RawRow, Choices
     return skipped, ((row, tuple((text, 1.0) for texts in row.captions.values() for text in texts)) for row in rows)
 
 
-def _rows_of_shards(reader: ShardReader) -> Iterator[tuple[RawRow, Choices]]:
+def _rows_of_shards(reader: ShardReader, lines: Lines) -> Iterator[tuple[RawRow, Choices]]:
     for i in range(len(reader)):
         row = RawRow(reader.name(i))
         choices: Choices = ()
         try:
             row.data = reader.picture_bytes(i)
+            read = {name: captions_in(texts, lines) for name, texts in reader.all_captions(i).items()}
             choices = tuple(
-                (text, reader.index.captions[name] / len(texts))
-                for name, texts in reader.all_captions(i).items()
-                for text in texts
+                (text, reader.index.captions[name] / len(texts)) for name, texts in read.items() for text in texts
             )
         except RowError as e:
             row.problem = str(e)
@@ -106,14 +99,15 @@ def _rows_of_shards(reader: ShardReader) -> Iterator[tuple[RawRow, Choices]]:
 
 
 def open_pictures(
-    place: str, side: int, background: tuple[int, int, int], caption: str | None = None, flag: str = "--data"
-) -> Pictures:
+    place: str, side: int, background: tuple[int, int, int], caption: str | None = None, flag: str = "--data",
+    lines: Lines = "whole",
+) -> Pictures:  # fmt: skip
     """The usable pictures of a place as squares of `side` px; `caption`: of every picture, in place of its own.
 
-    Raises ConfigError, which names `flag`, where none is usable.
+    lines: what line breaks in captions mean, see `Reading.lines`. Raises ConfigError, which names `flag`, where none is usable.
     """
     try:
-        skipped, rows = list_rows(place)
+        skipped, rows = list_rows(place, lines)
     except ConfigError as e:
         raise ConfigError(f"{flag} {e}") from None
     look = Look(place, is_shards=False, size=side)
@@ -175,14 +169,14 @@ def _content(row: RawRow, own: Choices, caption: str | None) -> bytes | tuple[st
         return "broken", str(e)
 
 
-def look_again(place: str, caption: str | None = None) -> np.ndarray:
+def look_again(place: str, caption: str | None, lines: Lines) -> np.ndarray:
     """The checks (`data/changes.py`) of a place's pictures, which are read and not decoded. Raises ConfigError."""
 
     def work(entry: tuple[RawRow, Choices]) -> Check | None:
         data = _content(*entry, caption)
         return None if isinstance(data, tuple) else _check(data, entry[1], caption)
 
-    return as_checks(check for _, check in threaded(work, list_rows(place)[1]) if check is not None)
+    return as_checks(check for _, check in threaded(work, list_rows(place, lines)[1]) if check is not None)
 
 
 def _check(data: bytes, own: Choices, caption: str | None) -> Check:

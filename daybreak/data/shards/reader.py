@@ -32,7 +32,10 @@ def read_index(place: str) -> Index:
     try:
         return Index.loads(read_bytes(where).decode(errors="replace"), where)
     except OSError as e:
-        raise ConfigError(f"{place} holds no shards: {INDEX}: {e}") from None
+        raise ConfigError(
+            f"{place} holds no shards ({INDEX}: {e}): daybreak prepare {place} --out SHARDS makes them of pictures, "
+            "with --uncaptioned also of those without a caption"
+        ) from None
 
 
 class ShardReader:
