@@ -11,10 +11,12 @@ from daybreak.train.checkpoint_files import complete
 
 IN_THE_BOX = "in-the-box.png"
 """What the demo draws before it trains."""
+DATA = "data.npy"
+"""What a resumed run knows its pictures and captions by."""
 AVERAGES = "averages"
 """Where a run keeps snapshots of averages (train/phema.py)."""
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
-       "skipped.jsonl", "bad_steps.jsonl", "metrics", AVERAGES, "trackers.json", "wandb"}  # fmt: skip
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", AVERAGES, "trackers.json", "wandb", DATA}  # fmt: skip
 """What a run puts into its folder until its first checkpoint."""
 
 

@@ -1,6 +1,6 @@
 """`daybreak caption`: captions for shards by a vision–language model, beside the shards and never in place of anything.
 
-    SHARDS/captions/NAME/00000.parquet     key and caption of each row of shard 0, in its order
+    SHARDS/captions/NAME/00000.arrow       key and caption of each row of shard 0, in its order
     index.json                             then lists NAME among the caption columns
 
 A file is written when its shard is done, the index when all are: killed, the same command goes on with the next shard.
@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.data.changes import captions_check
 from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import exists, join, read_bytes, write_atomically
-from daybreak.data.shards.format import INDEX, caption_file, write_rows
+from daybreak.data.shards.format import INDEX, WRITTEN_KIND, caption_file, read_written, write_arrow, write_rows
 from daybreak.data.shards.reader import RowError, ShardReader
 
 if TYPE_CHECKING:
@@ -97,10 +98,7 @@ class CaptionJob:
                 captions += _describe(captioner, reader, rows[at : at + self.batch])
             path = reader.files.local(reader.index.shards[shard].file)
             keys = pq.read_table(path, columns=["key"], partitioning=None)["key"]
-            buffer = pa.BufferOutputStream()
-            table = pa.table({"key": keys, self.name: pa.array(captions, pa.string())})
-            pq.write_table(table, buffer, compression="zstd")
-            write_atomically(self.target(shard), buffer.getvalue().to_pybytes())
+            write_arrow(self.target(shard), pa.table({"key": keys, self.name: pa.array(captions, pa.string())}))
             return len(rows)
 
         return describe
@@ -144,21 +142,25 @@ def _describe(captioner: Captioner, reader: ShardReader, rows: range) -> list[st
     return [answers.get(row) or None for row in rows]
 
 
+def _with(table: pa.Table, name: str, column: pa.ChunkedArray | pa.Array) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, column)
+
+
 def _register(reader: ShardReader, name: str, how: Captioning, weight: float) -> int:
     """Tells the row table which rows have a caption now, and then the index where it stands."""
-    files = [
-        pq.read_table(pa.BufferReader(read_bytes(join(reader.place, caption_file(name, s)))), columns=[name])[name]
-        for s in range(len(reader.index.shards))
-    ]
+    files = [read_written(join(reader.place, caption_file(name, s)), name) for s in range(len(reader.index.shards))]
     has = pa.chunked_array([pc.is_valid(c) for f in files for c in f.chunks], pa.bool_())
-    rows = reader.rows.set_column(
-        reader.rows.schema.get_field_index("captioned"), "captioned", pc.or_(reader.rows["captioned"], has)
-    )
+    rows = _with(reader.rows, "captioned", pc.or_(reader.rows["captioned"], has))
+    if "captions_crc32" in rows.column_names:
+        texts = (text for f in files for text in f.to_pylist())
+        before = rows["captions_crc32"].to_pylist()
+        checks = [captions_check([text] if text else [], b) for text, b in zip(texts, before, strict=True)]
+        rows = _with(rows, "captions_crc32", pa.array(checks, pa.int64()))
     write_rows(reader.place, rows)
     index = dataclasses.replace(
         reader.index,
         captions={**reader.index.captions, name: weight},
-        written={**reader.index.written, name: dataclasses.asdict(how)},
+        written={**reader.index.written, name: {**dataclasses.asdict(how), "files": WRITTEN_KIND}},
     )
     write_atomically(join(reader.place, INDEX), index.dumps().encode())
     return int(pc.sum(has).as_py() or 0)

@@ -1,10 +1,12 @@
 """`daybreak embed`: a frozen text encoder's features of all captions, beside the shards, so training need not ask it.
 
-    SHARDS/embeddings/NAME/00003-caption.safetensors   tokens [N, C], ends [rows], scales [N] (fp8 alone)
+    SHARDS/embeddings/NAME/00003-caption.safetensors   tokens [N, C], ends [captions], rows [rows], scales [N] (fp8)
     SHARDS/embeddings/NAME/how.json                    model, revision, longest caption, number format, width
 
-Tokens are stored without padding, caption after caption. A file is written when its shard is done: killed, the same
-command goes on with the next. `--data.embeddings NAME` trains with them.
+Tokens are stored without padding, caption after caption: `ends` says where each caption's end, `rows` how many captions
+there are up to the end of each row. Files of older versions have no `rows` and the first caption of each row. A file
+is written when its shard is done: killed, the same command goes on with the next. `--data.embeddings NAME` trains with
+them.
 """
 
 from __future__ import annotations
@@ -91,7 +93,7 @@ class EmbedJob:
         def embed(shard: int) -> int:
             written = 0
             for column in self.left(reader, shard):
-                captions = [reader.captions(row).get(column, "") for row in reader.rows_of(shard)]
+                captions = [reader.all_captions(row).get(column, []) for row in reader.rows_of(shard)]
                 data = save(features(encoder, captions, self.batch, self.dtype))
                 write_atomically(join(self.place, embedding_file(self.name, shard, column)), data)
                 written += len(data)

@@ -14,6 +14,7 @@ import torch
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Batch, Skipped
+from daybreak.data.changes import Check, as_checks, picture_check
 from daybreak.data.listing import plan_of
 from daybreak.data.pictures import PictureError, open_square
 from daybreak.data.pixel_file import PixelFile, threaded
@@ -31,7 +32,8 @@ class FolderSource:
     """Captioned pictures of a folder, decoded once into a temporary file on disk and read from there.
 
     Every usable picture is seen once an epoch; the order of epoch e is a function of (seed, e). `skipped` lists what
-    could not be used. Raises ConfigError where nothing can.
+    could not be used; `checks` tells each usable picture and its captions (`changes.py`). Raises ConfigError where
+    nothing can be used.
     """
 
     def __init__(
@@ -55,16 +57,18 @@ class FolderSource:
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def _decode(self, rows: Iterable[RawRow], background: tuple[int, int, int]) -> np.ndarray:
-        """The usable ones of `rows`: [N, S, S, 3] uint8."""
-        pixels = PixelFile(self.resolution)
+        """The usable ones of `rows`: [N, S, S, 3] uint8; beside them `captions` and `checks`."""
+        pixels, checks = PixelFile(self.resolution), []
 
-        def decode(row: RawRow) -> np.ndarray | str:
+        def decode(row: RawRow) -> tuple[np.ndarray, Check, tuple[str, ...]] | str:
             if row.problem is not None:
                 return row.problem
-            if not any(row.captions.values()):
+            captions = tuple(text for texts in row.captions.values() for text in texts)
+            if not captions:
                 return "no caption"
             try:
-                return open_square(row.file(), self.resolution, background)
+                file = row.read()
+                return open_square(file, self.resolution, background), picture_check(file, captions), captions
             except (PictureError, OSError) as e:
                 return str(e)
 
@@ -72,8 +76,11 @@ class FolderSource:
             if isinstance(result, str):
                 self.skipped.append(Skipped(row.place or join(str(self.folder), row.key), result))
             else:
-                pixels.add(result)
-                self.captions.append(tuple(text for texts in row.captions.values() for text in texts))
+                square, check, captions = result
+                pixels.add(square)
+                checks.append(check)
+                self.captions.append(captions)
+        self.checks = as_checks(checks)
         return pixels.array()
 
     def __len__(self) -> int:

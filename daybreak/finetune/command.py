@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daybreak.config import ConfigError
+from daybreak.data.changes import save_checks
 from daybreak.data.commands import progress_bar
 from daybreak.data.inspect.page import print_report, write_page
 from daybreak.display import Display
@@ -21,9 +22,18 @@ from daybreak.finetune.find_lr import find_learning_rate, write_curve
 from daybreak.finetune.log import TRACKER, log_report
 from daybreak.finetune.loop import Run, describe, finished, train
 from daybreak.finetune.memory import GIB, Plan
-from daybreak.finetune.opening import absolute, deadline, open_data, open_run, open_state, plan_of, write_skipped
+from daybreak.finetune.opening import (
+    PICTURES,
+    absolute,
+    changed_data,
+    deadline,
+    open_data,
+    open_run,
+    open_state,
+    plan_of,
+    write_skipped,
+)
 from daybreak.finetune.own_runs import resume_own
-from daybreak.finetune.pictures import findings
 from daybreak.finetune.processes import joined
 from daybreak.finetune.report import figures, make_report, summary
 from daybreak.finetune.result import save_result
@@ -60,12 +70,6 @@ def run_finetune(
         data, report = None, None
         if not resume or not (folder / "cache" / "index.json").is_file():
             pictures, prior, report = open_data(state)
-            if settings.captions != "whole" and not settings.instance_prompt:
-                pictures.read_lines(settings.captions)
-            if settings.token is not None:
-                pictures.add_word(settings.token)
-            if settings.captions != "whole":
-                report = findings(pictures, state.family)
             data = pictures, prior
             print_report(report, console)
         if ranks.first:
@@ -73,6 +77,10 @@ def run_finetune(
             if data is not None and report is not None:
                 write_page(report, folder / "data.html")
                 write_skipped(folder, data[0].skipped + (data[1].skipped if data[1] else []))
+            if resume and (told := changed_data(settings, folder, None if data is None else data[0])) is not None:
+                console.print(f"note: {told}", markup=False, highlight=False)
+            if data is not None:
+                save_checks(folder / PICTURES, data[0].checks)
         with progress_bar(console) as bar, Display(console) as display:
             task = bar.add_task("caching", total=None, note="")
             run = open_run(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped, to_uint8
+from daybreak.data.changes import changes_since
 from daybreak.data.inspect.findings import Report
 from daybreak.evaluate.day_check import diverse
 from daybreak.evaluate.pictures import save_pictures, write_captions
@@ -28,7 +29,7 @@ from daybreak.finetune.families import Family, family_of
 from daybreak.finetune.loop import Run
 from daybreak.finetune.memory import Plan, make_plan
 from daybreak.finetune.methods import Averages, make_trainable
-from daybreak.finetune.pictures import Pictures, findings, open_pictures
+from daybreak.finetune.pictures import Pictures, findings, look_again, open_pictures
 from daybreak.finetune.probes import GENERAL_PROMPTS, Probe
 from daybreak.finetune.process import process_of
 from daybreak.finetune.settings import FinetuneSettings
@@ -39,6 +40,8 @@ SAMPLES = 4
 """Held-out captions that are drawn as samples, where no prompts are given."""
 ON_DEVICE = 4 * 2**30
 """Caches up to so many bytes are kept on the GPU."""
+PICTURES = "pictures.npy"
+"""What a resumed run knows its pictures and captions by."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -90,10 +93,11 @@ def open_data(state: State) -> tuple[Pictures, Pictures | None, Report]:
     """The user's pictures, those of the class where a folder holds them, and what is to be said of the former."""
     settings = state.settings
     side = side_of(state.family, settings)
-    pictures = open_pictures(settings.data, side, settings.background, settings.instance_prompt)
+    pictures = open_pictures(
+        settings.data, side, settings.background, settings.instance_prompt, lines=settings.captions
+    )
     if settings.token is not None:
-        # The word stands for what the captions do not say; it has to occur in each.
-        pictures.captions = [c if settings.token in c else f"{c}, {settings.token}" for c in pictures.captions]
+        pictures.add_word(settings.token)  # it stands for what the captions do not say, and has to occur in each
     prior = None
     if settings.class_data is not None:
         prior = open_pictures(settings.class_data, side, settings.background, settings.class_prompt, "--class-data")
@@ -230,6 +234,21 @@ def _draw_class(state: State, prompt: str, folder: Path, side: int, progress: Pr
         progress("class pictures", i + len(names), count)
     write_captions(folder, [f"{n:05d}.png" for n in range(count)], [prompt] * count)
     return open_pictures(str(folder), side, state.settings.background, prompt)
+
+
+def changed_data(settings: FinetuneSettings, run: Path, read: Pictures | None) -> str | None:
+    """What a resumed run has to say of its pictures; None where they are those it began with.
+
+    `read`: those that are there now, where the run has to encode them anew; None where it keeps what it began with.
+    """
+    try:
+        checks = look_again(settings.data, settings.instance_prompt, settings.captions) if read is None else read.checks
+    except ConfigError as e:
+        return f"--data {e}; the run goes on with the pictures that it began with, which it keeps"
+    if (changes := changes_since(run / PICTURES, checks)) is None:
+        return None
+    told = f"the pictures of {settings.data} are not those that this run began with ({changes})"
+    return f"{told}; it goes on with {'those it began with, which it keeps' if read is None else 'what is there now'}"
 
 
 def write_skipped(folder: Path, skipped: list[Skipped]) -> None:

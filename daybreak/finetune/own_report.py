@@ -23,7 +23,7 @@ from daybreak.evaluate.scoring import SUMMARY, judge_scenes
 from daybreak.evaluate.subjects import RunDrawer
 from daybreak.finetune.cache import to_tensor
 from daybreak.finetune.opening import write_general
-from daybreak.finetune.pictures import Pictures, open_pictures
+from daybreak.finetune.pictures import open_pictures
 from daybreak.finetune.probes import GENERAL_PROMPTS, LEVELS, MOST
 from daybreak.finetune.report import judge, show_general, write_report
 from daybreak.finetune.settings import FinetuneSettings
@@ -90,12 +90,13 @@ def draw_general(run: Path, base: OwnModel, settings: FinetuneSettings) -> int:
     return len(prompts)
 
 
-def open_probes(run: Path, pictures: Pictures, held: list[int], side: int) -> dict[str, OwnProbe]:
-    """ "general", the pictures in RUN/general, and "domain" where pictures are held out; of `side` px."""
-    general = open_pictures(str(run / "general"), side, background=(255, 255, 255))
-    probes = {"general": OwnProbe(to_tensor(general.pixels[:]), general.captions)}
-    if some := held[:MOST]:
-        probes["domain"] = OwnProbe(to_tensor(pictures.pixels[some]), [pictures.captions[i] for i in some])
+def open_probes(run: Path, side: int) -> dict[str, OwnProbe]:
+    """ "general", the pictures in RUN/general, and "domain", those in RUN/held_out where any are; of `side` px."""
+    probes = {}
+    for name, folder in (("general", run / "general"), ("domain", run / "held_out")):
+        if folder.is_dir():
+            kept = open_pictures(str(folder), side, background=(255, 255, 255))
+            probes[name] = OwnProbe(to_tensor(kept.pixels[:MOST]), kept.captions[:MOST])
     return probes
 
 

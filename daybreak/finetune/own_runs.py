@@ -16,6 +16,7 @@ from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.arguments import asked_training
 from daybreak.config import ConfigError
+from daybreak.data.changes import save_checks
 from daybreak.evaluate.request import parse_weights
 from daybreak.export.commands import run_import
 from daybreak.export.open import open_model
@@ -24,7 +25,7 @@ from daybreak.finetune import settings as settings_file
 from daybreak.finetune.asked import check_own, refuse_what_has_no_use
 from daybreak.finetune.cache import split
 from daybreak.finetune.loop import report_takes_all
-from daybreak.finetune.opening import absolute, write_skipped, write_split
+from daybreak.finetune.opening import PICTURES, absolute, changed_data, write_skipped, write_split
 from daybreak.finetune.own_report import OwnModel, OwnProbe, draw_general, open_probes, report_own
 from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.report import summary
@@ -73,6 +74,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         run_import(Console(quiet=True), Path(folder) / "base", run, Path(settings.data))
     write_split(run, pictures, training, held)
     write_skipped(run, pictures.skipped)
+    save_checks(run / PICTURES, pictures.checks)
     changes["data.resolution"], changes["data.folder"] = _side(before), str(_training_folder(run, pictures, training))
     drawing = time.monotonic()
     general = draw_general(run, before, settings)
@@ -87,16 +89,18 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         config = configs.override(config, key, value)
     configs.save(config, run / "config.yaml")
     settings_file.save(settings, run, settings_file.OWN_FILE)
-    _train_and_compare(console, run, settings, before, open_probes(run, pictures, held, _side(before)))
+    _train_and_compare(console, run, settings, before, open_probes(run, _side(before)))
 
 
 def resume_own(console: Console, run: Path) -> None:
-    """Goes on with what `finetune_own` began, and ends with its report. Base and pictures must still be there."""
+    """Goes on with what `finetune_own` began, and ends with its report. The base must still be there, and the
+    pictures where they were."""
     settings = settings_file.load(run, settings_file.OWN_FILE)
     refuse_what_has_no_use(settings, find_lr=False)
     before = _base(settings)
-    pictures, _, held = _pictures(settings, _side(before))
-    _train_and_compare(console, run, settings, before, open_probes(run, pictures, held, _side(before)))
+    if (told := changed_data(settings, run, None)) is not None:
+        console.print(f"note: {told}, as {run / 'training'} lists them", markup=False, highlight=False)
+    _train_and_compare(console, run, settings, before, open_probes(run, _side(before)))
 
 
 def _base(settings: FinetuneSettings) -> OwnModel:
@@ -114,9 +118,7 @@ def _side(model: OwnModel) -> int:
 
 def _pictures(settings: FinetuneSettings, side: int) -> tuple[Pictures, list[int], list[int]]:
     """All pictures as squares of `side` px, and the numbers of those to train on and of those held out."""
-    pictures = open_pictures(settings.data, side, settings.background)
-    if settings.captions != "whole":
-        pictures.read_lines(settings.captions)
+    pictures = open_pictures(settings.data, side, settings.background, lines=settings.captions)
     return pictures, *split(pictures.groups, settings.held_out, settings.seed)
 
 

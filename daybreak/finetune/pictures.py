@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped
+from daybreak.data.changes import Check, as_checks, picture_check
 from daybreak.data.inspect.findings import Finding, Report, examine
 from daybreak.data.inspect.look import Look, Seen
 from daybreak.data.listing import holds_shards
@@ -42,7 +43,8 @@ class Pictures:
     """Usable pictures: pixels [N, S, S, 3] uint8 with their captions; `look` for the findings; `skipped` the rest.
 
     captions: one of each picture; choices: all of them, of which training draws. groups: pictures that show the same
-    have one number; copies: how many are the same file as another one, and how many the same picture.
+    have one number; copies: how many are the same file as another one, and how many the same picture. checks: what
+    `look_again` gives while nothing was changed.
     """
 
     pixels: np.ndarray
@@ -52,17 +54,10 @@ class Pictures:
     choices: list[Choices] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
     copies: tuple[int, int] = (0, 0)
+    checks: np.ndarray = field(default_factory=lambda: as_checks([]))
 
     def __len__(self) -> int:
         return len(self.captions)
-
-    def read_lines(self, lines: Lines) -> None:
-        """Captions as the lines of those that are there, see `Reading.lines`."""
-        read = [[(captions_in(text, lines), weight) for text, weight in of] for of in self.choices]
-        self.choices = [tuple((text, weight / len(texts)) for texts, weight in of for text in texts) for of in read]
-        self.captions = [of[0][0] for of in self.choices]
-        for row, caption in zip(self.look.rows, self.captions, strict=True):
-            row.captions["caption"] = caption
 
     def add_word(self, word: str) -> None:
         """Every caption has `word` in it afterwards."""
@@ -71,14 +66,16 @@ class Pictures:
             return text if word in text else f"{text}, {word}"
 
         self.captions = [added(text) for text in self.captions]
+        for row, caption in zip(self.look.rows, self.captions, strict=True):
+            row.captions["caption"] = caption
         self.choices = [tuple((added(text), weight) for text, weight in of) for of in self.choices]
 
 
-def list_rows(place: str) -> tuple[list[Skipped], Iterator[tuple[RawRow, Choices]]]:
+def list_rows(place: str, lines: Lines) -> tuple[list[Skipped], Iterator[tuple[RawRow, Choices]]]:
     """What is not looked at, and the rows with their captions, of prepared shards or of any source of pictures."""
     if holds_shards(place):
-        return [], _rows_of_shards(ShardReader(place))
-    reading = Reading()
+        return [], _rows_of_shards(ShardReader(place), lines)
+    reading = Reading(lines=lines)
     source = place if is_remote(place) else str(Path(place).expanduser())
     plan = make_plan([source], reading)
     skipped = [Skipped(join(source, key), why) for key, _, why in plan.left]
@@ -86,16 +83,15 @@ def list_rows(place: str) -> tuple[list[Skipped], Iterator[tuple[RawRow, Choices
     return skipped, ((row, tuple((text, 1.0) for texts in row.captions.values() for text in texts)) for row in rows)
 
 
-def _rows_of_shards(reader: ShardReader) -> Iterator[tuple[RawRow, Choices]]:
+def _rows_of_shards(reader: ShardReader, lines: Lines) -> Iterator[tuple[RawRow, Choices]]:
     for i in range(len(reader)):
         row = RawRow(reader.name(i))
         choices: Choices = ()
         try:
             row.data = reader.picture_bytes(i)
+            read = {name: captions_in(texts, lines) for name, texts in reader.all_captions(i).items()}
             choices = tuple(
-                (text, reader.index.captions[name] / len(texts))
-                for name, texts in reader.all_captions(i).items()
-                for text in texts
+                (text, reader.index.captions[name] / len(texts)) for name, texts in read.items() for text in texts
             )
         except RowError as e:
             row.problem = str(e)
@@ -103,14 +99,16 @@ def _rows_of_shards(reader: ShardReader) -> Iterator[tuple[RawRow, Choices]]:
 
 
 def open_pictures(
-    place: str, side: int, background: tuple[int, int, int], caption: str | None = None, flag: str = "--data"
-) -> Pictures:
+    place: str, side: int, background: tuple[int, int, int], caption: str | None = None, flag: str = "--data",
+    lines: Lines = "whole",
+) -> Pictures:  # fmt: skip
     """The usable pictures of a place as squares of `side` px; `caption`: of every picture, in place of its own.
 
-    Raises ConfigError, which names `flag`, where none is usable.
+    lines: what line breaks in captions mean, see `Reading.lines`. Raises ConfigError, which names `flag`, where none is
+    usable.
     """
     try:
-        skipped, rows = list_rows(place)
+        skipped, rows = list_rows(place, lines)
     except ConfigError as e:
         raise ConfigError(f"{flag} {e}") from None
     look = Look(place, is_shards=False, size=side)
@@ -118,24 +116,25 @@ def open_pictures(
     pixels = PixelFile(side)
     choices: list[Choices] = []
     identities: list[tuple[str, int, bytes]] = []
+    checks: list[Check] = []
 
-    def work(entry: tuple[RawRow, Choices]) -> tuple[np.ndarray, int, int, str] | tuple[str, str]:
+    def work(entry: tuple[RawRow, Choices]) -> tuple[Check | None, tuple[np.ndarray, int, int, str] | tuple[str, str]]:
         row, own = entry
-        if row.problem is not None and not (caption and row.kind == "unreadable caption"):
-            return row.kind, row.problem
-        if not own and not caption:
-            return "no caption", "no caption"
+        data = _content(row, own, caption)
+        if isinstance(data, tuple):
+            return None, data
+        check = _check(data, own, caption)
         try:
-            file = row.file()
-            data = file.read_bytes() if isinstance(file, Path) else file
             picture = decode(data, background, least=(DRAFT * side, DRAFT * side))
-        except (PictureError, OSError) as e:
-            return "broken", str(e)
+        except PictureError as e:
+            return check, ("broken", str(e))
         square = ImageOps.fit(picture.image, (side, side), Image.Resampling.LANCZOS)
-        return np.asarray(square), picture.width, picture.height, hashlib.sha256(data).hexdigest()
+        return check, (np.asarray(square), picture.width, picture.height, hashlib.sha256(data).hexdigest())
 
-    for (row, own), result in threaded(work, rows):
+    for (row, own), (check, result) in threaded(work, rows):
         key = row.place or row.key
+        if check is not None:
+            checks.append(check)
         if len(result) == 2:
             skipped.append(Skipped(key, result[1]))
             look.dropped.append((key, *result))
@@ -155,7 +154,34 @@ def open_pictures(
         groups[copy.row] = groups[copy.of]
     exact = sum(copy.exact for copy in found)
     captions_shown = [of[0][0] for of in choices]
-    return Pictures(pixels.array(), captions_shown, look, skipped, choices, groups, (exact, len(found) - exact))
+    copies = exact, len(found) - exact
+    return Pictures(pixels.array(), captions_shown, look, skipped, choices, groups, copies, as_checks(checks))
+
+
+def _content(row: RawRow, own: Choices, caption: str | None) -> bytes | tuple[str, str]:
+    """The file of a row that has what is needed; else (kind, problem). `caption`: in place of its own."""
+    if row.problem is not None and not (caption and row.kind == "unreadable caption"):
+        return row.kind, row.problem
+    if not own and not caption:
+        return "no caption", "no caption"
+    try:
+        return row.read()
+    except OSError as e:
+        return "broken", str(e)
+
+
+def look_again(place: str, caption: str | None, lines: Lines) -> np.ndarray:
+    """The checks (`data/changes.py`) of a place's pictures, which are read and not decoded. Raises ConfigError."""
+
+    def work(entry: tuple[RawRow, Choices]) -> Check | None:
+        data = _content(*entry, caption)
+        return None if isinstance(data, tuple) else _check(data, entry[1], caption)
+
+    return as_checks(check for _, check in threaded(work, list_rows(place, lines)[1]) if check is not None)
+
+
+def _check(data: bytes, own: Choices, caption: str | None) -> Check:
+    return picture_check(data, [caption] if caption else [text for text, _ in own])
 
 
 def findings(pictures: Pictures, family: Family) -> Report:

@@ -14,9 +14,10 @@ from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.config.files import plain
 from daybreak.data.batch import Source
+from daybreak.data.changes import changes_since, save_checks
 from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.optim.schedule import learning_rate_factor
-from daybreak.run_folder import check_free
+from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
 from daybreak.train.allocator import keep_freed_memory
 from daybreak.train.checkpoint import SaveError
@@ -80,6 +81,7 @@ def train(
         except OSError as e:
             raise ConfigError(f"the run folder {run} cannot be made: {e.strerror}") from None
         configs.save(config, run / "config.yaml")
+        _look_at_data(source, run, resume, note)
     ranks.wait()
     _prepare(state, config)
     files = _open_files(config, run, state, resume, note) if ranks.first else None
@@ -97,6 +99,16 @@ def train(
     finally:
         training.close()
     return state
+
+
+def _look_at_data(source: Source, run: Path, resume: bool, note: Callable[[str], None]) -> None:
+    """Tells what is other in the data of a resumed run than when it was last begun."""
+    checks = getattr(source, "checks", None)
+    if checks is None:
+        return
+    if resume and (changes := changes_since(run / DATA, checks)) is not None:
+        note(f"the data are not those the run had before ({changes}); it goes on with what is there now")
+    save_checks(run / DATA, checks)
 
 
 def _open_files(config: Config, run: Path, state: TrainState, resume: bool, note: Callable[[str], None]) -> LogFiles:

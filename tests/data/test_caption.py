@@ -3,12 +3,14 @@
 import io
 import shutil
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 import torch
 from making import captioned_folder, prepared
 from PIL import Image
+from typer.testing import CliRunner
 
+from daybreak.cli import app
 from daybreak.config import ConfigError
 from daybreak.data.caption import Captioning, CaptionJob, write_captions
 from daybreak.data.captioner import Captioner
@@ -58,7 +60,8 @@ def test_captions_join_the_others_and_a_kill_loses_nothing(shards, vlm, monkeypa
     with pytest.raises(KilledError):
         write(shards, how)
     assert "written" not in ShardReader(str(shards)).index.captions  # half of it is not used
-    done = sum(pq.read_metadata(p).num_rows for p in (shards / "captions" / "written").glob("*.parquet"))
+    files = (shards / "captions" / "written").glob("*.arrow")
+    done = sum(len(pa.ipc.open_file(p).read_all()) for p in files)
     assert 0 < done < 12
     before, resumed = calls, True
     write(shards, how)
@@ -95,3 +98,11 @@ def test_other_captions_of_that_name_are_not_overwritten(shards, vlm):
 def test_a_model_that_is_none_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"--model .*nowhere cannot be loaded"):
         Captioner(Captioning(str(tmp_path / "nowhere")), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("words", [["caption", "--model", "any"], ["embed", "--model", "any"]])
+def test_pictures_that_are_no_shards_get_one_line_that_says_what_makes_them(tmp_path, words):
+    folder = captioned_folder(tmp_path / "folder", 2)
+    done = CliRunner().invoke(app, [words[0], str(folder), *words[1:]])
+    assert isinstance(done.exception, ConfigError)
+    assert f"daybreak prepare {folder} --out SHARDS makes them" in str(done.exception)

@@ -1,17 +1,21 @@
 """Text features beside the shards: those of the encoder, and the same run with them as without."""
 
 import json
+import re
+import shutil
 
 import pytest
 import torch
 from making import captioned_folder, prepared
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from daybreak.cli import app
 from daybreak.config import ConfigError
+from daybreak.data.embed import embedding_file
 from daybreak.data.shards.embeddings import EmbeddingReader
 from daybreak.data.shards.reader import ShardReader
+from daybreak.data.shards.source import ShardSource
 from daybreak.encoders.text import open_text_encoder
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
@@ -57,6 +61,61 @@ def test_features_are_the_encoders(place, dtype, tolerance):
     assert size["fp8"] < size["bfloat16"]
 
 
+@pytest.fixture(scope="module")
+def several(place, tmp_path_factory):
+    """Shards of rows with one to four captions in a list, and one row in five without, embedded."""
+    folder = tmp_path_factory.mktemp("several")
+    pictures = captioned_folder(folder / "pictures", 20)
+    rows = [
+        {"file_name": f"{i:04d}.jpg", "text": [f"picture {i}{' and more' * k} again" for k in range(i % 5)]}
+        for i in range(20)
+    ]
+    (pictures / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    prepared(pictures, folder / "shards", size=64, shard_mb=0.02, uncaptioned=True)
+    words = ["embed", str(folder / "shards"), "--model", str(place / "text"), "--max-tokens", "40", "--name", "all"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output + str(done.exception)
+    return folder / "shards"
+
+
+def test_every_caption_of_a_list_has_its_features(place, several):
+    text = settings(place).text
+    encoder = open_text_encoder(text)
+    source = ShardSource([str(several)], 32, 4, 4, 0, embeddings="all", text=text)
+    drawn = set()
+    for position in range(0, 160, 4):
+        batch = source.batch(position, 4)
+        drawn |= set(batch.captions)
+        for caption, features in zip(batch.captions, batch.text, strict=True):
+            expected = encoder([caption]).embeddings[0]
+            assert features.shape == expected.shape
+            assert (features - expected).abs().max() <= expected.abs().max() / 128
+    assert len(drawn) > 36  # of 40
+    plain = ShardSource([str(several)], 32, 4, 4, 0)
+    assert [plain.batch(p, 4).captions for p in range(0, 40, 4)] == [
+        source.batch(p, 4).captions for p in range(0, 40, 4)
+    ]
+
+
+def test_files_of_older_versions_give_the_first_caption(place, several, tmp_path):
+    shards = ShardReader(str(shutil.copytree(several, tmp_path / "shards")))
+    for shard in range(len(shards.index.shards)):
+        path = tmp_path / "shards" / embedding_file("all", shard, "caption")
+        new = load_file(path)
+        starts = [0, *new["ends"].tolist()]
+        of_rows = zip([0, *new["rows"].tolist()], new["rows"].tolist(), strict=False)
+        firsts = [new["tokens"][starts[a] : starts[a + 1]] if b > a else new["tokens"][:1] for a, b in of_rows]
+        ends = torch.tensor([len(t) for t in firsts]).cumsum(0)
+        save_file({"tokens": torch.cat(firsts), "ends": ends}, path)
+    source = ShardSource([str(tmp_path / "shards")], 32, 4, 4, 0, embeddings="all", text=settings(place).text)
+    encoder = open_text_encoder(settings(place).text)
+    for position in range(0, 80, 4):
+        batch = source.batch(position, 4)
+        for caption, features in zip(batch.captions, batch.text, strict=True):
+            assert re.fullmatch(r"picture \d+ again", caption)
+            assert features.shape == encoder([caption]).embeddings[0].shape
+
+
 def test_training_with_them_is_training_without(place, tmp_path):
     losses = []
     for name, changes in (("online", {}), ("stored", {"data__embeddings": "fp8"})):
@@ -79,8 +138,6 @@ def test_prepare_embeds_too(place, tmp_path):
 
 
 def test_a_killed_embed_does_no_shard_twice(place, tmp_path):
-    import shutil
-
     shards = tmp_path / "shards"
     shutil.copytree(place / "shards", shards)
     files = sorted((shards / "embeddings" / "bfloat16").glob("*.safetensors"))

@@ -1,8 +1,10 @@
 """`daybreak finetune` on tiny real pipelines: every method trains, resumes exactly, and leaves what others load."""
 
+import io
 import json
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -54,12 +56,21 @@ def test_what_tensorboard_shows(full_run):
     assert {"samples", "predictions", "attention"} <= set(board.Tags()["images"])
 
 
-def test_stopped_and_resumed_it_ends_in_the_same_weights(full_run, base, pictures, tmp_path):
+def test_stopped_and_resumed_on_changed_pictures_it_ends_in_the_same_weights_and_says_so(
+    full_run, base, pictures, tmp_path
+):
     run = tmp_path / "run"
+    pictures = shutil.copytree(pictures, tmp_path / "pictures")
     stop_at_step_3(run)
     stopped = finetune(base, pictures, run, lr=3e-3, flip=True, offset_noise=0.05, micro_batch=3, save_every=100)
     assert 3 <= stopped.state.step < 8 and not (run / "model").exists()
-    run_finetune(Console(quiet=True), settings_file.load(run), run, resume=True)
+    (pictures / "000.png").unlink()
+    (pictures / "001.txt").write_text("the big dog")
+    told = Console(file=io.StringIO())
+    run_finetune(told, settings_file.load(run), run, resume=True)
+    assert "began with (1 gone, 1 with other captions); it goes on with those it began with" in " ".join(
+        told.file.getvalue().split()
+    )
     for name in ("trained.safetensors", "averaged.safetensors"):
         path = f"checkpoints/step-00000008/{name}"
         assert (run / path).read_bytes() == (full_run / path).read_bytes()

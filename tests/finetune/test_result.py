@@ -1,7 +1,9 @@
 """What a run leaves is sampled, exported, served and compared; the report; the finder; advice; our own runs."""
 
+import io
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -136,6 +138,7 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path, monkeypatch):
         general_prompts=("a blue square", "two red circles"), report_pictures=2,
         metric_weights=(f"inception={tmp_path / 'none.pt'}", f"clip={tmp_path}", f"dinov2={tmp_path}"),
     )  # fmt: skip
+    settings = replace(settings, data=str(shutil.copytree(pictures, tmp_path / "pictures")))
     finetune_own(QUIET, settings, run)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in log if r["event"] == "step"] == list(range(1, 21))
@@ -153,7 +156,11 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path, monkeypatch):
     assert before != after and found["drift"] > 0
     shutil.rmtree(checkpoint.newest(run))
     shutil.rmtree(run / "report")
-    resume_finetune(QUIET, run)  # from the checkpoint before the last: the base's weights
+    tiny.write_pictures(tmp_path / "more", 12, seed=1)
+    shutil.copytree(tmp_path / "more", tmp_path / "pictures" / "more")  # held out are those that were, all the same
+    told = Console(file=io.StringIO())
+    resume_finetune(told, run)  # from the checkpoint before the last: the base's weights
+    assert "began with (12 new); it goes on with those it began with" in " ".join(told.file.getvalue().split())
     again = json.loads((run / "report" / "report.json").read_text())
     assert again["losses"] == found["losses"] and again["drift"] == found["drift"]
     with monkeypatch.context() as several, pytest.raises(ConfigError, match="fine-tuned in one process"):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from daybreak.data.changes import captions_check
 from daybreak.data.places import filesystem, is_remote, join, settle, unfinished, write_atomically
 from daybreak.data.prepare.duplicates import find_duplicates
 from daybreak.data.prepare.parts import part_files
@@ -21,12 +22,14 @@ from daybreak.data.shards.format import (
     DROPPED,
     INDEX,
     NOTES,
+    OTHERS,
     ROW_GROUP,
     ROW_SCHEMA,
     Index,
     Shard,
     locate_pictures,
     open_writer,
+    row_captions,
     shard_name,
     shard_schema,
     write_rows,
@@ -135,7 +138,9 @@ def write_shard(
         if sum(len(t) for t in waiting):
             writer.write_table(pa.concat_tables(waiting))
     places = locate_pictures(building)
-    table = pq.read_table(building, columns=["width", "height", *captions], partitioning=None)
+    table = pq.read_table(
+        building, columns=["width", "height", *captions, *(c + OTHERS for c in captions)], partitioning=None
+    )
     has_caption = [any(values) for values in zip(*(table[c].to_pylist() for c in captions), strict=True)]
     lines = {
         "shard": [number] * len(places),
@@ -146,6 +151,7 @@ def write_shard(
         "width": table["width"].to_pylist(),
         "height": table["height"].to_pylist(),
         "captioned": has_caption,
+        "captions_crc32": [captions_check(row_captions(row, captions)) for row in table.to_pylist()],
     }
     size = building.stat().st_size
     if is_remote(out):

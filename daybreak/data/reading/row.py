@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from daybreak.data.places import is_remote, read_bytes
+from daybreak.data.places import read_bytes
 
 
 @dataclass
@@ -24,8 +23,6 @@ class RawRow:
     notes: list[str] = field(default_factory=list)
     place: str | None = None
 
-    def file(self) -> bytes | Path:
-        """What a decoder reads: the bytes, or the path of a file that was not read yet. OSError where it can't be."""
-        if self.data or self.place is None:
-            return self.data
-        return read_bytes(self.place) if is_remote(self.place) else Path(self.place)
+    def read(self) -> bytes:
+        """The encoded picture, also of a file that was not read yet. OSError where it can't be."""
+        return self.data if self.data or self.place is None else read_bytes(self.place)

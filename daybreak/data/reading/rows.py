@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,9 +15,9 @@ from daybreak.data.reading.folders import Item
 from daybreak.data.reading.row import RawRow
 from daybreak.data.reading.settings import Reading
 from daybreak.data.reading.sources import Part, Plan, open_arrow_reader
-from daybreak.data.reading.tars import read_tar
+from daybreak.data.reading.tars import DAMAGE, read_tar
 from daybreak.data.reading.text import TextError, captions_in, decode_text
-from daybreak.data.shards.format import OTHERS
+from daybreak.data.shards.format import OTHERS, read_written
 
 FETCHES = 16
 """Pictures fetched at a time where they lie elsewhere."""
@@ -36,7 +34,7 @@ def read_part(part: Part, reading: Reading) -> Iterator[RawRow]:
         for row in readers[part["kind"]](part, reading):
             yield row
             done += row.kind == "broken"
-    except (OSError, tarfile.TarError, pa.ArrowException, EOFError, zlib.error) as e:
+    except (*DAMAGE, pa.ArrowException) as e:
         reason = " ".join(str(e).split())[:200] or type(e).__name__
         yield RawRow(part["name"], problem=f"the file is damaged after {done} rows: {reason}")
 
@@ -125,7 +123,7 @@ def _parquet(part: Part, reading: Reading) -> Iterator[RawRow]:
 def _joined(rows: Iterator[dict[str, Any]], part: Part, lists: dict[str, str]) -> Iterator[dict[str, Any]]:
     """Rows with what lies elsewhere: captions in files beside the shard, and further captions of our own shards."""
     beside = {
-        name: pq.read_table(open_arrow(place), columns=[name], partitioning=None)[name]
+        name: read_written(place, name)
         for name, place in part.get("beside", {}).items()
         if name in part["captions"].values()
     }

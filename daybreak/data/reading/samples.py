@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from daybreak.data.pictures import PICTURE_SUFFIXES
 from daybreak.data.reading.kinds import TEXT_SUFFIXES, UNREAD, suffix
@@ -71,10 +72,10 @@ class Sample:
     members: list[tuple[int, str, str]] = field(default_factory=list)
 
     @property
-    def adjacent(self) -> bool:
-        """Whether its members lie beside each other, as readers of tars need it."""
-        numbers = [n for n, _, _ in self.members]
-        return numbers[-1] - numbers[0] == len(numbers) - 1
+    def apart(self) -> tuple[str, str] | None:
+        """The first two of its members that do not lie beside each other, as readers of tars need it."""
+        pairs = pairwise(self.members)
+        return next(((before[2], after[2]) for before, after in pairs if after[0] != before[0] + 1), None)
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ def find_samples(names: list[str]) -> list[Sample]:
         length = _key_length(stem, holds, merged)
         key = stem[:length]
         sample = samples.setdefault(folded(key), Sample(key))
+        if sample.key != key and sample.members[-1][0] != number - 1:  # two samples whose names differ in case alone
+            sample = samples.setdefault(f"{key}/", Sample(key))  # as no other key is called
         sample.members.append((number, name[len(key) + 1 :].lower(), name))
     return list(samples.values())
 

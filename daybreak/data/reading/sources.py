@@ -25,7 +25,7 @@ from daybreak.data.reading.folders import Folder, Item, holds_bytes, more_captio
 from daybreak.data.reading.kinds import METADATA, TAR_SUFFIXES, kind_of
 from daybreak.data.reading.listing import list_source
 from daybreak.data.reading.settings import Reading
-from daybreak.data.shards.format import INDEX, caption_file
+from daybreak.data.shards.format import INDEX
 from daybreak.data.shards.reader import read_index
 
 Part = dict[str, Any]
@@ -183,8 +183,8 @@ class _Planner:
         index = read_index(self.root)
         used = {INDEX}
         for number, shard in enumerate(index.shards):
-            beside = {name: join(self.root, caption_file(name, number)) for name in index.written}
-            used |= {shard.file, *(caption_file(name, number) for name in index.written)}
+            beside = {name: join(self.root, index.caption_file(name, number)) for name in index.written}
+            used |= {shard.file, *(index.caption_file(name, number) for name in index.written)}
             if shard.file in files:
                 self._parquet(join(self.root, shard.file), shard.file, files[shard.file], beside)
             else:

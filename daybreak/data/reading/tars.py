@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from daybreak.config import ConfigError
 from daybreak.data.places import is_remote, open_binary
 from daybreak.data.reading.columns import json_captions
 from daybreak.data.reading.row import RawRow
@@ -18,6 +19,8 @@ from daybreak.data.reading.settings import Reading
 from daybreak.data.reading.sources import Part
 from daybreak.data.reading.text import TextError, captions_in, decode_text
 
+DAMAGE = (OSError, tarfile.TarError, EOFError, zlib.error)
+"""What is raised where a tar, or what packs it, is damaged."""
 _END = tarfile.EOFHeaderError  # type: ignore[attr-defined]
 
 
@@ -37,7 +40,8 @@ def read_tar(part: Part, reading: Reading) -> Iterator[RawRow]:
     """The samples of a tar, in order, and a row for each file that is in none.
 
     The names are read before, since what is key and what is extension can be told from all of them only. Raises
-    TarError, OSError or EOFError behind the last row that can be read.
+    TarError, OSError or EOFError behind the last row that can be read, and before it ConfigError where the files of a
+    sample lie apart: whoever reads tars as a stream would make two samples of them.
     """
     with _local(part["file"]) as raw:
         names, strays, error = _names(raw)
@@ -45,23 +49,35 @@ def read_tar(part: Part, reading: Reading) -> Iterator[RawRow]:
             yield RawRow(f"{part['name']}/{name}", problem=why, kind="hidden")
         ends: dict[int, tuple[Sample, Choice]] = {}
         wanted: set[int] = set()
+        torn: list[Sample] = []
         for sample in find_samples(names):
-            if not sample.adjacent:
-                yield _torn(part["name"], sample)
-                continue
+            if (apart := sample.apart) is not None:
+                raise ConfigError(
+                    f"{part['file']}: the files of sample {sample.key} do not lie beside each other "
+                    f"({' and '.join(apart)}), as WebDataset needs: write the tar anew, as with tar --sort=name"
+                )
             choice = choose(sample, reading.image_key, list(reading.captions))
+            last = sample.members[-1][0] == len(names) - 1
+            if error is not None and last and (choice.picture is None or not choice.captions):
+                torn.append(sample)  # what it lacks may have stood behind
+                continue
             ends[sample.members[-1][0]] = sample, choice
             wanted |= {n for n in (choice.picture, *(n for n, _ in choice.captions)) if n is not None}
         contents: dict[int, bytes] = {}
         raw.seek(0)
-        for number, member, tar in _files(raw):
-            if number in wanted:
-                file = tar.extractfile(member)
-                assert file is not None  # it is a plain file
-                contents[number] = file.read()
-            if number in ends:
-                yield from _rows(part["name"], *ends[number], contents, reading)
-                contents = {}
+        try:
+            for number, member, tar in _files(raw):
+                if number in wanted:
+                    file = tar.extractfile(member)
+                    assert file is not None  # it is a plain file
+                    contents[number] = file.read()
+                if number in ends:
+                    yield from _rows(part["name"], *ends.pop(number), contents, reading)
+                    contents = {}
+        except DAMAGE as e:
+            error = error or e
+        for sample in (*(sample for sample, _ in ends.values()), *torn):
+            yield RawRow(f"{part['name']}/{sample.key}", problem="the tar stops within this sample")
         if error is not None:
             raise error
 
@@ -92,15 +108,6 @@ def _add_caption(row: RawRow, extension: str, content: bytes, reading: Reading) 
         texts = captions_in(text, reading.lines)
         found = {column: texts} if texts else {}
     row.captions = {**found, **row.captions}
-
-
-def _torn(tar: str, sample: Sample) -> RawRow:
-    first, last = sample.members[0][2], sample.members[-1][2]
-    return RawRow(
-        f"{tar}/{sample.key}",
-        problem=f"the sample's files do not lie beside each other in the tar ({first} and {last}), as WebDataset "
-        "needs: write the tar anew, as with tar --sort=name",
-    )
 
 
 @contextmanager
@@ -137,7 +144,7 @@ def _names(raw: IO[bytes]) -> tuple[list[str], list[tuple[str, str]], Exception 
                     strays.append((_name(member), why))
             if not hasattr(tar, "has_end"):
                 return names, strays, tarfile.ReadError("it stops before the archive's end")
-    except (OSError, tarfile.TarError, EOFError, zlib.error) as e:
+    except DAMAGE as e:
         return names, strays, e
     return names, strays, None
 

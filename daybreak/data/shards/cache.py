@@ -52,7 +52,8 @@ class ShardFiles:
     def _evict(self, keep: Path) -> None:
         assert self.folder is not None
         with self._evicting:
-            files = [(p.stat().st_mtime, p.stat().st_size, p) for p in self.folder.rglob("*.parquet")]
+            whole = [p for p in self.folder.rglob("*") if p.is_file() and not p.name.startswith(".")]
+            files = [(p.stat().st_mtime, p.stat().st_size, p) for p in whole]
             total = sum(size for _, size, _ in files)
             for _, size, path in sorted(files):
                 if total <= self.limit_bytes:

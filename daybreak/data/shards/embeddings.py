@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -21,9 +23,10 @@ FP8_MAX = 448.0
 DTYPES = {"bfloat16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 
 
-def features(encoder: TextEncoder, captions: list[str], batch: int, dtype: str) -> dict[str, Tensor]:
-    """What a file holds: the tokens of all captions in a row, where each caption ends."""
-    parts, ends, at = [], [], 0
+def features(encoder: TextEncoder, of_rows: list[list[str]], batch: int, dtype: str) -> dict[str, Tensor]:
+    """What a file holds of each row's captions: the tokens of all in a row, where each caption ends, where each row."""
+    captions = [text for texts in of_rows for text in texts]
+    parts, ends, at = [torch.empty(0, encoder.width)], [], 0
     for start in range(0, len(captions), batch):
         text = encoder(captions[start : start + batch])
         for row, mask in zip(text.embeddings.cpu(), text.mask.cpu(), strict=True):
@@ -31,7 +34,8 @@ def features(encoder: TextEncoder, captions: list[str], batch: int, dtype: str) 
             at += len(parts[-1])
             ends.append(at)
     tokens = torch.cat(parts)
-    tensors = {"ends": torch.tensor(ends, dtype=torch.int64)}
+    rows = torch.tensor([len(texts) for texts in of_rows], dtype=torch.int64).cumsum(0)
+    tensors = {"ends": torch.tensor(ends, dtype=torch.int64), "rows": rows}
     if dtype == "fp8":
         scales = tokens.abs().amax(1).clamp(min=1e-12) / FP8_MAX
         tokens, tensors["scales"] = tokens / scales[:, None], scales
@@ -71,20 +75,40 @@ class EmbeddingReader:
                 )
         self._open = lru_cache(maxsize=256)(self._open_file)
 
-    def tokens(self, row: int, column: str) -> Tensor:
-        """[L, C] float32, the tokens of a row's caption. Raises RowError."""
-        try:
-            file, ends = self._open(int(self.shards.shard[row]), column)
-            i = int(self.shards.row[row])
+    def count(self, row: int, column: str) -> int:
+        """How many of a row's captions in a column have features: the first so many. Raises RowError."""
+        with _readable():
+            first, end = self._captions(row, column)
+            return end - first
+
+    def tokens(self, row: int, column: str, which: int = 0) -> Tensor:
+        """[L, C] float32, the tokens of a row's caption number `which` in a column. Raises RowError."""
+        with _readable():
+            file, ends, _ = self._open(int(self.shards.shard[row]), column)
+            i = self._captions(row, column)[0] + which
             a, b = (int(ends[i - 1]) if i else 0), int(ends[i])
             tokens: Tensor = file.get_slice("tokens")[a:b].float()
             if self.how.dtype == "fp8":
                 tokens = tokens * file.get_slice("scales")[a:b][:, None]
             return tokens
-        except (OSError, SafetensorError, IndexError) as e:
-            raise RowError(f"its embedding cannot be read: {' '.join(str(e).split())}") from None
 
-    def _open_file(self, shard: int, column: str) -> tuple[Any, Tensor]:
+    def _captions(self, row: int, column: str) -> tuple[int, int]:
+        """The numbers of a row's captions in their file: the first, and the one behind the last."""
+        _, _, rows = self._open(int(self.shards.shard[row]), column)
+        i = int(self.shards.row[row])
+        return (int(rows[i - 1]) if i else 0), int(rows[i])
+
+    def _open_file(self, shard: int, column: str) -> tuple[Any, Tensor, Tensor]:
         path = self.shards.files.local(embedding_file(self.name, shard, column))
         file = safe_open(path, framework="pt")
-        return file, file.get_tensor("ends")
+        ends = file.get_tensor("ends")
+        rows = file.get_tensor("rows") if "rows" in set(file.keys()) else torch.arange(1, len(ends) + 1)
+        return file, ends, rows
+
+
+@contextmanager
+def _readable() -> Generator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, IndexError) as e:
+        raise RowError(f"its embedding cannot be read: {' '.join(str(e).split())}") from None

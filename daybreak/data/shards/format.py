@@ -25,6 +25,8 @@ VERSION = 1
 INDEX, ROWS, DROPPED, NOTES = "index.json", "rows.arrow", "dropped.jsonl", "notes.jsonl"
 _ROWS_BEFORE = "rows.parquet"
 """What ROWS was called until tools that read every .parquet below a folder were seen to count each picture twice."""
+WRITTEN_KIND = "arrow"
+"""Kind of the files that `daybreak caption` writes; before it was parquet, for the same reason as ROWS."""
 OTHERS = "_others"
 """Beside a caption column NAME stands NAME_others: the row's further captions of that name."""
 ROW_GROUP = 100
@@ -40,6 +42,7 @@ ROW_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("captioned", pa.bool_()),
+        ("captions_crc32", pa.int64()),
     ]
 )
 
@@ -59,7 +62,7 @@ class Index:
 
     size, patch, max_ratio: the prepared buckets, see `buckets.bucket_sizes`. captions: column name -> weight.
     settings: everything else that the shards were made with. dropped: reason -> how many. written: caption
-    columns that `daybreak caption` wrote, which lie beside the shards -> how.
+    columns that `daybreak caption` wrote, which lie beside the shards -> how, and the kind of their files.
     """
 
     size: int
@@ -72,6 +75,10 @@ class Index:
     settings: dict[str, Any] = field(default_factory=dict)
     written: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
+
+    def caption_file(self, name: str, shard: int) -> str:
+        """Where the captions NAME that a model wrote for a shard lie."""
+        return caption_file(name, shard, self.written[name].get("files", "parquet"))
 
     def dumps(self) -> str:
         """As JSON, the same text for the same content."""
@@ -99,15 +106,20 @@ def read_rows(place: str) -> pa.Table:
     """The table of ROWS. Raises OSError or ArrowException."""
     if not exists(join(place, ROWS)) and exists(join(place, _ROWS_BEFORE)):
         return pq.read_table(pa.BufferReader(read_bytes(join(place, _ROWS_BEFORE))))
-    return pa.ipc.open_file(pa.BufferReader(read_bytes(join(place, ROWS)))).read_all()
+    return _read_arrow(read_bytes(join(place, ROWS)))
 
 
 def write_rows(place: str, rows: pa.Table) -> None:
-    """Writes ROWS: an Arrow file, which nobody who looks for .parquet takes for pictures."""
+    """Writes ROWS."""
+    write_arrow(join(place, ROWS), rows)
+
+
+def write_arrow(place: str, table: pa.Table) -> None:
+    """Writes an Arrow file, which nobody who looks for .parquet takes for pictures."""
     buffer = pa.BufferOutputStream()
-    with pa.ipc.new_file(buffer, rows.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(rows)
-    write_atomically(join(place, ROWS), buffer.getvalue().to_pybytes())
+    with pa.ipc.new_file(buffer, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    write_atomically(place, buffer.getvalue().to_pybytes())
 
 
 def read_dropped(place: str) -> list[dict[str, str]]:
@@ -124,9 +136,27 @@ def shard_name(number: int, of: int) -> str:
     return f"data/train-{number:05d}-of-{of:05d}.parquet"
 
 
-def caption_file(name: str, shard: int) -> str:
-    """captions/NAME/00003.parquet: the captions that a model wrote for a shard, row by row."""
-    return f"captions/{name}/{shard:05d}.parquet"
+def caption_file(name: str, shard: int, kind: str = WRITTEN_KIND) -> str:
+    """captions/NAME/00003.arrow: the captions that a model wrote for a shard, row by row."""
+    return f"captions/{name}/{shard:05d}.{kind}"
+
+
+def read_written(place: str, name: str) -> pa.ChunkedArray:
+    """The captions NAME in a caption file, row by row. Raises OSError or ArrowException."""
+    content = read_bytes(place)
+    if content.startswith(b"PAR1"):
+        return pq.read_table(pa.BufferReader(content), columns=[name])[name]
+    return _read_arrow(content)[name]
+
+
+def _read_arrow(content: bytes) -> pa.Table:
+    return pa.ipc.open_file(pa.BufferReader(content)).read_all()
+
+
+def row_captions(row: dict[str, Any], columns: list[str]) -> list[str]:
+    """All captions of a shard's row, column by column."""
+    found = [text for name in columns for text in [row[name], *(row[name + OTHERS] or [])]]
+    return [text for text in found if text]
 
 
 def shard_schema(captions: list[str]) -> pa.Schema:

@@ -41,7 +41,8 @@ class ShardSource:
     the ratio of `weights`, or of their rows where it is empty.
 
     A row that turns out to be damaged is skipped: the next readable row of the order takes its place, it is listed in
-    `skipped`, and once more than `bad_share` of all rows are damaged, ConfigError ends the run.
+    `skipped`, and once more than `bad_share` of all rows are damaged, ConfigError ends the run. `checks` tells each
+    picture and its captions (`changes.py`).
 
     embeddings: name of the text features to give beside the captions, which must be those of `text`.
     """
@@ -73,6 +74,7 @@ class ShardSource:
         self._lock = threading.Lock()
         self._memory = BatchMemory()
         self.sets = [self._open(i, ShardReader(p, cache, cache_bytes)) for i, p in enumerate(places)]
+        self.checks = np.concatenate([s.reader.checks for s in self.sets])
         self.mixing = Mixing(list(weights) or [float(len(s.rows)) for s in self.sets])
 
     def _open(self, number: int, reader: ShardReader) -> _Set:
@@ -130,8 +132,8 @@ class ShardSource:
         for step in range(len(s.rows)):
             row = int(s.rows[s.order.row(place + step)])
             try:
-                picture, (column, caption) = s.reader.picture(row, bucket), self._caption(s.reader, row, n)
-                features = None if s.embeddings is None else s.embeddings.tokens(row, column)
+                picture, (column, which, caption) = s.reader.picture(row, bucket), self._caption(s, row, n)
+                features = None if s.embeddings is None else s.embeddings.tokens(row, column, which)
             except RowError as e:
                 self._count(number, row, e)
                 continue
@@ -140,24 +142,26 @@ class ShardSource:
             return picture, caption, features
         raise ConfigError(f"{s.reader.place}: none of its rows can be read")
 
-    def _caption(self, reader: ShardReader, row: int, n: int) -> tuple[str, str]:
-        """(column, caption): one of the row's captions: a column drawn by its weight, then one of its texts.
+    def _caption(self, s: _Set, row: int, n: int) -> tuple[str, int, str]:
+        """(column, number, caption): one of the row's captions: a column drawn by its weight, then one of its texts.
 
-        Text features are those of the first text of each column, so with them it is the first.
+        Where text features are used, it is one of those that have them.
         """
-        captions = reader.all_captions(row)
+        captions = s.reader.all_captions(row)
         if not captions:
             raise RowError("no caption")
         names, rng = list(captions), None
         column = names[0]
         if len(names) > 1:
             rng = np.random.default_rng([self.seed, _CAPTION, n])
-            weights = np.array([reader.index.captions[name] for name in names])
+            weights = np.array([s.reader.index.captions[name] for name in names])
             column = names[rng.choice(len(weights), p=weights / weights.sum())]
         texts = captions[column]
-        if len(texts) == 1 or self._features[0] is not None:
-            return column, texts[0]
-        return column, texts[int((rng or np.random.default_rng([self.seed, _CAPTION, n])).integers(len(texts)))]
+        count = len(texts) if s.embeddings is None else min(len(texts), s.embeddings.count(row, column))
+        if count == 1:
+            return column, 0, texts[0]
+        which = int((rng or np.random.default_rng([self.seed, _CAPTION, n])).integers(count))
+        return column, which, texts[which]
 
     def _count(self, number: int, row: int, error: RowError) -> None:
         reader = self.sets[number].reader

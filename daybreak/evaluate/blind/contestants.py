@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daybreak.config import ConfigError
+from daybreak.data.listing import list_items
 from daybreak.run_folder import trained_config
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-LISTS = ("prompts.jsonl", "metadata.jsonl")
+PROMPTS = "prompts.jsonl"
 SCENES_PROMPTS_PER_TASK = 8
 
 
@@ -56,30 +56,26 @@ def names_of(paths: list[Path]) -> list[str]:
 def read_folder(folder: Path) -> list[Picture]:
     """The pictures of a folder in a fixed order.
 
-    Where it holds prompts.jsonl or metadata.jsonl (file_name and text), the pictures listed there; otherwise all
-    pictures at any depth, each with the prompt of a .txt of its name beside it, if there is one. Raises ConfigError
-    where the folder is missing, holds no picture, or its list cannot be read.
+    Where it holds prompts.jsonl (file_name and text), the pictures listed there; otherwise those that every other
+    command finds in it, each with its first caption. Raises ConfigError where the folder is missing, holds no picture,
+    or its list cannot be read.
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder of pictures, and no run folder")
-    for name in LISTS:
-        if (folder / name).is_file():
-            return _read_list(folder, folder / name)
-    pictures = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES):
-        beside = path.with_suffix(".txt")
-        prompt = beside.read_text(encoding="utf-8", errors="replace").strip() if beside.is_file() else None
-        pictures.append(Picture(path, _name(folder, path), prompt or None))
-    if not pictures:
-        raise ConfigError(
-            f"{folder} holds nothing to compare: no pictures ({', '.join(s[1:] for s in PICTURE_SUFFIXES)}), "
-            f"no {' or '.join(LISTS)}, and no config.yaml of a run"
-        )
-    return pictures
+    if (folder / PROMPTS).is_file():
+        return _read_list(folder, folder / PROMPTS)
+    try:
+        items = list_items(folder)
+    except ConfigError as e:
+        raise ConfigError(f"{folder} holds nothing to compare, and no config.yaml of a run: {e}") from None
+    if not items:
+        raise ConfigError(f"{folder} holds nothing to compare: its pictures are no files of their own")
+    return [Picture(item.path, _name(folder, item.path), item.caption or None) for item in items]
 
 
 def _name(folder: Path, path: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
+    below = path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+    return below.with_suffix("").as_posix()
 
 
 def _read_list(folder: Path, path: Path) -> list[Picture]:
@@ -164,7 +160,7 @@ def match(names: list[str], folders: list[list[Picture]]) -> tuple[list[Match], 
         how = "prompt" if by_prompt else "file name"
         raise ConfigError(
             f"nothing to compare: {' and '.join(names)} have no {how} in common; pictures belong together that have "
-            f"the same file name, or the same text in {' or '.join(LISTS)}"
+            f"the same file name, or the same text in {PROMPTS} or metadata.jsonl"
         )
     return matches, left_over
 
@@ -199,7 +195,7 @@ def prompts_for_runs(runs: list[Path], folders: list[list[Picture]], listed: Pat
         if all(p.prompt for p in folders[0]):
             return [p.prompt or "" for p in folders[0]]
         raise ConfigError(
-            f"{runs[0]} is a run and needs prompts to draw: give --prompts FILE, or a {LISTS[0]} beside the pictures"
+            f"{runs[0]} is a run and needs prompts to draw: give --prompts FILE, or a {PROMPTS} beside the pictures"
         )
     for run in runs:
         if not (run / "config.yaml").is_file():

@@ -104,7 +104,7 @@ def create(
         matches, lost = contestants.match(names, [folders[p] for p in paths])
         if "prompt" in questions and not all(m.prompt for m in matches):
             raise ConfigError(
-                f"the question 'prompt' needs every picture's prompt: put a {contestants.LISTS[0]} (file_name, text) "
+                f"the question 'prompt' needs every picture's prompt: put a {contestants.PROMPTS} (file_name, text) "
                 "or a .txt for each picture into one of the folders, or leave the question out"
             )
         kept, unreadable = _copy(matches, folder)

@@ -174,14 +174,14 @@ def test_a_killed_actor_is_replaced_and_a_killed_driver_resumes(cluster, models)
     command += ["--engine", "ray", "--workers", "2"]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     files = shards / "captions" / "written"
-    wait_until(lambda: list(files.glob("*.parquet")) or driver.poll() is not None)
+    wait_until(lambda: list(files.glob("*.arrow")) or driver.poll() is not None)
     kill_a_worker(cluster, "_Holder")
-    before = len(list(files.glob("*.parquet")))
-    wait_until(lambda: len(list(files.glob("*.parquet"))) > before or driver.poll() is not None)
+    before = len(list(files.glob("*.arrow")))
+    wait_until(lambda: len(list(files.glob("*.arrow"))) > before or driver.poll() is not None)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     wait_until(lambda: not any("_Holder" in words for _, words in processes(cluster)))
-    done = {p: p.stat().st_mtime_ns for p in files.glob("*.parquet")}
+    done = {p: p.stat().st_mtime_ns for p in files.glob("*.arrow")}
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert {p: p.stat().st_mtime_ns for p in done} == done
     expected = {name: data for name, data in tree(folder / "here").items() if not name.startswith("embeddings")}

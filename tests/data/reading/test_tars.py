@@ -11,10 +11,13 @@ from making import encoded, lines_of, prepared
 from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.data.folder import FolderSource
 from daybreak.data.reading.rows import source_rows
 from daybreak.data.reading.samples import find_samples
 from daybreak.data.reading.settings import Reading
 from daybreak.data.reading.sources import make_plan
+
+WHITE = (255, 255, 255)
 
 
 def mask() -> bytes:
@@ -122,11 +125,46 @@ def test_img_and_cap_are_read(tmp_path):
 
 def test_samples_whose_files_lie_apart_are_an_error_that_says_so(tmp_path):
     files = [(f"{i}.jpg", encoded(i)) for i in range(3)] + [(f"{i}.txt", f"{i}".encode()) for i in range(3)]
-    with pytest.raises(ConfigError, match="do not lie beside each other in the tar .0.jpg and 0.txt.*--sort=name"):
-        prepared(tar_of(tmp_path / "t.tar", files), tmp_path / "out")
-    used, left = read(tar_of(tmp_path / "some.tar", [*files, ("9.jpg", encoded(9)), ("9.txt", b"nine")]))
-    assert used == {"9": (encoded(9), ["nine"])}
-    assert left.keys() == {"0", "1", "2"}
+    told = r"t.tar: the files of sample 0 do not lie beside each other .0.jpg and 0.txt.*--sort=name"
+    path = tar_of(tmp_path / "t.tar", files)
+    for reader in (
+        lambda: prepared(path, tmp_path / "out"),
+        lambda: read(path),
+        lambda: FolderSource(path, 16, 0, WHITE),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            reader()
+
+
+def test_names_that_differ_in_case_alone_are_two_samples_where_they_lie_apart(tmp_path):
+    files = [
+        (f"{stem}.{end}", d) for stem in ("A", "b", "a") for end, d in (("jpg", encoded(1)), ("txt", stem.encode()))
+    ]
+    used, left = read(tar_of(tmp_path / "t.tar", files))
+    assert used == {stem: (encoded(1), [stem]) for stem in ("A", "b", "a")} and not left
+
+
+@pytest.mark.parametrize(
+    ("cut", "torn"),
+    [
+        (lambda ends: ends["1.txt"], None),  # behind a whole sample
+        (lambda ends: ends["2.jpg"] - 700, "2"),  # within its picture
+        (lambda ends: ends["2.jpg"], "2"),  # between its picture and its caption
+        (lambda ends: ends["2.txt"] - 510, "2"),  # within its caption
+    ],
+)
+@pytest.mark.parametrize("uncaptioned", [False, True])
+def test_of_a_tar_that_is_cut_off_the_whole_samples_are_read_and_the_torn_one_is_told(tmp_path, cut, torn, uncaptioned):
+    files = [(f"{i}.{end}", d) for i in range(4) for end, d in (("jpg", encoded(i)), ("txt", b"of %d" % i))]
+    path = tar_of(tmp_path / "t.tar", files)
+    with tarfile.open(path) as tar:
+        ends = {m.name: m.offset_data + -(-m.size // 512) * 512 for m in tar}
+    path.write_bytes(path.read_bytes()[: cut(ends)])
+    used, left = read(path, uncaptioned=uncaptioned)
+    assert used == {str(i): (encoded(i), [f"of {i}"]) for i in range(2)}
+    if torn is not None:
+        assert left.pop(torn) == "the tar stops within this sample"
+    assert list(left) == [""] and "the file is damaged after" in left[""]  # one line for what is lost
 
 
 def test_every_file_of_a_tar_is_counted(tmp_path):
@@ -162,4 +200,4 @@ def test_samples_keep_every_file_once():
     ]
     found = find_samples(names)
     assert sorted(n for s in found for _, _, n in s.members) == sorted(names)
-    assert all(s.adjacent for s in found)
+    assert all(s.apart is None for s in found)

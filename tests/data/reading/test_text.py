@@ -1,9 +1,13 @@
 """Encodings and line breaks: what stood in the file is what is read, or the file is refused with the reason."""
 
 import pytest
+from making import encoded, prepared
 
+from daybreak.data.folder import FolderSource
 from daybreak.data.reading.text import TextError, captions_in, decode_text
+from daybreak.finetune.pictures import look_again, open_pictures
 
+WHITE = (255, 255, 255)
 TEXT = "the painter’s café, a naïve sketch"
 
 
@@ -51,3 +55,23 @@ def test_lists_give_all_their_texts_and_nothing_gives_none():
     assert captions_in(["a", None, " ", b"b", ["c"]], "whole") == ["a", "b", "c"]
     for value in (None, "", " \n", 3, [], {}):
         assert captions_in(value, "whole") == []
+
+
+@pytest.mark.parametrize("lines", ["whole", "lines", "first"])
+def test_line_breaks_mean_the_same_to_train_and_finetune_in_folders_and_in_shards(tmp_path, lines):
+    (tmp_path / "set").mkdir()
+    for i in range(2):
+        (tmp_path / f"set/{i}.jpg").write_bytes(encoded(i))
+        (tmp_path / f"set/{i}.txt").write_text(f"one {i}\ntwo {i}")
+    prepared(tmp_path / "set", tmp_path / "shards", encoding="png")
+    expected = {
+        "whole": [(f"one {i}\ntwo {i}",) for i in range(2)],
+        "lines": [(f"one {i}", f"two {i}") for i in range(2)],
+        "first": [(f"one {i}",) for i in range(2)],
+    }[lines]
+    assert FolderSource(tmp_path / "set", 16, 0, WHITE, lines=lines).captions == expected
+    for place in ("set", "shards"):
+        found = open_pictures(str(tmp_path / place), 16, WHITE, lines=lines)
+        assert [tuple(text for text, _ in of) for of in found.choices] == expected
+        assert found.captions == [texts[0] for texts in expected]
+        assert (found.checks == look_again(str(tmp_path / place), None, lines)).all()

@@ -1,8 +1,14 @@
-"""The tools that docs/data_format.md names read a set as one table, each picture once; those that are installed."""
+"""The tools that docs/data_format.md names read a set as one table, each picture once; those that are installed.
+
+Captions that a model wrote lie below the set by then.
+"""
 
 import pyarrow.parquet as pq
 import pytest
 from making import captioned_folder, prepared
+
+from daybreak.data.caption import Captioning, CaptionJob, write_captions
+from tests.data.tiny_vlm import tiny_vlm
 
 N = 12
 
@@ -12,10 +18,14 @@ def shards(tmp_path_factory):
     root = tmp_path_factory.mktemp("shards")
     prepared(captioned_folder(root / "set", N), root / "out", shard_mb=0.01)
     assert len(list((root / "out/data").iterdir())) > 1
+    how = Captioning(tiny_vlm(root / "vlm"), "Say.", max_tokens=4)
+    job = CaptionJob(str(root / "out"), "written", how, 4, None)
+    assert write_captions(job, 1.0, 0, "processes", lambda *_: None) == N
     return root / "out"
 
 
 def by_pyarrow(shards):
+    assert not [p for p in shards.rglob("*.parquet") if p.parent != shards / "data"]
     return pq.read_table(shards / "data").num_rows
 
 
@@ -24,7 +34,10 @@ def by_pandas(shards):
 
 
 def by_polars(shards):
-    return len(pytest.importorskip("polars").read_parquet(shards / "data"))
+    polars = pytest.importorskip("polars")
+    written = polars.read_ipc(shards / "captions/written/*.arrow")
+    assert written.columns == ["key", "written"] and len(written) == N
+    return len(polars.read_parquet(shards / "data"))
 
 
 def by_duckdb(shards):

@@ -1,5 +1,6 @@
 """Shards as training data: what comes out is what went in, in one order, and damage is told and survived."""
 
+import io
 import shutil
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from making import captioned_folder, prepared
+from making import captioned_folder, picture, prepared
 from PIL import Image
 
 from daybreak.config import ConfigError
@@ -40,11 +41,11 @@ def test_pictures_and_captions_are_those_of_the_shards(shards):
     table = pq.read_table(shards / "data").to_pylist()
     batch = source(shards).batch(0, 8)
     by_caption = {row["caption"]: row for row in table}
-    for picture, caption in zip(batch.images, batch.captions, strict=True):
-        height, width = picture.shape[:2]
+    for image, caption in zip(batch.images, batch.captions, strict=True):
+        height, width = image.shape[:2]
         pixels = np.asarray(decode_to_bucket(by_caption[caption]["image"]["bytes"], (width, height)))
-        assert np.array_equal(picture[..., :3], pixels)
-        assert np.allclose(to_floats(picture[None])[0].permute(1, 2, 0), pixels / 127.5 - 1, atol=1e-6)
+        assert np.array_equal(image[..., :3], pixels)
+        assert np.allclose(to_floats(image[None])[0].permute(1, 2, 0), pixels / 127.5 - 1, atol=1e-6)
 
 
 def test_bytes_become_the_floats_that_numpy_makes_of_them():
@@ -200,6 +201,21 @@ def test_a_bomb_in_a_shard_is_refused(tmp_path):
     picture(0).save(tmp_path / "fine.png")
     assert decode_to_bucket((tmp_path / "fine.png").read_bytes(), (64, 64)).size == (64, 64)
     assert pictures.MAX_PIXELS < 400_000_000
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_the_decoders_half_is_as_near_to_the_original_as_means_of_the_whole(subsampling):
+    apart: dict[str, list[float]] = {"half": [], "means": []}
+    for seed in range(3):
+        noise = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (128, 128, 3), dtype=np.uint8))
+        original = Image.blend(noise.resize((512, 512)), picture(seed, (512, 512)), 0.5)
+        buffer = io.BytesIO()
+        original.save(buffer, "JPEG", quality=92, subsampling=subsampling)
+        expected = np.asarray(original.resize((256, 256), Image.Resampling.LANCZOS)).astype(int)
+        half, means = decode_to_bucket(buffer.getvalue(), (256, 256)), Image.open(buffer).reduce(2)
+        for name, found in (("half", half), ("means", means)):
+            apart[name].append(np.abs(np.asarray(found).astype(int) - expected).mean())
+    assert np.mean(apart["half"]) < 1.1 * np.mean(apart["means"])
 
 
 def test_remote_shards_are_cached_up_to_a_size(shards, tmp_path):

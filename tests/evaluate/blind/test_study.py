@@ -135,6 +135,21 @@ def test_prompt_lists_of_both_kinds(tmp_path):
     assert read_prompts(tmp_path / "p.txt") == read_prompts(tmp_path / "p.jsonl") == ["one", "two"]
 
 
+def test_a_folder_is_read_as_all_commands_read_it(tmp_path):
+    picture(tmp_path / "a" / "1.PPM")
+    (tmp_path / "a" / "1.txt").write_bytes("caf\xe9".encode("cp1252"))
+    picture(tmp_path / "a" / "below" / "2.png")
+    (tmp_path / "a" / "below" / "2.caption").write_text("two")
+    picture(tmp_path / "a" / ".hidden.png")
+    picture(tmp_path / "a" / "3.jp2")
+    assert {p.name: p.prompt for p in read_folder(tmp_path / "a")} == {"1": "caf\xe9", "below/2": "two", "3": None}
+    picture(tmp_path / "elsewhere" / "4.png")
+    (tmp_path / "b").mkdir()
+    listed = f"file_name,text\n{tmp_path / 'elsewhere' / '4.png'},four\n"
+    (tmp_path / "b" / "metadata.csv").write_text(listed)
+    assert [(p.name, p.prompt) for p in read_folder(tmp_path / "b")] == [("4", "four")]
+
+
 def test_a_wrong_list_of_pictures_gets_one_line(tmp_path):
     (tmp_path / "prompts.jsonl").write_text('{"file_name": "a.png"}\n')
     with pytest.raises(ConfigError, match="line 1 needs file_name and text; it has file_name"):
