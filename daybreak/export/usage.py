@@ -12,7 +12,7 @@ PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 DIFFUSERS = ">=0.42,<0.43"
 """Of which versions an export is written, where none is here to name (pyproject.toml has the same)."""
 NEEDS_FTFY = ("PRXPipeline", "PRXPixelPipeline")
-"""Pipelines that call ftfy, and do not say so where it is missing."""
+"""Pipelines that call ftfy, and do not say so where it is missing (findings/ftfy_missing.sh)."""
 OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "opens.json").read_text())
 """By pipeline: versions of diffusers and transformers that open it, as benchmarks/opens.py measured."""
 
