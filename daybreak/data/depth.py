@@ -21,7 +21,8 @@ class DepthError(ValueError):
 
 
 def has_16_bit_colours(image: Image.Image) -> bool:
-    """Whether a picture that was opened and not loaded has 16 bits a channel, of which Pillow will keep the upper 8."""
+    """Whether a picture that was opened and not loaded has 16 bits a channel, of which Pillow will keep the upper 8
+    (findings/rgb16_upper_byte.sh)."""
     return any("16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 

@@ -61,9 +61,10 @@ def write_diffusers(
 def scheduler_arguments(config: Config) -> dict[str, Any]:
     """The FlowMatchEulerDiscreteScheduler that visits the times of `sampling_times` at the run's number of steps.
 
-    The scheduler shifts twice: its last time before the shift is itself shift_time(1 / n), n its training timesteps,
-    where ours is 1 / N at N steps. n = s (N - 1) + 1 makes the two equal. With another number of steps the scheduler
-    still ends at that time; the pictures are as good but not the same to the last digit.
+    The scheduler shifts twice (findings/flow_shift_twice.sh): its last time before the shift is itself
+    shift_time(1 / n), n its training timesteps, where ours is 1 / N at N steps. n = s (N - 1) + 1 makes the two equal.
+    With another number of steps the scheduler still ends at that time; the pictures are as good but not the same to
+    the last digit.
     """
     shift, steps = config.diffusion.shift, config.sample.steps
     return {"num_train_timesteps": max(2, round(shift * (steps - 1)) + 1), "shift": shift}

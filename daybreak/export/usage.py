@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 """accelerate only makes opening quicker: left out where it is not there."""
 NEEDS_FTFY = ("PRXPipeline", "PRXPixelPipeline")
-"""Pipelines that call ftfy, and do not say so where it is missing."""
+"""Pipelines that call ftfy, and do not say so where it is missing (findings/ftfy_missing.sh)."""
 OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "opens.json").read_text())
 """By pipeline: versions of diffusers and transformers that open it, as benchmarks/opens.py measured."""
 

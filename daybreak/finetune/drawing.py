@@ -15,6 +15,8 @@ from daybreak.finetune.settings import FinetuneSettings, Sampler
 
 AT_ONCE = 8
 """Pictures drawn together."""
+ONE_AT_A_TIME = ("PRXPipeline", "PRXPixelPipeline")
+"""diffusers 0.42: with guidance their times fit no more than one picture (findings/prx_two_pictures.sh)."""
 SCHEDULERS: dict[Sampler, str] = {
     "ddim": "DDIMScheduler",
     "dpm": "DPMSolverMultistepScheduler",
@@ -68,13 +70,13 @@ def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: in
 def call(pipeline: Any, prompts: list[str], generators: list[torch.Generator], options: dict[str, Any]) -> Tensor:
     """Pictures [len(prompts), 3, H, W] in [-1, 1], on the CPU, of one call of the pipeline with these options."""
     kind = type(pipeline).__name__
-    # diffusers 0.42: with guidance the times of PRX's pipelines fit no more than one picture.
-    at_once = 1 if kind in ("PRXPipeline", "PRXPixelPipeline") else len(prompts)
+    at_once = 1 if kind in ONE_AT_A_TIME else len(prompts)
     found = []
     for i in range(0, len(prompts), at_once):
         part = slice(i, i + at_once)
         drawn = pipeline(prompt=prompts[part], generator=generators[part], output_type="pt", **options).images
-        # PRXPixelPipeline's tensors are what was diffused, in [-1, 1]; the others' are pictures in [0, 1].
+        # PRXPixelPipeline's tensors are what was diffused, in [-1, 1] (findings/prx_pixel_tensors.sh); the others'
+        # are pictures in [0, 1].
         found.append(drawn.float().cpu().clamp(-1, 1) if kind == "PRXPixelPipeline" else drawn.float().cpu() * 2 - 1)
     return torch.cat(found)
 

@@ -254,7 +254,7 @@ class Prx(Family):
 
     def save(self, folder: Path) -> None:
         """See `Family`. T5Gemma's encoder needs help: diffusers 0.42 writes it under its own library and without the
-        configuration of the whole T5Gemma, neither of which it can open."""
+        configuration of the whole T5Gemma, neither of which it can open (findings/prx_encoder_saved.sh)."""
         super().save(folder)
         index = json.loads((folder / "model_index.json").read_text())
         if index["text_encoder"][1] == "T5GemmaEncoder":

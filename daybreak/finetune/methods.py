@@ -101,7 +101,8 @@ def targets_of(family: Family, settings: FinetuneSettings, part: str) -> tuple[s
 def add_adapter(network: nn.Module, targets: Sequence[str], settings: FinetuneSettings) -> None:
     """Puts adapters on the layers whose names end in `targets`, for training. ConfigError without peft.
 
-    Through peft itself: transformers' own `add_adapter` refuses the newest peft that there is (5.24 asks for 0.22).
+    Through peft itself: transformers' own `add_adapter` refuses the newest peft that there is
+    (findings/add_adapter_peft.sh).
     """
     peft = require("peft", "finetune", f"--method {settings.method}")
     config = peft.LoraConfig(

@@ -16,6 +16,7 @@ import torch
 
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.finetune.drawing import ONE_AT_A_TIME
 from daybreak.finetune.result import open_pipeline
 from daybreak.serve.jobs import Job, Order
 from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
@@ -44,8 +45,8 @@ class PipelineModel(ServedModel):
             for part in ("transformer", "unet"):
                 if hasattr(pipeline, part):
                     getattr(pipeline, part).compile()
-        if type(pipeline).__name__ == "PRXPixelPipeline":
-            self.rows_limit = 1  # diffusers 0.42: with guidance its times fit no more than one picture
+        if type(pipeline).__name__ in ONE_AT_A_TIME:
+            self.rows_limit = 1
         size = _default_size(pipeline)
         self.info = ModelInfo(
             name=name,

@@ -13,8 +13,12 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from daybreak.serve.jobs import Done, Job, Order
+from daybreak.serve.metrics import Metrics
 from daybreak.serve.models import open_served
+from daybreak.serve.pipeline import PipelineModel
 from daybreak.serve.settings import ServeSettings
+from daybreak.serve.worker import Worker
+from tests.finetune import tiny
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +78,17 @@ def test_a_drawing_that_nobody_wants_ends_early(folder, monkeypatch):
     model.advance(rows)
     assert len(steps) == 3
     assert not any(isinstance(e, Done) for e in events)
+
+
+@pytest.mark.parametrize("save", [tiny.save_prx, tiny.save_prx_pixel])
+def test_clients_of_a_prx_at_the_same_time_all_get_their_picture(save, tmp_path):
+    """With guidance diffusers draws one at a time."""
+    settings = ServeSettings()
+    model = PipelineModel("prx", save(tmp_path / "prx"), settings, torch.device("cpu"))
+    worker = Worker(model, settings, Metrics())
+    events: list = []
+    orders = [Order("a dog", "", 16, 16, 2, 3.0, seed) for seed in range(2)]
+    worker.queue.put([Job(order, events.append, time.monotonic() + 600) for order in orders])
+    worker.queue.close()
+    worker.run()
+    assert [type(e) for e in events] == [Done, Done] and not np.array_equal(events[0].pixels, events[1].pixels)
