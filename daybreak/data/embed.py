@@ -12,7 +12,7 @@ them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -206,7 +206,7 @@ class EmbeddingReader:
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _readable() -> Generator[None]:
     try:
         yield
     except (OSError, SafetensorError, IndexError) as e:

@@ -104,7 +104,8 @@ def open_pictures(
 ) -> Pictures:  # fmt: skip
     """The usable pictures of a place as squares of `side` px; `caption`: of every picture, in place of its own.
 
-    lines: what line breaks in captions mean, see `Reading.lines`. Raises ConfigError, which names `flag`, where none is usable.
+    lines: what line breaks in captions mean, see `Reading.lines`. Raises ConfigError, which names `flag`, where none
+    is usable.
     """
     try:
         skipped, rows = list_rows(place, lines)
