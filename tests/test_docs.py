@@ -37,6 +37,16 @@ def test_every_file_that_a_document_names_exists():
     assert not missing
 
 
+def test_every_kind_of_data_has_its_test():
+    text = (ROOT / "docs" / "data_format.md").read_text(encoding="utf-8")
+    table = text.split("## What is read")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]  # below the heads
+    assert len(rows) > 20
+    for row in rows:
+        named = re.findall(r"`([\w/]+\.py)`", row.rpartition(" | ")[2])
+        assert named and all((ROOT / "tests" / "data" / name).is_file() for name in named), row
+
+
 def test_every_command_is_in_the_readme():
     from daybreak.cli import app
 
