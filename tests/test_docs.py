@@ -37,6 +37,12 @@ def test_every_file_that_a_document_names_exists():
     assert not missing
 
 
+def test_no_document_holds_the_marks_of_a_merge():
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "RESULTS.md"]
+    assert len(documents) > 10
+    assert not [d for d in documents if re.search("^(<{7} |={7}$|>{7} )", d.read_text(encoding="utf-8"), re.M)]
+
+
 def test_every_kind_of_data_has_its_test():
     text = (ROOT / "docs" / "data_format.md").read_text(encoding="utf-8")
     table = text.split("## What is read")[1].split("\n## ")[0]
