@@ -24,15 +24,14 @@ def sprint(c: Config) -> Config:
 
 
 def repa(c: Config) -> Config:
-    """REPA: features of the middle block are drawn to the teacher's.
+    """REPA: features of the middle block are drawn to the teacher's, over the whole run.
 
     The projector is as wide as the model, at most the published 2048: four times as wide it took a quarter of the FLOPs
     of the small model's step.
     """
     width = min(2048, c.model.width)
-    return replace(
-        c, alignment=replace(c.alignment, weight=0.5, layer=max(1, c.model.depth // 2), projector_width=width)
-    )
+    layer = max(1, c.model.depth // 2)
+    return replace(c, alignment=replace(c.alignment, weight=0.5, layer=layer, projector_width=width, until=1.0))
 
 
 def repa_early(c: Config) -> Config:
