@@ -22,7 +22,7 @@ from daybreak.config import ConfigError
 from tests.waiting import LONG, wait_until
 
 TINY = [
-    "--model.width", "32", "--model.depth", "2", "--model.heads", "2", "--text.width", "32", "--text.heads", "2",
+    "--model.width", "64", "--model.depth", "2", "--model.heads", "2", "--text.width", "32", "--text.heads", "2",
     "--text.depth", "1", "--train.batch", "8", "--sample.steps", "2", "--evaluate.prompts_per_task", "1",
     "--evaluate.held_out_prompts", "2", "--train.sample_every", "1",
 ]  # fmt: skip
