@@ -187,8 +187,8 @@ ablate scenes
 ablate scenes scenes+nope --minutes 1
 ablate scenes scenes+tread --minutes 1 --out full
 average nowhere --length 0.1 --out new
-average scenes --length 0.1 --out new
-average scenes --length 0.1 --out full
+average run --length 3 --out new
+average run --length 0.1 --out full
 caption nowhere --model m
 caption . --model m --weight inf
 compare . .
