@@ -92,6 +92,7 @@ def progress_bar(console: Console) -> Progress:
         TextColumn("{task.fields[note]}"),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # elsewhere nothing would be left of it but an empty line
     )
 
 
@@ -116,7 +117,6 @@ def run_embed(
     one_of("--dtype", dtype, Dtype)
     one_of("--engine", engine, Engine)
     job = EmbedJob(shards, name, text, dtype, batch, cache)
-    job.reader()  # refuses what holds no shards before a bar is drawn
     with progress_bar(console) as bar:
         task = bar.add_task("embedding", total=None, note="")
 
@@ -196,7 +196,6 @@ def run_caption(
     if not 0 < weight < math.inf:
         raise ConfigError(f"--weight is {weight:g}; it must be a number above 0")
     job = CaptionJob(shards, name, Captioning(model, prompt or PROMPT, max_tokens, revision), batch, cache)
-    job.reader()  # refuses what holds no shards before a bar is drawn
     with progress_bar(console) as bar:
         task = bar.add_task("captioning", total=None, note="")
 
