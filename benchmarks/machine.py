@@ -25,7 +25,7 @@ CPU_ATTENTION = {
         lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(grad, q, k, v)
     ),
 }
-"""What torch's table of FLOPs leaves out."""
+"""What torch's table of FLOPs leaves out (findings/flop_counter_cpu.sh)."""
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
