@@ -48,6 +48,5 @@ def save_grid(
         for k, line in enumerate(lines[i]):
             draw.text((x, y + height + 3 + k * LINE_PX), line, fill=ink, font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(
-        path, pnginfo=png_info(parameters), compress_level=1
-    )  # a fifth of the time; enlarged pixels are small either way
+    # Little compression takes a fifth of the time; enlarged pixels are small either way.
+    sheet.save(path, pnginfo=png_info(parameters), compress_level=1)

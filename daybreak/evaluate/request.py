@@ -19,7 +19,7 @@ from daybreak.evaluate.pictures import open_pictures
 from daybreak.evaluate.prompts import read_prompt_file
 from daybreak.evaluate.questions import read_questions
 from daybreak.export.forms import CONFIG_FILE, check_without_data, form_of
-from daybreak.run_folder import newest, trained_config
+from daybreak.run_folder import load_run_config, newest, trained_config
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def config_of(path: Path, kind: str, drawing: Drawing) -> Config | None:
     """
     if kind == "run":
         newest(path)
-        return configs.check(told(configs.check(configs.load(path / "config.yaml")), drawing))
+        return configs.check(told(load_run_config(path, last_stage=False), drawing))
     if kind == "pipeline" and form_of(path) == "own":
         return check_without_data(told(configs.load(path / CONFIG_FILE), drawing))
     return None

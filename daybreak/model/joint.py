@@ -29,11 +29,8 @@ class Stream(nn.Module):
     def heads_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [B, N, C] -> queries, keys, values, each [B, H, N, D]."""
         b, n, _ = x.shape
-        q, k, v = (
-            self.attention_qkv(rms_norm(x, self.norm_a.weight, NORM_EPS))
-            .view(b, n, 3, self.heads, -1)
-            .permute(2, 0, 3, 1, 4)
-        )
+        normed = rms_norm(x, self.norm_a.weight, NORM_EPS)
+        q, k, v = self.attention_qkv(normed).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         return q, k, v
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:

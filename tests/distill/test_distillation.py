@@ -6,11 +6,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from daybreak.box.find import model_folder
 from daybreak.cli import app
 from daybreak.config import ConfigError, load, override
 from daybreak.diffusion import flow
 from daybreak.diffusion.sampler import FLOOR, euler_step, heun_step
-from daybreak.distill.student import student_config
+from daybreak.distill.student import asked_distillation, student_config
 from daybreak.distill.teacher import DistillationTeacher
 from daybreak.evaluate.generate import generate
 from daybreak.losses import distillation
@@ -130,3 +131,9 @@ def test_mistakes_get_one_line(teacher, tmp_path):
     for words, message in ((["distill"], "say which run"), (["distill", str(tmp_path / "gone")], "no such run folder")):
         done = CliRunner().invoke(app, words)
         assert isinstance(done.exception, ConfigError) and message in str(done.exception)
+
+
+def test_the_model_in_the_box_teaches_by_its_name(tmp_path):
+    asked = asked_distillation(["scenes", "--train.batch", "4"], 4, 1.0, tmp_path / "student")
+    assert asked.run == model_folder("scenes") and asked.teacher.recipe == "scenes-box"
+    assert (asked.config.sample.steps, asked.config.train.batch) == (4, 4)

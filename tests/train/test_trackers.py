@@ -7,7 +7,6 @@ import re
 import shutil
 import struct
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from daybreak.train.loop import log_score, train
 from daybreak.train.trackers import FILE
 from tests.conftest import tiny_config
 from tests.train.test_run import Recorder, stop_after
+from tests.waiting import wait_until
 
 SETTINGS = {"train__steps": 6, "train__sample_every": 0.5, "train__watch_every": 2, "sample__steps": 2}
 SCORES = {"overall": 0.25, "held_out": 0.5}
@@ -160,9 +160,7 @@ def test_weights_and_biases_has_what_tensorboard_has_in_one_run(tmp_path, monkey
     number = json.loads((run / FILE).read_text())["wandb"]["id"]
     files = sorted((run / "wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 3 and {f.name for f in files} == {f"run-{number}.wandb"}  # begun, resumed, scored
-    until = time.monotonic() + 60
-    while "score/overall" not in read_offline(files)[0] and time.monotonic() < until:
-        time.sleep(0.1)  # its own process writes the file, and may be behind
+    wait_until(lambda: "score/overall" in read_offline(files)[0])  # its own process writes, and may be behind
     values, configs = read_offline(files)
     assert values["step"] >= {1, 2, 3, 4, 5, 6}
     assert values["score/overall"] == {0.25}
