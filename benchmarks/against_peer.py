@@ -28,7 +28,8 @@ from workload import SIZES, batches, only, open_state
 
 from daybreak.config import Config
 from daybreak.encoders.text import TextTokens
-from daybreak.train.loop import _prepare, pick_device
+from daybreak.parallel import pick_device
+from daybreak.train.loop import _prepare
 from daybreak.train.precision import autocast
 from daybreak.train.state import TrainState
 

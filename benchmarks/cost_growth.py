@@ -23,7 +23,8 @@ from step_time import whole_step
 from workload import SIZES, batches, only, open_state
 
 from daybreak.config import Config
-from daybreak.train.loop import _prepare, pick_device
+from daybreak.parallel import pick_device
+from daybreak.train.loop import _prepare
 
 
 def measure(config: Config, rounds: int) -> tuple[float, int, float]:

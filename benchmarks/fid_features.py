@@ -24,8 +24,7 @@ from daybreak.data.listing import Item
 from daybreak.evaluate.features.extract import extract
 from daybreak.evaluate.features.networks import DinoV2, Inception, Network
 from daybreak.evaluate.pictures import PictureFolder, read_picture
-from daybreak.evaluate.ranks import Ranks
-from daybreak.train.loop import pick_device
+from daybreak.parallel import Ranks, pick_device
 
 DISTINCT, SIDE = 200, 512
 

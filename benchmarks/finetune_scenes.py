@@ -24,12 +24,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from daybreak.commands.finetune import run_finetune
 from daybreak.data.listing import list_items
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.pictures import read_picture, save_pictures, write_captions
 from daybreak.finetune.cache import to_tensor
-from daybreak.finetune.command import run_finetune
 from daybreak.finetune.drawing import draw
 from daybreak.finetune.pictures import open_pictures
 from daybreak.finetune.result import open_pipeline

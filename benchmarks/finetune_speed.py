@@ -28,11 +28,10 @@ from PIL import Image
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from daybreak.evaluate.ranks import Ranks
 from daybreak.finetune.loop import one_step
 from daybreak.finetune.opening import open_data, open_run, open_state, plan_of
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.train.loop import pick_device
+from daybreak.parallel import Ranks, pick_device
 
 SIZES = {
     "sd15": {"unet": {"sample_size": 64, "cross_attention_dim": 768}, "text": 768, "layers": 12, "heads": 12,

@@ -70,7 +70,7 @@ def make_models(work: Path) -> dict[str, Path]:
     """Runs by the name of what is in them, exported below WORK/exported."""
     import tiny
 
-    from daybreak.export.commands import run_export
+    from daybreak.commands.export import run_export
     from daybreak.export.licences import Licences
     from daybreak.train.loop import train
     from tests.conftest import tiny_config

@@ -24,7 +24,7 @@ from torch import nn
 
 from daybreak.config import Config
 from daybreak.optim.muon import Muon
-from daybreak.train.loop import pick_device
+from daybreak.parallel import pick_device
 from daybreak.train.precision import muon_dtype
 
 

@@ -22,7 +22,7 @@ from workload import open_text, random_network
 
 from daybreak.config import Config
 from daybreak.data.batch import Batch, to_floats
-from daybreak.export.prx_keys import to_prx
+from daybreak.formats.prx_keys import to_prx
 from daybreak.losses.perceptual import LPIPS, VGG16Features
 from daybreak.train.precision import autocast
 

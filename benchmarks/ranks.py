@@ -25,7 +25,7 @@ import torch
 from cost_growth import numbers
 from machine import record
 
-from daybreak.train.loop import pick_device
+from daybreak.parallel import pick_device
 
 SHORT = 5
 """Steps of the run that is subtracted; also how many of a run's first steps are left out of the median."""

@@ -30,11 +30,11 @@ from workload import SIZES, captions
 from daybreak import config as configs
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.generate import generate, noise_of
-from daybreak.export.diffusers_folder import differences, write_diffusers
+from daybreak.formats.diffusers_folder import differences, write_diffusers
+from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
-from daybreak.train import checkpoint
-from daybreak.train.loop import pick_device
+from daybreak.parallel import pick_device
+from daybreak.sampling.generate import generate, noise_of
 
 SEED = 7
 
@@ -102,7 +102,7 @@ def main() -> None:
         sample=replace(config.sample, batch=options.batch),
     )
     if options.run:
-        transformer, text_encoder = checkpoint.load_averaged(options.run, config, device)
+        transformer, text_encoder = load_averaged(options.run, config, device)
     else:
         transformer, text_encoder = (network.to(device) for network in random_model(config))
     prompts = captions(options.batch, (8, 20), seed=1)

@@ -32,9 +32,10 @@ from daybreak.data.batch import Batch, to_floats
 from daybreak.diffusion import flow
 from daybreak.losses import compute as losses
 from daybreak.model.transformer import Prediction
+from daybreak.parallel import pick_device
 from daybreak.plan.account import account
 from daybreak.train.ema import update_average
-from daybreak.train.loop import _prepare, pick_device
+from daybreak.train.loop import _prepare
 from daybreak.train.precision import autocast, lower_precision
 from daybreak.train.state import TrainState
 from daybreak.train.step import StepRandomness, clip_and_step, training_loss

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from daybreak import __version__
-from daybreak.box.find import model_folder
 from daybreak.config import ConfigError
-from daybreak.run_folder import check_empty, check_there, stored_averages, trained_config
+from daybreak.files import check_empty
+from daybreak.model_folder import model_folder
+from daybreak.run_folder import check_there, stored_averages, trained_config
 
 app = typer.Typer(
     name="daybreak",
@@ -112,7 +113,7 @@ def demo(
     """
     if out is not None:
         check_empty(out)  # a mistake is told before torch loads, here and in all that follows
-    from daybreak.runs import run_demo
+    from daybreak.commands.demo import run_demo
 
     run_demo(console, minutes, out)
 
@@ -146,7 +147,7 @@ def train(
 
     limits = Limits(deadline, budget, price, gpus)
     asked = asked_training(context.args, data or [], out, config, resume, limits)
-    from daybreak.runs import run_train
+    from daybreak.commands.train import run_train
 
     run_train(console, asked)
 
@@ -238,13 +239,13 @@ def finetune(
     allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Read .bin and .ckpt weights too.")] = False,
 ) -> None:
     """See FINETUNE_HELP."""
-    from daybreak.export.forms import is_own
     from daybreak.finetune.asked import check_finetune, run_to_resume
     from daybreak.finetune.settings import FinetuneSettings, parse_duration, read_lines
+    from daybreak.model_folder import is_own
 
     if resume is not None or base is None or data is None:
         run = run_to_resume(resume, base, data, out)
-        from daybreak.finetune.command import resume_finetune
+        from daybreak.commands.finetune import resume_finetune
 
         resume_finetune(console, run)
         return
@@ -307,11 +308,11 @@ def finetune(
     )
     check_finetune(settings, out, find_lr)
     if is_own(base):
-        from daybreak.finetune.own_runs import finetune_own
+        from daybreak.commands.finetune_own import finetune_own
 
         finetune_own(console, settings, out, find_lr)
         return
-    from daybreak.finetune.command import run_finetune
+    from daybreak.commands.finetune import run_finetune
 
     run_finetune(console, settings, out, find_lr=find_lr)
 
@@ -333,7 +334,7 @@ def sample(
 
     drawing = Drawing(seed, steps, guidance, size, None, expand)
     check_sample(run, out, drawing)
-    from daybreak.runs import run_sample
+    from daybreak.commands.sample import run_sample
 
     run_sample(console, run, prompt, out, drawing)
 
@@ -411,7 +412,7 @@ def evaluate(
     )
     for subject in subjects:
         check_subject(subject, request)
-    from daybreak.evaluate.command import run_evaluate
+    from daybreak.commands.evaluate import run_evaluate
 
     run_evaluate(console, subjects, request, out)
 
@@ -426,7 +427,7 @@ def average(
     check_there(run)
     check_empty(out)
     stored_averages(run, length)
-    from daybreak.runs import run_average
+    from daybreak.commands.average import run_average
 
     run_average(console, run, length, out)
 
@@ -452,7 +453,7 @@ def teach(
     from daybreak.arguments import asked_teacher
 
     config = asked_teacher(data or [], out, resolution, seed)
-    from daybreak.runs import run_teach
+    from daybreak.commands.teach import run_teach
 
     run_teach(console, config, out, steps)
 
@@ -492,7 +493,7 @@ def plan(
 
     limits = Limits(deadline, budget, price, gpus)
     config = asked_plan(context.args, gpu, calibration, limits)
-    from daybreak.runs import run_plan
+    from daybreak.commands.plan import run_plan
 
     run_plan(console, config, text_tokens, gpu, node, calibration, limits)
 
@@ -524,7 +525,7 @@ def launch(
 
     daybreak launch speedrun --data shards --out runs/day --to slurm --nodes 4 --gpus 8 --deadline 24h --submit
     """
-    from daybreak.launch.command import run_launch
+    from daybreak.commands.launch import run_launch
     from daybreak.train.deadline import Limits
 
     limits = Limits(deadline, budget, price)
@@ -535,7 +536,7 @@ def launch(
 @app.command()
 def status(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     """Say where a run stands: progress, losses, speed, time left, cost, checkpoints."""
-    from daybreak.history.status import show_status
+    from daybreak.commands.status import show_status
 
     show_status(console, run)
 
@@ -546,7 +547,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="The PNG with the losses to write.")] = Path("compare.png"),
 ) -> None:
     """Put runs beside each other: a table, the settings in which they differ, and a plot of their losses."""
-    from daybreak.history.compare import show_comparison
+    from daybreak.commands.compare import show_comparison
 
     show_comparison(console, runs, out)
 
@@ -581,7 +582,7 @@ def ablate(
 
     daybreak ablate scenes scenes+adamw --steps 300 --model.depth 6
     """
-    from daybreak.ablate.command import run_ablate
+    from daybreak.commands.ablate import run_ablate
 
     run_ablate(console, context.args, seeds, minutes, steps, out, pictures, charge_teacher)
 
@@ -620,7 +621,7 @@ def compare_blind(
 
     daybreak compare-blind --results blind/new-vs-old
     """
-    from daybreak.evaluate.blind.command import run_compare_blind
+    from daybreak.commands.compare_blind import run_compare_blind
 
     run_compare_blind(
         console, contestants or [], out, results, prompts, questions, voters, pairs, seed, host, port, url
@@ -661,7 +662,7 @@ def prepare(
     files, Parquet or Arrow files as the Hugging Face hub has them, or a CSV or JSONL file of paths or addresses. What
     is dropped stands in OUT/dropped.jsonl with its reason. Killed, the same command goes on where it stopped.
     """
-    from daybreak.data.commands import run_prepare
+    from daybreak.commands.prepare import run_prepare
 
     run_prepare(
         console,
@@ -706,7 +707,7 @@ def inspect(
     workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores.")] = None,
 ) -> None:
     """Say what is wrong with a data set, why it matters and what to do; with one page of pictures and figures."""
-    from daybreak.data.commands import run_inspect
+    from daybreak.commands.inspect import run_inspect
 
     options = {"size": size, "patch": patch, "image_column": image_column, "image_key": image_key, "lines": captions,
                "uncaptioned": uncaptioned}  # fmt: skip
@@ -731,7 +732,7 @@ def distill(
     from daybreak.distill.student import asked_distillation
 
     asked = asked_distillation(context.args, steps, minutes, out)
-    from daybreak.distill.command import run_distill
+    from daybreak.commands.distill import run_distill
 
     run_distill(console, asked)
 
@@ -758,7 +759,7 @@ def export(
     A diffusers folder loads with DiffusionPipeline.from_pretrained, without daybreak, and draws the same pictures. What
     diffusers has no class for (convolutions, grounding, sprint, ...) brings its code along: trust_remote_code=True.
     """
-    from daybreak.export.commands import run_export
+    from daybreak.commands.export import run_export
     from daybreak.export.licences import Licences
 
     run_export(console, run, to, out, dtype, Licences(license, data_license), ema)
@@ -771,7 +772,7 @@ def import_(
     data: Annotated[Path | None, typer.Option(help="Folder of captioned pictures to train on.")] = None,
 ) -> None:
     """Make a run of an exported model, as a start for training: daybreak train --resume RUN."""
-    from daybreak.export.commands import run_import
+    from daybreak.commands.export import run_import
 
     run_import(console, folder, out, data)
 
@@ -830,7 +831,7 @@ def serve(
 
     Requests are drawn together as they come. SIGTERM ends the server once every accepted request is answered.
     """
-    from daybreak.serve.command import run_serve
+    from daybreak.commands.serve import run_serve
     from daybreak.serve.settings import ServeSettings
 
     limits = ServeSettings(
@@ -848,7 +849,7 @@ def key(
     rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures a minute; default: the server's.")] = None,
 ) -> None:
     """Make an API key for daybreak serve: shown once, kept as a hash."""
-    from daybreak.serve.command import run_key
+    from daybreak.commands.serve import run_key
 
     run_key(console, name, file, rate)
 
@@ -870,8 +871,8 @@ def embed(
 
     Tokens are stored without padding. Killed, the same command goes on with the next shard.
     """
+    from daybreak.commands.embed import run_embed
     from daybreak.config import TextConfig
-    from daybreak.data.commands import run_embed
 
     text = TextConfig(pretrained=model, revision=revision, max_tokens=max_tokens)
     run_embed(console, shards, text, name, dtype, batch, cache, workers, engine)
@@ -897,7 +898,7 @@ def caption(
 
     Killed, the same command goes on with the next shard.
     """
-    from daybreak.data.commands import run_caption
+    from daybreak.commands.caption import run_caption
 
     run_caption(console, shards, model, name, weight, prompt, max_tokens, revision, batch, cache, workers, engine)
 

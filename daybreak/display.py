@@ -7,7 +7,15 @@ from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
@@ -102,3 +110,18 @@ def duration(seconds: float) -> str:
     total = round(seconds)
     hours, minutes, rest = total // 3600, total % 3600 // 60, total % 60
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with a note behind it."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,  # elsewhere nothing would be left of it but an empty line
+    )

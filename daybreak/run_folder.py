@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from daybreak import config as configs
+from daybreak.checkpoint_files import complete
 from daybreak.config import Config, ConfigError
-from daybreak.train.checkpoint_files import complete
 
 IN_THE_BOX = "in-the-box.png"
 """What the demo draws before it trains."""
@@ -45,12 +45,6 @@ def check_there(run: Path) -> None:
         raise ConfigError(f"{run}: no such run folder")
 
 
-def check_empty(out: Path, hint: str = "choose another --out") -> None:
-    """ConfigError, which ends with `hint`, where something is in the way of a new folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} is not empty: {hint}")
-
-
 def check_free(run: Path) -> None:
     """ConfigError where a new run may not have the folder."""
     if run.exists() and not _is_free(run):
@@ -65,7 +59,8 @@ def _is_free(run: Path) -> bool:
     if not run.is_dir():
         return False
     names = {p.name for p in run.iterdir()} - {IN_THE_BOX}
-    begun = "config.yaml" in names and names <= OWN and not complete(run)
+    visible = {name for name in names if not name.startswith(".")}  # hidden: what a killed run was writing
+    begun = "config.yaml" in names and visible <= OWN and not complete(run)
     return not names or begun
 
 

@@ -11,9 +11,9 @@ from daybreak.data.scenes.source import ScenesSource
 from daybreak.encoders.embedded_teacher import EmbeddedTeacher, picture_features
 from daybreak.encoders.teacher_file import RESOLUTION
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.generate import generate
 from daybreak.evaluate.metrics import RunningMoments, frechet_distance
 from daybreak.model.transformer import Transformer
+from daybreak.sampling.generate import generate
 
 CHUNK = 256
 """Pictures that exist at once."""

@@ -26,6 +26,7 @@ from daybreak.config import Config, ConfigError
 from daybreak.display import Display
 from daybreak.evaluate.report import read_events, write_report
 from daybreak.evaluate.scoring import evaluate_scenes
+from daybreak.files import write_whole
 from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
 from daybreak.train.guard import TrainingError
@@ -52,9 +53,7 @@ def run_one(plan: plans.Plan, folder: Path, recipe: str, seed: int) -> None:
     measures = measure(state, config, run, plan)
     log_score(config, run, state.step, {k: v for k, v in measures.items() if isinstance(v, float)}, print)
     write_report(run, configs.at_stage(config, -1))
-    building = run / f"{MEASURES}.incomplete"
-    building.write_text(json.dumps(measures, indent=2) + "\n")
-    os.replace(building, run / MEASURES)
+    write_whole(run / MEASURES, json.dumps(measures, indent=2) + "\n")
 
 
 def measure(state: TrainState, config: Config, run: Path, plan: plans.Plan) -> dict[str, Any]:

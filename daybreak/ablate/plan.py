@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.teacher_file import taught_file, training_seconds
+from daybreak.files import check_empty, make_folder, write_whole
 from daybreak.recipes import recipe as find_recipe
 
 FILE = "plan.json"
@@ -76,15 +76,10 @@ class Plan:
         path = folder / FILE
         if path.exists():
             self._check_goes_on(load(folder), folder)
-        elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise ConfigError(f"{folder} is not empty and holds no ablation: choose another --out")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise ConfigError(f"the folder {folder} cannot be made: {e.strerror}") from None
-        building = path.with_suffix(".incomplete")
-        building.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        os.replace(building, path)
+        else:
+            check_empty(folder, "it holds no ablation; choose another --out")
+        make_folder(folder)
+        write_whole(path, json.dumps(asdict(self), indent=2) + "\n")
 
     def _check_goes_on(self, before: Plan, folder: Path) -> None:
         """Recipes and seeds may differ: what is there already is kept. What shapes a run may not."""

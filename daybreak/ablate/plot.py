@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure as Sheet
 from daybreak.ablate.plan import run_folder
 from daybreak.ablate.table import variants_of
 from daybreak.evaluate.report import read_events
+from daybreak.files import write_whole
 
 POINTS = 200
 """Of a loss curve."""
@@ -32,9 +33,9 @@ def plot(results: dict[str, Any], folder: Path) -> None:
         _variants(axes[1], results, "frechet", 1, "Fréchet distance (less is better)")
         axes[1].set_yticklabels([])
     _losses(axes[-1], results, folder)
-    building = folder / "ablation.incomplete.png"
-    sheet.savefig(building, dpi=130)
-    os.replace(building, folder / "ablation.png")
+    drawn = BytesIO()
+    sheet.savefig(drawn, dpi=130)
+    write_whole(folder / "ablation.png", drawn.getvalue())
 
 
 def _variants(axes: Axes, results: dict[str, Any], key: str, scale: float, title: str) -> None:

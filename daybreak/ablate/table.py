@@ -15,6 +15,7 @@ from daybreak import __version__
 from daybreak.ablate.plan import Plan, taught_files
 from daybreak.ablate.statistics import COMPARED, MEASURES, Difference, Figure, Measured, Row, rows
 from daybreak.data.scenes.world import TASKS
+from daybreak.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def write_tables(plan: Plan, measured: Measured, errors: dict[tuple[str, int], s
         ],
         "variants": [asdict(row) for row in variants],
     }
-    _replace(folder / "results.json", json.dumps(results, indent=2) + "\n")
-    _replace(folder / "table.md", markdown(plan, variants, [m for m in measured.values() if m is not None]))
+    write_whole(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    write_whole(folder / "table.md", markdown(plan, variants, [m for m in measured.values() if m is not None]))
     with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(comma_separated(variants))
     return results
@@ -186,9 +187,3 @@ def _notes(plan: Plan, variants: list[Row], measured: list[dict[str, Any]]) -> l
             f"average at the runs' ends {min(loads):.1f} to {max(loads):.1f}."
         )
     return ["\n".join(f"- {note}" for note in notes)]
-
-
-def _replace(path: Path, text: str) -> None:
-    building = path.with_name(path.name + ".incomplete")
-    building.write_text(text, encoding="utf-8")
-    os.replace(building, path)

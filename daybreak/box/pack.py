@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from daybreak import __version__
+from daybreak import __version__, checkpoint_files
 from daybreak import config as configs
-from daybreak.box.find import BOX
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.report import read_events, read_score
-from daybreak.train import checkpoint, checkpoint_files
+from daybreak.model_folder import BOX
+from daybreak.train import checkpoint
 
 CURVE = "curve.json"
 """[[pictures seen, share of the prompts followed], ...] of the sampling moments."""

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from daybreak import config as configs
-from daybreak.box.find import BOX
 from daybreak.box.pack import curve_of
 from daybreak.config import Config
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks, see_all
-from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.report import read_score
+from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
-from daybreak.train import checkpoint
+from daybreak.model_folder import BOX
+from daybreak.sampling.generate import generate
 
 SHOWN_PER_TASK = 2
 SEED = 7
@@ -67,7 +67,7 @@ def plot_curves(run: Path, path: Path) -> None:
 def _draw_box() -> Tensor:
     box = BOX / "scenes"
     config = configs.check(configs.load(box / "config.yaml"))
-    networks = checkpoint.load_averaged(box, config, torch.device("cpu"))
+    networks = load_averaged(box, config, torch.device("cpu"))
     return generate(*networks, [p.text for p in _prompts()], config, SEED)
 
 

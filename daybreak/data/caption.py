@@ -88,7 +88,9 @@ class CaptionJob:
         """Loads the model; what comes back describes a shard's pictures and returns how many."""
         from daybreak.data.captioner import Captioner  # here: what is wrong with the command is told before torch loads
 
-        reader, captioner = self.reader(), Captioner(self.how, device)
+        how = self.how
+        reader = self.reader()
+        captioner = Captioner(how.model, how.revision, how.prompt, how.max_tokens, device)
         write_atomically(*self._stamp())  # the name is taken by a model that can be loaded, and by none that cannot
 
         def describe(shard: int) -> int:

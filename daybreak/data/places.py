@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 import urllib.error
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from daybreak.config import ConfigError
+from daybreak.files import write_whole
 
 MAX_DOWNLOAD = 256 * 2**20
 """Longest picture fetched from the web, bytes."""
@@ -100,22 +100,7 @@ def write_atomically(place: str | Path, data: bytes) -> None:
         return
     path = Path(place)
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = unfinished(path)
-    with building.open("wb") as file:
-        file.write(data)
-    settle(building, path)
-
-
-def unfinished(path: Path) -> Path:
-    """The name under which this process writes a file until it is finished; machines may share the folder."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{os.uname().nodename}")
-
-
-def settle(building: Path, path: Path) -> None:
-    """Gives a finished file its name, its content being on disk before."""
-    with building.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(building, path)
+    write_whole(path, data)
 
 
 def open_arrow(place: str) -> Any:

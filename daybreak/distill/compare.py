@@ -16,11 +16,11 @@ from daybreak.ablate.frechet import frechet_on_scenes
 from daybreak.config import Config
 from daybreak.data.open import open_source
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.scoring import judge_scenes
+from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
-from daybreak.train import checkpoint
+from daybreak.sampling.generate import generate
 from daybreak.train.state import TrainState
 
 PICTURES = 64
@@ -48,7 +48,7 @@ class Row:
 
 def compare(console: Console, run: Path, teacher: Config, state: TrainState, config: Config, out: Path) -> list[Row]:
     """Draws the same prompts from the same noise three ways; prints the table, writes distillation.json and .png."""
-    networks = checkpoint.load_averaged(run, teacher, state.device)
+    networks = load_averaged(run, teacher, state.device)
     hurried = replace(teacher, sample=replace(teacher.sample, steps=config.sample.steps))
     ways: list[tuple[str, Transformer, TextEncoder, Config]] = [
         ("teacher", *networks, teacher),

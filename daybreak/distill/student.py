@@ -7,9 +7,10 @@ from pathlib import Path
 
 from daybreak import config as configs
 from daybreak.arguments import split_arguments
-from daybreak.box.find import model_folder
 from daybreak.config import Config, ConfigError
-from daybreak.run_folder import check_empty, new_run_folder, trained_config
+from daybreak.files import check_empty
+from daybreak.model_folder import model_folder
+from daybreak.run_folder import new_run_folder, trained_config
 
 GENTLER = 0.3
 """Learning rates of a student over those of its teacher's training: it starts where the teacher ended."""

@@ -7,7 +7,6 @@ a run keeps them in the form that `from_pretrained` reads.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -231,17 +230,3 @@ class TextEncoder(nn.Module):
         ids, mask = ids.to(device), mask.to(device)
         hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
         return TextTokens(hidden, mask, padded, offsets=where)
-
-
-def open_text_encoder(config: TextConfig, captions: Callable[[], list[str]] | None = None) -> TextEncoder:
-    """The text encoder of a new run: the frozen one that `config` names, else the embedded one.
-
-    `captions` gives the captions on which the embedded one's tokenizer is trained. Raises ConfigError where the frozen
-    one can't be loaded.
-    """
-    if config.pretrained is not None:
-        from daybreak.encoders.pretrained_text import PretrainedTextEncoder
-
-        return PretrainedTextEncoder.open(config)
-    assert captions is not None
-    return TextEncoder.create(captions(), config)

@@ -14,7 +14,7 @@ from daybreak.evaluate.measures import Measure
 from daybreak.evaluate.metrics import bootstrap_interval
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import PictureFolder
-from daybreak.evaluate.ranks import Ranks
+from daybreak.parallel import Ranks
 
 RESAMPLES = 1000
 

@@ -11,11 +11,11 @@ from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.evaluation import evaluate
 from daybreak.evaluate.measures import parse_metrics
-from daybreak.evaluate.ranks import joined
 from daybreak.evaluate.request import Request, check_request, parse_weights
 from daybreak.evaluate.subjects import RunDrawer, Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.model.transformer import Transformer
+from daybreak.parallel import joined
 
 
 def measurement_request(config: Config) -> Request:

@@ -24,11 +24,11 @@ from daybreak.evaluate.memorisation import measure_memorised
 from daybreak.evaluate.pictures import open_pictures
 from daybreak.evaluate.questions import read_questions
 from daybreak.evaluate.request import check_request
-from daybreak.evaluate.rewrite import Rewriter
 from daybreak.evaluate.scoring import judge_scenes
-from daybreak.evaluate.subjects import Drawer, open_subject
+from daybreak.evaluate.subjects import Drawer
 from daybreak.evaluate.vqa import PER_PROMPT, Answerer, measure_vqa
 from daybreak.evaluate.workbench import Workbench
+from daybreak.sampling.rewrite import Rewriter
 
 
 def evaluate(bench: Workbench) -> dict[str, Any]:
@@ -146,11 +146,11 @@ def _memorised(bench: Workbench) -> Measure:
 
 def _day_check(bench: Workbench) -> Measure:
     request = bench.request
-    assert request.baseline is not None
+    assert request.baseline is not None and bench.open_subject is not None
     reference = bench.features("reference", "inception")
     ours = bench.features("pictures", "inception")
     fid = frechet_value("fid", ours, reference, bench.device)
-    baseline = open_subject(request.baseline, request.drawing, bench.device)
+    baseline = bench.open_subject(request.baseline, request.drawing, bench.device)
     pictures = baseline.pictures or bench.draw(baseline, "baseline", bench.prompts())
     theirs = extract(pictures, bench.network("inception"), bench.device, bench.ranks)
     other = frechet_value("fid", theirs, reference, bench.device)

@@ -19,9 +19,9 @@ from daybreak.config import Config
 from daybreak.data.batch import Batch
 from daybreak.diffusion import flow
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.generate import noise_of
 from daybreak.evaluate.grid import CELL_PX, save_grid
 from daybreak.model.transformer import Transformer
+from daybreak.sampling.generate import noise_of
 
 LEVELS = (0.9, 0.7, 0.5, 0.3, 0.1)
 """Noise levels t, 1 being noise."""

@@ -55,16 +55,6 @@ METRICS = {
                         "dinov2", "training", _DINO),
 }  # fmt: skip
 
-HUB_MODELS = {
-    "clip": ("openai/clip-vit-large-patch14", "1.7 GB", "CLIP of CLIPScore and of GenEval's colours"),
-    "clip_336": ("openai/clip-vit-large-patch14-336", "1.7 GB", "CLIP of CMMD"),
-    "dinov2": ("facebook/dinov2-large", "1.2 GB", "DINOv2 of FD-DINOv2, DINO-MMD and the memorisation check"),
-    "mask2former": ("facebook/mask2former-swin-small-coco-instance", "0.3 GB", "the detector of GenEval"),
-    "vqa": ("Qwen/Qwen2.5-VL-7B-Instruct", "16.6 GB", "the model that answers questions about pictures"),
-    "rewriter": ("Qwen/Qwen3-4B-Instruct-2507", "8.1 GB", "the model that rewrites prompts"),
-}
-"""name: (default model, size of its download, what for). `--weights NAME=FOLDER_OR_ID` puts another in its place."""
-
 LEAST_FRECHET = 50
 """Below so many pictures a Fréchet distance is refused: it would say nothing but how few they are."""
 ENOUGH_FRECHET = 10_000

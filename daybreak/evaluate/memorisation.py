@@ -14,7 +14,7 @@ from daybreak.evaluate.measures import Measure
 from daybreak.evaluate.metrics import share_interval
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import PictureFolder
-from daybreak.evaluate.ranks import Ranks
+from daybreak.parallel import Ranks
 
 YARDSTICK = 0.99
 """A picture counts as memorised where it is nearer to training than this share of held-out pictures."""

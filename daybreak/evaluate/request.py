@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Literal
 
 from daybreak import config as configs
-from daybreak.box.find import model_folder
 from daybreak.config import Config, ConfigError
 from daybreak.data.pictures import PICTURE_SUFFIXES
 from daybreak.evaluate.geneval.prompts import read_prompts
-from daybreak.evaluate.measures import HUB_MODELS, METRICS, check_frechet
+from daybreak.evaluate.measures import METRICS, check_frechet
 from daybreak.evaluate.pictures import open_pictures
 from daybreak.evaluate.prompts import read_prompt_file
 from daybreak.evaluate.questions import read_questions
-from daybreak.export.forms import CONFIG_FILE, check_without_data, form_of
-from daybreak.run_folder import load_run_config, newest, trained_config
+from daybreak.hub_models import HUB_MODELS
+from daybreak.model_folder import CONFIG_FILE, check_kind, check_without_data, kind_of, model_folder
+from daybreak.run_folder import trained_config
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,18 @@ def parse_weights(words: list[str]) -> dict[str, str]:
     return result
 
 
-def find_subject(text: str) -> Literal["run", "pipeline", "pictures", "hub"]:
+SubjectKind = Literal["run", "model", "pipeline", "pictures", "hub"]
+"""model: of ours, but no run (model_folder.py); hub: an id there."""
+
+
+def find_subject(text: str) -> SubjectKind:
     """What a subject's name stands for, without loading it; ConfigError where it is nothing that can be judged."""
     path = Path(text).expanduser()
-    if (path / "config.yaml").is_file():
+    kind = kind_of(path)
+    if kind == "run":
         return "run"
-    if any((path / name).is_file() for name in ("model_index.json", "finetune.yaml")):
-        return "pipeline"
+    if kind is not None:
+        return "model" if kind in ("quantized", "safetensors", "own") else "pipeline"
     if path.is_dir():
         if any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.rglob("*")):
             return "pictures"
@@ -125,15 +130,14 @@ def told(config: Config, drawing: Drawing) -> Config:
     return config
 
 
-def config_of(path: Path, kind: str, drawing: Drawing) -> Config | None:
+def config_of(path: Path, kind: SubjectKind, drawing: Drawing) -> Config | None:
     """How a subject of our own draws; None for others. ConfigError where its config, or what `drawing` says, is wrong.
 
     kind: as `find_subject` says it.
     """
     if kind == "run":
-        newest(path)
-        return configs.check(told(load_run_config(path, last_stage=False), drawing))
-    if kind == "pipeline" and form_of(path) == "own":
+        return configs.check(told(trained_config(path), drawing))
+    if kind == "model":
         return check_without_data(told(configs.load(path / CONFIG_FILE), drawing))
     return None
 
@@ -150,10 +154,10 @@ def check_sample(model: Path, out: Path, drawing: Drawing) -> None:
     """ConfigError for what can be known to be wrong with `daybreak sample` before the model is opened."""
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
-    form = form_of(model)
-    if form == "run":
+    kind = check_kind(model)
+    if kind == "run":
         configs.check(told(trained_config(model), drawing))
-    elif form != "pipeline" and (model / CONFIG_FILE).is_file():
+    elif kind not in ("finetuned", "pipeline") and (model / CONFIG_FILE).is_file():
         check_without_data(told(configs.load(model / CONFIG_FILE), drawing))
 
 

@@ -23,10 +23,10 @@ from daybreak.evaluate.composition import (
     score_attributes,
     see_all,
 )
-from daybreak.evaluate.generate import generate_together
 from daybreak.evaluate.grid import save_grid
-from daybreak.evaluate.ranks import Ranks
 from daybreak.model.transformer import Transformer
+from daybreak.parallel import Ranks
+from daybreak.sampling.generate import generate_together
 
 SHOWN_PER_TASK = 4
 SUMMARY = ("one_and_two_objects", "held_out", "overall")

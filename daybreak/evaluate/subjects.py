@@ -1,9 +1,9 @@
-"""What is judged: a run of ours, a diffusers pipeline, or a folder of pictures."""
+"""What is judged: a model that draws, or a folder of pictures. daybreak/subjects.py opens them."""
 
 from __future__ import annotations
 
-import inspect
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,18 +11,12 @@ import torch
 from torch import Tensor
 
 from daybreak import config as configs
-from daybreak.box.find import model_folder
-from daybreak.config import Config, ConfigError
+from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.expand import expanded
-from daybreak.evaluate.generate import generate
-from daybreak.evaluate.pictures import PictureFolder, open_pictures
-from daybreak.evaluate.request import Drawing, config_of, find_subject, told
-from daybreak.export.forms import check_without_data, form_of
+from daybreak.evaluate.pictures import PictureFolder
+from daybreak.evaluate.request import Drawing
 from daybreak.model.transformer import Transformer
-from daybreak.train import checkpoint
-
-SEED = 1234
+from daybreak.sampling.generate import generate
 
 
 class Drawer(Protocol):
@@ -76,100 +70,5 @@ class Subject:
     run: Path | None = None
 
 
-def open_subject(text: str, drawing: Drawing, device: torch.device) -> Subject:
-    """A run folder, a folder that holds a diffusers pipeline or pictures, or a pipeline's id on the Hugging Face hub.
-
-    Raises ConfigError where it is none of them or can't be loaded.
-    """
-    text = str(model_folder(text))
-    kind, path = find_subject(text), Path(text).expanduser()
-    if kind == "run":
-        return _run(path, drawing, device)
-    if kind == "pictures":
-        pictures = open_pictures(path, "evaluate")
-        return Subject(path.resolve().name, {"pictures": f"{len(pictures):,} in {path}"}, pictures=pictures)
-    if kind == "hub":
-        return _pipeline(text, text.replace("/", "--"), drawing, device)
-    from daybreak.export.open import open_model
-
-    if form_of(path) == "own":  # drawn with our own code, not with the folder's
-        transformer, text_encoder, config = open_model(path, device)
-        return _ours(path, transformer, text_encoder, check_without_data(told(config, drawing)), drawing)
-    return _pipeline(str(path), path.resolve().name, drawing, device)
-
-
-def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
-    config = config_of(path, "run", drawing)
-    assert config is not None
-    subject = _ours(path, *checkpoint.load_averaged(path, config, device), config, drawing)
-    return replace(subject, run=path)
-
-
-def _ours(path: Path, transformer: Transformer, text_encoder: TextEncoder, config: Config, drawing: Drawing) -> Subject:
-    seed = config.evaluate.seed if drawing.seed is None else drawing.seed
-    parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
-    facts = {
-        "run": str(path),
-        "recipe": config.recipe,
-        "trained on": config.data.folder or config.data.source,
-        "parameters": f"{parameters / 1e6:,.1f} M",
-        "drawn at": f"{drawing.size or config.data.resolution} px, {config.sample.sampler}, {config.sample.steps} "
-        f"steps, guidance {config.sample.guidance:g}, seed {seed}",
-        "prompts written out by": config.sample.expand or "nobody",
-    }
-    drawer = RunDrawer(transformer, text_encoder, config, seed, drawing.size)
-    return Subject(path.resolve().name, facts, drawer, config=config)
-
-
-def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) -> Subject:
-    try:
-        import diffusers  # noqa: F401
-    except ImportError:
-        raise ConfigError("evaluating a diffusers pipeline needs diffusers: pip install daybreak[export]") from None
-    from daybreak.finetune.drawing import call
-    from daybreak.finetune.result import drawing_of, open_pipeline
-
-    drawing = drawing_of(source, drawing)
-    pipeline = open_pipeline(source, torch.bfloat16 if device.type == "cuda" else torch.float32).to(device)
-    pipeline.set_progress_bar_config(disable=True)
-    known = set(inspect.signature(pipeline.__call__).parameters)
-    if "prompt" not in known:
-        raise ConfigError(f"{source} is a {type(pipeline).__name__}, which draws nothing from a prompt")
-    given = {
-        "num_inference_steps": drawing.steps,
-        "guidance_scale": drawing.guidance,
-        "height": drawing.size,
-        "width": drawing.size,
-    }
-    options = {key: value for key, value in given.items() if value is not None}
-    if unknown := sorted(set(options) - known):
-        raise ConfigError(f"{source} is a {type(pipeline).__name__}, which does not take {', '.join(unknown)}")
-    if "use_resolution_binning" in known:  # would draw at another size and scale the pictures
-        options["use_resolution_binning"] = False
-
-    seed = SEED if drawing.seed is None else drawing.seed
-    expand = None if drawing.expand == "none" else drawing.expand
-
-    class PipelineDrawer:
-        batch = drawing.batch or 8
-        plain = None
-
-        def draw(self, prompts: list[str], first: int) -> Tensor:
-            seeds = [seed * 1_000_003 + first + i for i in range(len(prompts))]
-            generators = [torch.Generator().manual_seed(s) for s in seeds]
-            prompts = expanded(prompts, expand, seed, range(first, first + len(prompts)))
-            try:
-                return call(pipeline, prompts, generators, options)
-            except ValueError as e:
-                if drawing.size is None:
-                    raise
-                raise ConfigError(f"--size {drawing.size} cannot be drawn by {source}: {e}") from None
-
-    parts = [m for m in pipeline.components.values() if isinstance(m, torch.nn.Module)]
-    facts = {
-        "pipeline": f"{type(pipeline).__name__} {source}",
-        "parameters": f"{sum(p.numel() for m in parts for p in m.parameters()) / 1e6:,.1f} M",
-        "drawn with": ", ".join(f"{k} {v}" for k, v in ({"seed": seed} | options).items()),
-        "prompts written out by": expand or "nobody",
-    }
-    return Subject(name, facts, PipelineDrawer())
+Opener = Callable[[str, Drawing, torch.device], Subject]
+"""Opens what a name stands for; ConfigError where that is nothing to be judged (daybreak/subjects.py)."""

@@ -10,13 +10,13 @@ from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped
-from daybreak.evaluate.features.networks import load_pretrained
-from daybreak.evaluate.measures import HUB_MODELS, Measure
+from daybreak.evaluate.measures import Measure
 from daybreak.evaluate.metrics import bootstrap_interval
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import PictureFolder, read_picture
 from daybreak.evaluate.questions import Question
-from daybreak.evaluate.ranks import Ranks
+from daybreak.hub_models import HUB_MODELS, load_pretrained
+from daybreak.parallel import Ranks
 
 PER_PROMPT = 4
 SHOWN = 24

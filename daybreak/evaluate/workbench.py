@@ -19,23 +19,27 @@ from daybreak.evaluate.features.networks import Clip, DinoV2, Inception, Network
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import PictureFolder, open_pictures, save_pictures, write_captions
 from daybreak.evaluate.prompts import read_prompt_file, spread
-from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.request import Request
-from daybreak.evaluate.subjects import Subject
+from daybreak.evaluate.subjects import Opener, Subject
+from daybreak.parallel import Ranks
 
 CAPTIONS = 100_000
 SHOWN = 24
 
 
 class Workbench:
-    """One subject on one device, and all that is made of it. `out`: the folder for whatever is written."""
+    """One subject on one device, and all that is made of it. `out`: the folder for whatever is written.
+
+    open_subject: opens the baseline of metrics that have one.
+    """
 
     def __init__(
         self, subject: Subject, request: Request, out: Path, device: torch.device, ranks: Ranks,
-        tell: Callable[[str], None],
+        tell: Callable[[str], None], open_subject: Opener | None = None,
     ) -> None:  # fmt: skip
         self.subject, self.request, self.out, self.device, self.ranks = subject, request, out, device, ranks
         self.tell = tell if ranks.first else lambda _: None
+        self.open_subject = open_subject
         self.notes: list[str] = []
         self.seconds: dict[str, float] = {}
         self._networks: dict[str, Network] = {}

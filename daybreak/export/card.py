@@ -14,10 +14,10 @@ from daybreak import __version__
 from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
 from daybreak.display import duration
-from daybreak.evaluate.expand import RULES, expanded
-from daybreak.export.forms import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
 from daybreak.export.licences import Licences
 from daybreak.export.usage import drawing_lines, install_line, opening_lines, usage
+from daybreak.model_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
+from daybreak.sampling.expand import RULES, expanded
 
 SAMPLES_FILE = "samples.png"
 EXAMPLE = "a large red circle above a small blue square"

@@ -18,10 +18,10 @@ from daybreak import config as configs
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import held_out_prompts
-from daybreak.evaluate.generate import generate
 from daybreak.evaluate.scoring import evaluate_scenes
-from daybreak.export.new_folder import folder_bytes, new_folder
-from daybreak.export.quantized_folder import (
+from daybreak.extras import require
+from daybreak.files import folder_bytes, new_folder
+from daybreak.formats.quantized_folder import (
     WEIGHTS_FILE,
     Kind,
     check_hardware,
@@ -30,11 +30,11 @@ from daybreak.export.quantized_folder import (
     weight_bytes,
     write_quantized,
 )
-from daybreak.extras import require
+from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
+from daybreak.parallel import pick_device
 from daybreak.run_folder import trained_config
-from daybreak.train import checkpoint
-from daybreak.train.loop import pick_device
+from daybreak.sampling.generate import generate
 
 COMPARED = 16
 """Pictures that are drawn with both to compare them and to take the time."""
@@ -56,7 +56,7 @@ def run_shrink(console: Console, run: Path, to: Kind, out: Path) -> None:
     check_hardware(to, device)
     require("torchao", "quant", "daybreak shrink")
     config = trained_config(run)
-    transformer, text_encoder = checkpoint.load_averaged(run, config, device)
+    transformer, text_encoder = load_averaged(run, config, device)
     console.print("drawing and judging with the full weights ...")
     full = _measure(transformer, text_encoder, config)
     full_size = sum(weight_bytes(m) for m in (transformer, text_encoder.network))

@@ -11,21 +11,22 @@ from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.data.listing import of_pictures
 from daybreak.export.card import write_card
-from daybreak.export.diffusers_folder import differences, write_diffusers
 from daybreak.export.finetuned_card import write_finetuned_card
-from daybreak.export.forms import PIPELINE, Format
 from daybreak.export.licences import Licences
-from daybreak.export.new_folder import folder_bytes, new_folder
-from daybreak.export.open import open_model
-from daybreak.export.own_folder import own_differences, write_own
-from daybreak.export.prx_keys import is_prx
-from daybreak.export.safetensors_folder import write_safetensors
 from daybreak.export.usage import install_line, opening_lines, shown
+from daybreak.files import folder_bytes, new_folder
 from daybreak.finetune.families import family_of
 from daybreak.finetune.result import merge, open_result
 from daybreak.finetune.settings import load as load_settings
+from daybreak.formats.diffusers_folder import differences, write_diffusers
+from daybreak.formats.open import open_model
+from daybreak.formats.own_folder import own_differences, write_own
+from daybreak.formats.prx_keys import is_prx
+from daybreak.formats.run import load_averaged
+from daybreak.formats.safetensors_folder import write_safetensors
+from daybreak.model_folder import PIPELINE, Format
+from daybreak.parallel import pick_device
 from daybreak.train import checkpoint
-from daybreak.train.loop import pick_device
 from daybreak.train.state import TrainState
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -41,7 +42,7 @@ def export_run(
     ema: the relative length of the average (train/phema.py), where the run kept snapshots; none: the run's own.
     """
     if ema is None:
-        transformer, text_encoder = checkpoint.load_averaged(run, config, torch.device("cpu"))
+        transformer, text_encoder = load_averaged(run, config, torch.device("cpu"))
     else:
         transformer, text_encoder = checkpoint.load_average_of(run, config, ema)
     parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())

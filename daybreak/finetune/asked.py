@@ -8,11 +8,12 @@ from pathlib import Path
 from daybreak.config import ConfigError
 from daybreak.data.listing import check_place, holds_shards
 from daybreak.evaluate.request import parse_weights
-from daybreak.export.forms import is_own
+from daybreak.files import check_empty
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.base_files import check_base
 from daybreak.finetune.settings import FinetuneSettings, flag_of
-from daybreak.run_folder import check_empty, check_there
+from daybreak.model_folder import is_own
+from daybreak.run_folder import check_there
 
 NO_USE = (
     *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
@@ -49,7 +50,7 @@ def run_to_resume(resume: Path | None, base: str | None, data: str | None, out: 
     if base is not None or data is not None or out is not None:
         raise ConfigError("--resume goes on with a run as it was begun: leave the base, --data and --out out")
     check_there(resume)
-    settings_file.load(resume, settings_file.OWN_FILE if is_own_run(resume) else settings_file.FILE)
+    settings_file.load(resume, settings_file.OWN_FILE if is_own_run(resume) else settings_file.FINETUNED_FILE)
     return resume
 
 

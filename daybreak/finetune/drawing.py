@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from daybreak.evaluate.request import Drawing
 from daybreak.finetune.settings import FinetuneSettings, Sampler
 
 AT_ONCE = 8
@@ -79,13 +76,3 @@ def call(pipeline: Any, prompts: list[str], generators: list[torch.Generator], o
         # are pictures in [0, 1].
         found.append(drawn.float().cpu().clamp(-1, 1) if kind == "PRXPixelPipeline" else drawn.float().cpu() * 2 - 1)
     return torch.cat(found)
-
-
-def sample_pipeline(folder: Path, prompts: list[str], drawing: Drawing, device: torch.device) -> Tensor:
-    """What `daybreak sample` draws with a pipeline or a run of daybreak finetune; prompts: as they are drawn."""
-    from daybreak.evaluate.subjects import open_subject
-
-    drawer = open_subject(str(folder), replace(drawing, expand="none"), device).drawer
-    assert drawer is not None
-    parts = [drawer.draw(prompts[i : i + AT_ONCE], i) for i in range(0, len(prompts), AT_ONCE)]
-    return torch.cat(parts)

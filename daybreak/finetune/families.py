@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
-from daybreak.finetune.pipeline_folder import save_pipeline, settle_config
+from daybreak.formats.pipeline_folder import save_pipeline, settle_config
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 Text = dict[str, Tensor]

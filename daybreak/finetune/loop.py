@@ -13,7 +13,6 @@ from torch import Tensor
 from daybreak.config import ConfigError, TrainConfig
 from daybreak.display import duration
 from daybreak.evaluate.grid import save_grid
-from daybreak.evaluate.ranks import Ranks
 from daybreak.finetune import state as states
 from daybreak.finetune.advice import Advice, Adviser
 from daybreak.finetune.cache import Cache, Order
@@ -21,10 +20,10 @@ from daybreak.finetune.drawing import draw
 from daybreak.finetune.inside import draw_inside
 from daybreak.finetune.log import FinetuneLog
 from daybreak.finetune.probes import DRIFT_PICTURES, Probe, TextOf, drift
-from daybreak.finetune.processes import sum_gradients, total
 from daybreak.finetune.state import State
 from daybreak.finetune.step import StepRandomness, squared_errors
 from daybreak.optim.schedule import learning_rate_factor
+from daybreak.parallel import Ranks, sum_gradients, total
 from daybreak.train.clock import Clock
 from daybreak.train.guard import TrainingError
 from daybreak.train.stop import stop_requested

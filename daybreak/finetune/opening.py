@@ -19,7 +19,6 @@ from daybreak.data.changes import changes_since
 from daybreak.data.inspect.findings import Report
 from daybreak.evaluate.day_check import diverse
 from daybreak.evaluate.pictures import save_pictures, write_captions
-from daybreak.evaluate.ranks import Ranks
 from daybreak.finetune import cache as caches
 from daybreak.finetune import state as states
 from daybreak.finetune.bases import base_of
@@ -34,6 +33,7 @@ from daybreak.finetune.probes import GENERAL_PROMPTS, Probe
 from daybreak.finetune.process import process_of
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.state import State, compute_dtype
+from daybreak.parallel import Ranks
 from daybreak.train.watch import Watcher
 
 SAMPLES = 4

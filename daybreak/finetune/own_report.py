@@ -16,9 +16,7 @@ from daybreak.data.listing import list_items
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.diffusion import flow
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.generate import generate, noise_of
 from daybreak.evaluate.judge import LEAST_PX
-from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.scoring import SUMMARY, judge_scenes
 from daybreak.evaluate.subjects import RunDrawer
 from daybreak.finetune.cache import to_tensor
@@ -28,6 +26,8 @@ from daybreak.finetune.probes import GENERAL_PROMPTS, LEVELS, MOST
 from daybreak.finetune.report import judge, show_general, write_report
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.model.transformer import Transformer
+from daybreak.parallel import Ranks
+from daybreak.sampling.generate import generate, noise_of
 
 NOISE_SEED = 4321
 

@@ -22,7 +22,6 @@ from daybreak.evaluate.measures import METRICS, measures_of
 from daybreak.evaluate.memorisation import measure_memorised
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import PictureFolder, open_pictures, save_pictures, write_captions
-from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.report_evaluation import shown_value
 from daybreak.evaluate.request import Request
 from daybreak.evaluate.subjects import Drawer, Subject
@@ -33,6 +32,7 @@ from daybreak.finetune.drawing import AT_ONCE, draw
 from daybreak.finetune.loop import Run, measure
 from daybreak.finetune.probes import drift
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.parallel import Ranks
 
 COMPARED = ("fid", "kid", "clipscore")
 EXCELLENT_FID = 20.0

@@ -7,8 +7,6 @@ RUN/embedding/  learned_embeds.safetensors of textual inversion
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +16,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from daybreak.config import ConfigError
+from daybreak.files import whole_folder
 from daybreak.finetune import adapter_files, adapters
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.adapter_files import LORA
 from daybreak.finetune.bases import base_of, open_base
 from daybreak.finetune.drawing import scheduler_for
 from daybreak.finetune.families import Family, family_of
-from daybreak.finetune.settings import FinetuneSettings, is_finetuned
+from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.state import State
+from daybreak.model_folder import kind_of
 
 if TYPE_CHECKING:
     from daybreak.evaluate.request import Drawing
@@ -38,25 +38,21 @@ def save_result(state: State, run: Path) -> Path:
     settings, family = state.settings, state.family
     name = "embedding" if settings.token else "lora" if settings.low_rank else "model"
     folder = run / name
-    building = folder.with_suffix(".incomplete")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    if settings.token:
-        _save_embedding(state, building / EMBEDDING)
-    else:
-        with state.averages.in_place() if settings.ema else torch.no_grad():
-            if settings.low_rank:
-                _save_lora(family, settings, building)
-            else:
-                pipeline = family.pipeline
-                own = pipeline.scheduler
-                if settings.zero_snr:
-                    zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-                    pipeline.scheduler = type(own).from_config(own.config, **zero)
-                family.save(building)
-                pipeline.scheduler = own
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(building, folder)
+    with whole_folder(folder) as building:
+        if settings.token:
+            _save_embedding(state, building / EMBEDDING)
+        else:
+            with state.averages.in_place() if settings.ema else torch.no_grad():
+                if settings.low_rank:
+                    _save_lora(family, settings, building)
+                else:
+                    pipeline = family.pipeline
+                    own = pipeline.scheduler
+                    if settings.zero_snr:
+                        zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+                        pipeline.scheduler = type(own).from_config(own.config, **zero)
+                    family.save(building)
+                    pipeline.scheduler = own
     return folder
 
 
@@ -116,7 +112,7 @@ def _load_embedding(pipeline: Any, path: Path, settings: FinetuneSettings) -> No
 def open_pipeline(place: str, dtype: torch.dtype = torch.float32) -> Any:
     """A run of daybreak finetune, or a diffusers pipeline (folder or hub id), as a pipeline. ConfigError otherwise."""
     folder = Path(place).expanduser()
-    if not is_finetuned(folder):
+    if kind_of(folder) != "finetuned":
         return open_base(place, dtype=dtype)
     pipeline = open_result(folder, dtype)
     told = settings_file.load(folder)
@@ -134,7 +130,7 @@ def merge(pipeline: Any) -> None:
 def drawing_of(place: str, drawing: Drawing) -> Drawing:
     """`drawing` with what it leaves open as a run of daybreak finetune was told; of a plain pipeline, as it is."""
     folder = Path(place).expanduser()
-    if not is_finetuned(folder):
+    if kind_of(folder) != "finetuned":
         return drawing
     told = settings_file.load(folder)
     own: dict[str, Any] = {"steps": told.sample_steps, "guidance": told.guidance, "size": told.resolution}

@@ -14,9 +14,9 @@ import yaml
 from daybreak.config import ConfigError
 from daybreak.data.reading.settings import Lines
 from daybreak.evaluate.prompts import PICTURES_EACH, PROMPTS
+from daybreak.model_folder import FINETUNED_FILE
 from daybreak.train.trackers import OPENERS
 
-FILE = "finetune.yaml"
 OWN_FILE = "finetune_own.yaml"
 """In its place where the base is a run of our own: the folder is then a run of daybreak train."""
 Method = Literal["full", "lora", "dora", "textual-inversion"]
@@ -125,7 +125,7 @@ class FinetuneSettings:
     report_pictures: int = 200
     """Drawn to be compared with the held-out ones."""
     metric_weights: tuple[str, ...] = ()
-    """NAME=FILE, FOLDER or hub id of the metrics' networks, in place of a download."""
+    """NAME=FINETUNED_FILE, FOLDER or hub id of the metrics' networks, in place of a download."""
     trackers: tuple[str, ...] = ()
     """Beside TensorBoard: wandb, mlflow, or both."""
 
@@ -230,12 +230,12 @@ def plain(settings: FinetuneSettings) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
 
 
-def save(settings: FinetuneSettings, run: Path, name: str = FILE) -> None:
+def save(settings: FinetuneSettings, run: Path, name: str = FINETUNED_FILE) -> None:
     """Writes RUN/finetune.yaml, or another `name`."""
     (run / name).write_text(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=False))
 
 
-def load(run: Path, name: str = FILE) -> FinetuneSettings:
+def load(run: Path, name: str = FINETUNED_FILE) -> FinetuneSettings:
     """The settings of a run folder; ConfigError where it holds none, or damaged ones."""
     try:
         raw: Any = yaml.safe_load((run / name).read_text())
@@ -245,11 +245,6 @@ def load(run: Path, name: str = FILE) -> FinetuneSettings:
         raise ConfigError(f"{run} is no run of daybreak finetune: it holds no {name}") from None
     except (OSError, yaml.YAMLError, TypeError, AttributeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{run / name} cannot be read: {' '.join(str(e).split())}") from None
-
-
-def is_finetuned(folder: Path) -> bool:
-    """Whether it is a run of daybreak finetune."""
-    return (folder / FILE).is_file()
 
 
 def parse_duration(text: str, flag: str) -> float:

@@ -10,7 +10,6 @@ RUN/checkpoints/step-00001200/
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from torch import nn
 
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.files import whole_folder
 from daybreak.finetune.families import Family
 from daybreak.finetune.methods import Averages, Trained
 from daybreak.finetune.process import Process
@@ -104,21 +104,17 @@ def make_optimizer(trained: Trained, settings: FinetuneSettings) -> torch.optim.
 def save(state: State, run: Path) -> Path:
     """Writes a checkpoint under a temporary name, renames it, then removes old ones. Returns its folder."""
     folder = run / "checkpoints" / f"step-{state.step:08d}"
-    building = folder.with_suffix(".incomplete")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    for name, tensors in (("trained", state.trained.parameters), ("averaged", state.averages.tensors)):
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, building / f"{name}.safetensors")
-    rest = {
-        "optimizer": state.optimizer.state_dict(),
-        "scaler": state.scaler.state_dict(),
-        "generator": state.generator.get_state(),
-    }
-    torch.save(rest, building / "optimizer.pt")
-    numbers = {"step": state.step, "seconds": state.seconds, "start": state.start}
-    (building / "state.json").write_text(json.dumps(numbers))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(building, folder)
+    with whole_folder(folder) as building:
+        for name, tensors in (("trained", state.trained.parameters), ("averaged", state.averages.tensors)):
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, building / f"{name}.safetensors")
+        rest = {
+            "optimizer": state.optimizer.state_dict(),
+            "scaler": state.scaler.state_dict(),
+            "generator": state.generator.get_state(),
+        }
+        torch.save(rest, building / "optimizer.pt")
+        numbers = {"step": state.step, "seconds": state.seconds, "start": state.start}
+        (building / "state.json").write_text(json.dumps(numbers))
     for old in complete(run)[:-KEEP]:
         shutil.rmtree(old)
     return folder

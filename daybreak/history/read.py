@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from daybreak import checkpoint_files as folders
 from daybreak.config import Config, ConfigError, load
-from daybreak.train import checkpoint_files as folders
 
 SMOOTH = 50
 """Steps over which a loss is averaged."""

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from daybreak.config import Config
 from daybreak.diffusion import flow
-from daybreak.diffusion.guidance import Denoiser
-from daybreak.diffusion.sampler import FLOOR, heun_step
 from daybreak.diffusion.times import sampling_times
-from daybreak.distill.teacher import DistillationTeacher
 from daybreak.encoders.text import TextTokens
 from daybreak.losses.compute import velocity_loss
+from daybreak.losses.distillation_teacher import DistillationTeacher
 from daybreak.model.transformer import Transformer
+from daybreak.sampling.guidance import Denoiser
+from daybreak.sampling.sampler import FLOOR, heun_step
 
 
 def grid_times(config: Config) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from daybreak.config import Config, ConfigError, at_stage
-from daybreak.distill.teacher import DistillationTeacher
 from daybreak.encoders.vision import VisionTeacher, open_teacher
+from daybreak.losses.distillation_teacher import DistillationTeacher
 from daybreak.losses.perceptual import LPIPS, open_lpips
 from daybreak.losses.repa import Projector
 

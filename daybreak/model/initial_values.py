@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,15 +10,12 @@ from torch import nn
 
 from daybreak.model.convolutions import Residual
 
-if TYPE_CHECKING:
-    from daybreak.model.transformer import Transformer
-
 IDENTITY_GAIN = 2.0
 """Of patches and of the bias, where the network begins as the identity."""
 
 
-def set_initial_values(model: Transformer) -> None:
-    """Sets every parameter of `model` anew, from torch's generator.
+def set_initial_values(model: Any) -> None:
+    """Sets every parameter of `model`, a Transformer, anew, from torch's generator.
 
     Linear layers: Xavier uniform, zero bias. The last layer: zero, so the first prediction is grey. Modulation:
     zero but for the gates' bias, 1: blocks are open from the start, and begin as the identity through the zero

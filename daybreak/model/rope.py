@@ -1,7 +1,7 @@
 """Rotary position embedding over two axes (RoFormer, arXiv 2104.09864), in the half-rotation layout.
 
 The first half of a head's channels pairs with the second half. diffusers and PRX pair neighbouring channels instead;
-the two are the same function up to the order of channels, and export/prx_keys.py converts the weights. The halves
+the two are the same function up to the order of channels, and formats/prx_keys.py converts the weights. The halves
 rotate without strided memory access, which is what makes this layout the faster one.
 """
 

@@ -10,7 +10,7 @@ from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
 
 from daybreak.optim.sharded import exchange, shard_group
-from daybreak.train.distributed import local
+from daybreak.parallel import local
 
 Quintic = tuple[float, float, float]
 """a, b, c of the polynomial a x + b x^3 + c x^5 that a step applies to every singular value."""

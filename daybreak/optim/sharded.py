@@ -14,7 +14,7 @@ from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
 
-from daybreak.train.distributed import rows_of
+from daybreak.parallel import rows_of
 
 
 def shard_group(parameter: Tensor) -> ProcessGroup | None:

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from daybreak.box.find import model_folder
 from daybreak.config import ConfigError
-from daybreak.export.forms import Form, form_of
+from daybreak.model_folder import Kind, check_kind, model_folder
 from daybreak.run_folder import trained_config
 
 
-def find_served(spec: str) -> tuple[str, Path, Form]:
-    """("NAME", FOLDER, its form) of "FOLDER" or "NAME=FOLDER". ConfigError where there is no model."""
+def find_served(spec: str) -> tuple[str, Path, Kind]:
+    """("NAME", FOLDER, its kind) of "FOLDER" or "NAME=FOLDER". ConfigError where there is no model."""
     name, equals, path = spec.partition("=")
     folder = model_folder(path if equals else spec)
     name = name if equals else folder.resolve().name
     if not name or len(name) > 100 or not name.isprintable():
         raise ConfigError(f"{spec}: a model's name has 1 to 100 printable characters")
-    form = form_of(folder)
-    if form == "run":
+    kind = check_kind(folder)
+    if kind == "run":
         trained_config(folder)
-    return name, folder, form
+    return name, folder, kind
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -6,9 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-import torch
-
-from daybreak.serve.find import find_served
 from daybreak.serve.jobs import Job, Order, Pixels
 from daybreak.serve.settings import ServeSettings
 
@@ -71,15 +68,3 @@ class ServedModel(ABC):
         drawn = self.begin([Job(order, lambda _event: None, deadline=float("inf")) for _ in range(rows)])
         while any(row.pixels is None for row in drawn):
             self.advance(drawn)
-
-
-def open_served(spec: str, settings: ServeSettings, device: torch.device) -> ServedModel:
-    """A model from "FOLDER" or "NAME=FOLDER". ConfigError where there is none."""
-    name, folder, form = find_served(spec)
-    if form == "pipeline":
-        from daybreak.serve.pipeline import PipelineModel
-
-        return PipelineModel(name, folder, settings, device)
-    from daybreak.serve.native import NativeModel
-
-    return NativeModel(name, folder, settings, device)

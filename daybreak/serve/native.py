@@ -11,12 +11,12 @@ from torch import Tensor
 
 from daybreak.data.batch import to_uint8
 from daybreak.diffusion import flow
-from daybreak.diffusion.guidance import classifier_free_by_row
-from daybreak.diffusion.sampler import FLOOR, STEPS
 from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextTokens
-from daybreak.evaluate.generate import noise_of
-from daybreak.export.open import open_model
+from daybreak.formats.open import open_model
+from daybreak.sampling.generate import noise_of
+from daybreak.sampling.guidance import classifier_free_by_row
+from daybreak.sampling.sampler import FLOOR, STEPS
 from daybreak.serve.jobs import Job, Order, Pixels, Preview
 from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
 from daybreak.serve.settings import ServeSettings

@@ -62,10 +62,10 @@ def build(arguments: dict[str, str]) -> Any:
 
 def _app(folders: list[str], settings: ServeSettings) -> Any:
     """The app of one replica; its models are opened here, on the machine where the replica runs."""
+    from daybreak.parallel import pick_device
     from daybreak.serve.app import create_app
-    from daybreak.serve.models import open_served
+    from daybreak.serve.open import open_served
     from daybreak.serve.server import ImageServer
-    from daybreak.train.loop import pick_device
 
     device = pick_device()
     return create_app(ImageServer([open_served(f, settings, device) for f in folders], settings))

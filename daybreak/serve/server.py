@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daybreak.evaluate.expand import RULES, open_expander
+from daybreak.sampling.expand import RULES, open_expander
 from daybreak.serve.errors import ApiError
 from daybreak.serve.find import check_names
 from daybreak.serve.images import Store

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from daybreak.evaluate.expand import expanded
+from daybreak.sampling.expand import expanded
 from daybreak.serve.jobs import Done, Failed, Job
 from daybreak.serve.metrics import Metrics
 from daybreak.serve.models import Row, ServedModel

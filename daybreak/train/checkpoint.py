@@ -24,30 +24,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, distributed, nn
 
 from daybreak import __version__
+from daybreak import checkpoint_files as files
 from daybreak import config as configs
+from daybreak.checkpoint_files import complete as complete
 from daybreak.config import Config, ConfigError
-from daybreak.encoders.text import TextEncoder, open_text_encoder
+from daybreak.encoders.text import TextEncoder
+from daybreak.files import check_empty
+from daybreak.formats.run import load_averages, load_weights
 from daybreak.model.transformer import Transformer
 from daybreak.optim.muon import Muon
-from daybreak.run_folder import AVERAGES, check_empty
+from daybreak.parallel import local, part_of
+from daybreak.run_folder import AVERAGES
 from daybreak.run_folder import newest as newest
-from daybreak.train import checkpoint_files as files
 from daybreak.train import phema, tensors
-from daybreak.train.checkpoint_files import complete as complete
-from daybreak.train.distributed import Processes, local, part_of
+from daybreak.train.distributed import Processes
 from daybreak.train.state import TrainState
 
 NUMBERS = ("step", "position", "seconds", "progress", "losses", "skipped_steps", "rollbacks", "durations")
 """Fields of the state that state.json holds."""
-DRAWING = ("transformer.safetensors", "text_encoder", "tokenizer")
-"""What sampling reads."""
-
-
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a full disk, or of a user's full share of it."""
 
@@ -166,15 +164,6 @@ def newest_good(run: Path, note: Callable[[str], None] = lambda _: None, skip: i
     raise ConfigError(f"{run}: no checkpoint is undamaged; the newest, {newest(run).name}: {files.damage(newest(run))}")
 
 
-def load_averaged(run: Path, config: Config, device: torch.device) -> tuple[Transformer, TextEncoder]:
-    """The averaged networks of a run's newest checkpoint, ready for sampling."""
-    folder = newest(run)
-    if (folder / files.MANIFEST).exists() and (reason := files.damage(folder, DRAWING)):
-        raise ConfigError(f"{folder}: {reason}")
-    transformer, text_encoder = _load_averages(folder, config)
-    return transformer.to(device).eval(), text_encoder.to(device).eval()
-
-
 def resume(
     run: Path, config: Config, device: torch.device, processes: Processes = Processes(),
     note: Callable[[str], None] = lambda _: None,
@@ -184,7 +173,7 @@ def resume(
     ConfigError where it does not fit `config` or none is undamaged.
     """
     folder = newest_good(run, note if processes.first else lambda _: None)
-    transformer, text_encoder = _load_averages(folder, config)
+    transformer, text_encoder = load_averages(folder, config)
     state = TrainState.around(transformer, text_encoder, config, device, processes.mesh)
     _load_training(state, folder, config)
     return state
@@ -192,7 +181,7 @@ def resume(
 
 def roll_back(state: TrainState, folder: Path) -> None:
     """Brings `state` back to what it was at an undamaged checkpoint."""
-    transformer, text_encoder = _load_averages(folder, state.config)
+    transformer, text_encoder = load_averages(folder, state.config)
     for module, stored in ((state.average, transformer), (state.average_text, text_encoder)):
         if not getattr(module, "frozen", False):
             for mine, whole in zip(module.parameters(), stored.parameters(), strict=True):
@@ -231,22 +220,14 @@ def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
 
 def load_average_of(run: Path, config: Config, length: float) -> tuple[Transformer, TextEncoder]:
     """The networks averaged over the relative `length`. Raises ConfigError where the run stored no snapshots."""
-    transformer, text_encoder = _load_averages(newest_good(run), config)
+    transformer, text_encoder = load_averages(newest_good(run), config)
     averaged = phema.reconstruct(run, length)
     modules: dict[str, nn.Module] = {"transformer": transformer}
     if not text_encoder.frozen:
         modules["text_encoder"] = text_encoder
     for name, module in modules.items():
         part = {k.removeprefix(name + "."): v for k, v in averaged.items() if k.startswith(name + ".")}
-        _load_weights(module, part, run / AVERAGES)
-    return transformer, text_encoder
-
-
-def _load_averages(folder: Path, config: Config) -> tuple[Transformer, TextEncoder]:
-    frozen = config.text.pretrained is not None
-    text_encoder = open_text_encoder(config.text) if frozen else TextEncoder.load(folder)
-    transformer = Transformer(config.model, text_encoder.width, config.routing)
-    _load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
+        load_weights(module, part, run / AVERAGES)
     return transformer, text_encoder
 
 
@@ -254,29 +235,6 @@ def _contiguous(named: dict[str, Tensor]) -> dict[str, Tensor]:
     """What safetensors can store: contiguous, and each memory once (T5 ties its two embedding tables)."""
     kept: dict[int, str] = {}
     return {k: v.contiguous() for k, v in named.items() if kept.setdefault(v.data_ptr(), k) == k}
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as e:
-        raise ConfigError(f"{path} is damaged or missing: {e}") from None
-
-
-def _load_weights(module: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
-    """Loads tensors, all of which must be there; tied ones are stored under one of their names."""
-    own = module.state_dict()
-    tied: dict[int, list[str]] = {}
-    for name, value in own.items():
-        tied.setdefault(value.data_ptr(), []).append(name)
-    missing = [names[0] for names in tied.values() if not any(n in stored for n in names)]
-    wrong = [k for k, v in stored.items() if k not in own or own[k].shape != v.shape]
-    if missing or wrong:
-        raise ConfigError(
-            f"{path} does not fit the config: missing {missing[:2] or 'none'}, unknown or of another shape "
-            f"{wrong[:2] or 'none'}"
-        )
-    module.load_state_dict(stored, strict=False)
 
 
 def _save_error(building: Path, error: BaseException) -> SaveError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import time
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from daybreak.config import BudgetConfig, Config, ConfigError
+from daybreak.files import write_whole
 
 FILE = "deadline.json"
 UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -157,9 +157,7 @@ class Deadline:
             "seen": now,
             "gpus": self._gpus,
         }
-        building = self._path.with_suffix(".incomplete")
-        building.write_text(json.dumps(content, indent=1))
-        os.replace(building, self._path)
+        write_whole(self._path, json.dumps(content, indent=1))
 
     def _read(self) -> dict[str, Any]:
         try:

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 
 from daybreak.config import Config, ConfigError, at_stage
 from daybreak.encoders.text import TextEncoder, TextTokens
-from daybreak.evaluate.ranks import Ranks
 from daybreak.model.transformer import Prediction, Transformer
+from daybreak.parallel import Ranks
 from daybreak.train.precision import lower_precision
 
 # FSDP looks for tensors in what networks take and give, and must be told where these keep theirs.
@@ -163,29 +162,3 @@ def synchronise(modules: list[nn.Module], now: bool) -> None:
     for module in modules:
         if isinstance(module, FSDPModule):
             module.set_requires_gradient_sync(now)
-
-
-def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a sharded tensor, as a view; any other tensor itself."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def full(tensor: Tensor) -> Tensor:
-    """A sharded tensor put together, at every rank; any other tensor itself."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def part_of(whole: Tensor, like: Tensor) -> Tensor:
-    """What `like` would hold of the tensor `whole`, which every rank has: this rank's rows, or all of it."""
-    if not isinstance(like, DTensor):
-        return whole
-    group = like.device_mesh["shard"] if like.device_mesh.ndim > 1 else like.device_mesh
-    start, count = rows_of(whole.shape[0], group.get_local_rank(), group.size())
-    return whole[start : start + count]
-
-
-def rows_of(rows: int, rank: int, world: int) -> tuple[int, int]:
-    """(first, count) of the rows that FSDP gives rank `rank` of `world`."""
-    each = -(-rows // world)
-    start = min(rows, rank * each)
-    return start, min(each, rows - start)

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from daybreak.train.distributed import local
+from daybreak.parallel import local
 
 M = TypeVar("M", bound=nn.Module)
 

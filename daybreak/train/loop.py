@@ -16,7 +16,9 @@ from daybreak.config.files import plain
 from daybreak.data.batch import Source
 from daybreak.data.changes import changes_since, save_checks
 from daybreak.evaluate.during_training import due, measurement_request
+from daybreak.files import make_folder
 from daybreak.optim.schedule import learning_rate_factor
+from daybreak.parallel import pick_device
 from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
 from daybreak.train.allocator import keep_freed_memory
@@ -37,11 +39,6 @@ from daybreak.train.watch import LogFiles, SkippedFile, StepRecord, Watcher
 
 TRACKERS = "train.trackers="
 """How a tracker is asked for."""
-
-
-def pick_device() -> torch.device:
-    """A CUDA GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train(
@@ -76,10 +73,7 @@ def train(
         state = TrainState.create(config, source, device, ranks.mesh)
     ranks.wait()  # all have looked at the folder before one writes into it
     if ranks.first:
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise ConfigError(f"the run folder {run} cannot be made: {e.strerror}") from None
+        make_folder(run, "the run folder")
         configs.save(config, run / "config.yaml")
         _look_at_data(source, run, resume, note)
     ranks.wait()

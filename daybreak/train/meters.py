@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from daybreak.config import Config
 from daybreak.model.flops import forward_flops
-from daybreak.train.distributed import Processes, local
+from daybreak.parallel import local
+from daybreak.train.distributed import Processes
 from daybreak.train.host_memory import process_peak_bytes
 from daybreak.train.precision import lower_precision
 from daybreak.train.state import TrainState

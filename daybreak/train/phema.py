@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from daybreak.parallel import full, local
 from daybreak.run_folder import AVERAGES, stored_averages
-from daybreak.train.distributed import full, local
 
 
 def gamma_of(length: float) -> float:

@@ -11,11 +11,13 @@ from torch.distributed.tensor import DTensor
 
 from daybreak.config import Config
 from daybreak.data.batch import Source
-from daybreak.encoders.text import TextEncoder, open_text_encoder
+from daybreak.encoders.open_text import open_text_encoder
+from daybreak.encoders.text import TextEncoder
 from daybreak.losses.objective import Objective
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers
-from daybreak.train.distributed import computing, full, spread
+from daybreak.parallel import full
+from daybreak.train.distributed import computing, spread
 from daybreak.train.ema import averaged_copy
 from daybreak.train.phema import PowerAverages, named_tensors
 from daybreak.train.precision import muon_dtype

@@ -20,7 +20,8 @@ from daybreak.losses.grounding import GroundingTarget, grounding_target
 from daybreak.losses.objective import Objective
 from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
-from daybreak.train.distributed import computing, full, local, synchronise
+from daybreak.parallel import full, local
+from daybreak.train.distributed import computing, synchronise
 from daybreak.train.precision import autocast
 
 

@@ -24,6 +24,7 @@ from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.files import write_whole
 from daybreak.train.boards import Board
 
 FILE = "trackers.json"
@@ -85,9 +86,7 @@ def open_trackers(
         boards.append(board)
         note(f"{board.name}: {board.where}")
     if boards:
-        building = path.with_suffix(".incomplete")
-        building.write_text(json.dumps(known, indent=1) + "\n")
-        os.replace(building, path)
+        write_whole(path, json.dumps(known, indent=1) + "\n")
     return boards
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from daybreak.files import write_whole
 from daybreak.train.boards import Board, Boards, TensorBoard
 
 if TYPE_CHECKING:
@@ -106,9 +107,7 @@ class LogFiles:
         if step is None or not self._path.exists():
             return
         kept = [line for line in self._path.read_text(errors="replace").splitlines() if _step_of(line) <= step]
-        building = self._path.with_suffix(".incomplete")
-        building.write_text("".join(line + "\n" for line in kept))
-        os.replace(building, self._path)
+        write_whole(self._path, "".join(line + "\n" for line in kept))
 
     def on_step(self, record: StepRecord) -> None:
         """One line, and one point per curve."""

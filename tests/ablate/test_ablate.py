@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from daybreak.ablate import plan as plans
 from daybreak.ablate import statistics
-from daybreak.ablate.command import run_ablate
+from daybreak.commands.ablate import run_ablate
 from daybreak.config import ConfigError
 from tests.waiting import LONG, wait_until
 

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from daybreak import config as configs
-from daybreak.box.find import BOX, model_folder
 from daybreak.box.pack import CURVE, MOST_BYTES, curve_of, pack
 from daybreak.box.show import draw_beside_box, draw_from_box, plot_curves
-from daybreak.evaluate.generate import generate
 from daybreak.evaluate.scoring import evaluate_scenes
+from daybreak.formats.run import load_averaged
+from daybreak.model_folder import BOX, model_folder
 from daybreak.run_folder import IN_THE_BOX
+from daybreak.sampling.generate import generate
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config, tiny_demo
@@ -28,7 +29,7 @@ def judged_run(demo_run, tmp_path_factory):
     run = tmp_path_factory.mktemp("judged") / "run"
     shutil.copytree(demo_run, run)
     config = configs.load(run / "config.yaml")
-    evaluate_scenes(*checkpoint.load_averaged(run, config, CPU), config, run)
+    evaluate_scenes(*load_averaged(run, config, CPU), config, run)
     return run
 
 
@@ -38,8 +39,7 @@ def test_a_packed_run_draws_what_the_run_draws(judged_run, tmp_path):
     assert config == configs.load(judged_run / "config.yaml")
     prompts = ["a red circle", "three small rings"]
     before, after = (
-        generate(*checkpoint.load_averaged(folder, config, CPU), prompts, config, 3)
-        for folder in (judged_run, tmp_path / "box")
+        generate(*load_averaged(folder, config, CPU), prompts, config, 3) for folder in (judged_run, tmp_path / "box")
     )
     assert 0 < (before - after).abs().max() < 0.02  # half precision, and no more
     assert curve_of(tmp_path / "box") == curve_of(judged_run)
@@ -64,12 +64,12 @@ def test_the_box_follows_its_prompts_and_is_small(tmp_path):
     config = configs.load(BOX / "scenes" / "config.yaml")
     few = configs.override(configs.override(config, "evaluate.prompts_per_task", 4), "evaluate.held_out_prompts", 6)
     few = configs.override(few, "evaluate.seed", 99)  # other prompts than the card's
-    found = evaluate_scenes(*checkpoint.load_averaged(BOX / "scenes", few, CPU), few, tmp_path)
+    found = evaluate_scenes(*load_averaged(BOX / "scenes", few, CPU), few, tmp_path)
     assert found.scores["one_and_two_objects"] >= 0.7
 
 
 def test_the_demo_is_shown_beside_the_box(judged_run, tmp_path):
-    networks = checkpoint.load_averaged(judged_run, tiny_demo(), CPU)
+    networks = load_averaged(judged_run, tiny_demo(), CPU)
     draw_beside_box(*networks, tiny_demo(), tmp_path / "beside.png")
     plot_curves(judged_run, tmp_path / "curves.png")
     beside, box = (np.asarray(Image.open(tmp_path / name)) for name in ("beside.png", "curves.png"))

@@ -39,7 +39,7 @@ def write(shards, how, name="written") -> int:
 
 def test_captions_join_the_others_and_a_kill_loses_nothing(shards, vlm, monkeypatch):
     how = Captioning(vlm, "Say.", max_tokens=6)
-    captioner = Captioner(how, torch.device("cpu"))
+    captioner = Captioner(how.model, how.revision, how.prompt, how.max_tokens, torch.device("cpu"))
     whole = shutil.copytree(shards, shards.with_name("whole"))
     assert write(whole, how) == 20
 
@@ -97,7 +97,7 @@ def test_other_captions_of_that_name_are_not_overwritten(shards, vlm):
 
 def test_a_model_that_is_none_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"--model .*nowhere cannot be loaded"):
-        Captioner(Captioning(str(tmp_path / "nowhere")), torch.device("cpu"))
+        Captioner(str(tmp_path / "nowhere"), "main", "Describe it.", 20, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("words", [["caption", "--model", "any"], ["embed", "--model", "any"]])

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daybreak.diffusion import flow
-from daybreak.diffusion.guidance import classifier_free, conditional
-from daybreak.diffusion.sampler import SAMPLERS, euler, heun
 from daybreak.diffusion.times import sample_times, sampling_times, shift_time
 from daybreak.encoders.text import TextEncoder
 from daybreak.losses.compute import velocity_loss
 from daybreak.model.transformer import Transformer
+from daybreak.sampling.guidance import classifier_free, conditional
+from daybreak.sampling.sampler import SAMPLERS, euler, heun
 from tests.conftest import tiny_config
 
 G = torch.Generator().manual_seed(0)

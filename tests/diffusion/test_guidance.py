@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from daybreak.config import ModelConfig, RoutingConfig
-from daybreak.diffusion.guidance import Routed, classifier_free, conditional, routed
 from daybreak.encoders.text import TextTokens
-from daybreak.evaluate.generate import generate
 from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
+from daybreak.sampling.generate import generate
+from daybreak.sampling.guidance import Routed, classifier_free, conditional, routed
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
 

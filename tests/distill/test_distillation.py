@@ -6,16 +6,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from daybreak.box.find import model_folder
 from daybreak.cli import app
 from daybreak.config import ConfigError, load, override
 from daybreak.diffusion import flow
-from daybreak.diffusion.sampler import FLOOR, euler_step, heun_step
 from daybreak.distill.student import asked_distillation, student_config
-from daybreak.distill.teacher import DistillationTeacher
-from daybreak.evaluate.generate import generate
+from daybreak.formats.run import load_averaged
 from daybreak.losses import distillation
-from daybreak.train import checkpoint
+from daybreak.losses.distillation_teacher import DistillationTeacher
+from daybreak.model_folder import model_folder
+from daybreak.sampling.generate import generate
+from daybreak.sampling.sampler import FLOOR, euler_step, heun_step
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
 
@@ -94,18 +94,18 @@ def test_a_student_draws_in_two_steps_what_its_teacher_needs_sixteen_for(teacher
     assert last["event"] == "score" and last["values"]["distance"] == student["distance"]
 
     own = override(load(teacher / "config.yaml"), "sample.guidance", 2.0)
-    networks = checkpoint.load_averaged(teacher, own, torch.device("cpu"))
+    networks = load_averaged(teacher, own, torch.device("cpu"))
     prompts = ["a red circle", "a small blue square", "two green rings", "a cross"] * 4
     wanted = generate(*networks, prompts, own, 3)
     config = load(out / "config.yaml")
     assert (config.sample.steps, config.sample.guidance) == (2, 1.0)
     few = distance_to(wanted, networks, override(own, "sample.steps", 2))
-    learned = distance_to(wanted, checkpoint.load_averaged(out, config, torch.device("cpu")), config)
+    learned = distance_to(wanted, load_averaged(out, config, torch.device("cpu")), config)
     assert learned < 0.8 * few
 
 
 def test_a_student_resumes_to_the_same_weights(teacher, tmp_path):
-    from daybreak.distill.command import start
+    from daybreak.commands.distill import start
 
     config = override(override(student_config(load(teacher / "config.yaml"), teacher, 2, 1.0), "train.minutes", None),
                       "train.steps", 6)  # fmt: skip

@@ -19,7 +19,9 @@ from transformers import (
 )
 
 from daybreak.config import ConfigError, TextConfig
-from daybreak.encoders.text import open_text_encoder, train_tokenizer
+from daybreak.encoders.open_text import open_text_encoder
+from daybreak.encoders.text import train_tokenizer
+from daybreak.formats.run import load_averaged
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
@@ -95,7 +97,7 @@ def test_training_on_a_frozen_encoder_leaves_it_alone_and_resumes(tmp_path):
     state = train(config, tmp_path / "run", [])
     assert torch.equal(state.text_encoder(CAPTIONS).embeddings, before)
     assert not (checkpoint.newest(tmp_path / "run") / "text_encoder").exists()
-    transformer, text_encoder = checkpoint.load_averaged(tmp_path / "run", config, torch.device("cpu"))
+    transformer, text_encoder = load_averaged(tmp_path / "run", config, torch.device("cpu"))
     assert text_encoder.frozen
     for a, b in zip(transformer.parameters(), state.average.parameters(), strict=True):
         assert torch.equal(a, b)

@@ -29,7 +29,8 @@ from daybreak.evaluate import day_check, during_training
 from daybreak.evaluate.evaluation import MEASURERS
 from daybreak.evaluate.measures import METRICS
 from daybreak.evaluate.request import Drawing
-from daybreak.evaluate.subjects import open_subject
+from daybreak.formats.run import load_averaged
+from daybreak.subjects import open_subject
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
@@ -377,7 +378,7 @@ def test_prompts_come_from_a_file(tmp_path, evaluate, weights, scenes_run):
 def test_a_run_is_measured_while_it_trains(tmp_path, scenes_run, weights):
     base = tiny_config(evaluate__metrics="scenes,fid", evaluate__metrics_count=50, evaluate__metrics_every=1000)
     config = override(base, "evaluate.weights", f"inception={weights['inception']}")
-    networks = checkpoint.load_averaged(scenes_run, config, torch.device("cpu"))
+    networks = load_averaged(scenes_run, config, torch.device("cpu"))
     values = during_training.measure(*networks, config, tmp_path, 3000, torch.device("cpu"))
     assert set(values) == {"scenes", "fid"} and values["fid"] > 0
     assert (tmp_path / "metrics" / "000000003000" / "score.json").exists()

@@ -12,11 +12,12 @@ from tiny_models import save_rewriter
 from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.data.scenes.expand import expand
-from daybreak.evaluate.expand import expanded, open_expander
-from daybreak.evaluate.generate import generate
 from daybreak.evaluate.grid import save_grid
-from daybreak.evaluate.rewrite import INSTRUCTION, ChatServer
 from daybreak.evaluate.scoring import SUMMARY, evaluate_scenes
+from daybreak.formats.run import load_averaged
+from daybreak.sampling.expand import expanded, open_expander
+from daybreak.sampling.generate import generate
+from daybreak.sampling.rewrite import INSTRUCTION, ChatServer
 from daybreak.train import checkpoint
 from tests.chat_server import chatting
 
@@ -97,7 +98,7 @@ def test_a_chat_model_of_a_folder_writes(tmp_path):
 
 def test_what_is_drawn_is_the_long_prompt(demo_run):
     config = configs.load(demo_run / "config.yaml")
-    networks = checkpoint.load_averaged(demo_run, config, torch.device("cpu"))
+    networks = load_averaged(demo_run, config, torch.device("cpu"))
     plain = replace(config, sample=replace(config.sample, expand=None))
     prompts = ["a red circle", "two rings"]
     assert config.sample.expand == "scenes"
@@ -110,7 +111,7 @@ def test_what_is_drawn_is_the_long_prompt(demo_run):
 
 def test_the_score_is_told_with_and_without(demo_run, tmp_path):
     config = configs.load(demo_run / "config.yaml")
-    networks = checkpoint.load_averaged(demo_run, config, torch.device("cpu"))
+    networks = load_averaged(demo_run, config, torch.device("cpu"))
     found = evaluate_scenes(*networks, config, tmp_path).scores
     plain = replace(config, sample=replace(config.sample, expand=None))
     alone = evaluate_scenes(*networks, plain, tmp_path / ".").scores

@@ -22,7 +22,7 @@ from daybreak.evaluate.features import preprocess
 from daybreak.evaluate.features.extract import extract, extract_cached
 from daybreak.evaluate.features.networks import Clip, DinoV2, Inception
 from daybreak.evaluate.pictures import open_pictures, read_picture
-from daybreak.evaluate.ranks import Ranks
+from daybreak.parallel import Ranks
 from tests.waiting import LONG
 
 CPU = torch.device("cpu")
@@ -157,7 +157,7 @@ def test_two_processes_find_what_one_finds(tmp_path, weights):
         "from daybreak.evaluate.features.extract import extract\n"
         "from daybreak.evaluate.features.networks import Inception\n"
         "from daybreak.evaluate.pictures import open_pictures\n"
-        "from daybreak.evaluate.ranks import joined\n"
+        "from daybreak.parallel import joined\n"
         "torch.set_num_threads(1)\n"
         "with joined() as ranks:\n"
         "    network = Inception(Path(sys.argv[2]), torch.device('cpu'), print)\n"

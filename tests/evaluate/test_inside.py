@@ -12,11 +12,13 @@ from daybreak.config import TextConfig
 from daybreak.data.batch import to_uint8
 from daybreak.data.open import open_source
 from daybreak.diffusion.flow import interpolate
-from daybreak.encoders.text import TextEncoder, open_text_encoder, train_tokenizer
-from daybreak.evaluate.generate import generate, noise_of
+from daybreak.encoders.open_text import open_text_encoder
+from daybreak.encoders.text import TextEncoder, train_tokenizer
 from daybreak.evaluate.inside import LEVELS, OTHERS, Look, draw_attention, draw_predictions, look_at_words, word_places
 from daybreak.evaluate.probe import Probe, spaced
 from daybreak.evaluate.report import write_report
+from daybreak.formats.run import load_averaged
+from daybreak.sampling.generate import generate, noise_of
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
@@ -76,7 +78,7 @@ def test_words_of_a_pretrained_encoder(tmp_path):
 def test_a_word_is_lit_where_it_is_looked_at(run):
     """The maps are the model's own attention at the noise levels, added up over a word's tokens."""
     config = tiny_config(**ROUTED)
-    transformer, text_encoder = checkpoint.load_averaged(run, config, torch.device("cpu"))
+    transformer, text_encoder = load_averaged(run, config, torch.device("cpu"))
     prompts = ["a red circle", "two small blue squares"]
     pictures = generate(transformer, text_encoder, prompts, config, 0)
     looks = look_at_words(transformer, text_encoder, pictures, prompts, config, 0)
@@ -109,7 +111,7 @@ def test_the_overlay_is_bright_where_the_word_is_looked_at(tmp_path):
 
 def test_predictions_are_the_model_s_at_their_noise_levels(run, tmp_path):
     config = tiny_config(**ROUTED)
-    transformer, text_encoder = checkpoint.load_averaged(run, config, torch.device("cpu"))
+    transformer, text_encoder = load_averaged(run, config, torch.device("cpu"))
     batch = open_source(config).batch(0, 2)
     draw_predictions(transformer, text_encoder, batch, config, 0, tmp_path / "p.png")
     with Image.open(tmp_path / "p.png") as image:

@@ -8,9 +8,9 @@ from tiny_models import own_cache, save_rewriter, save_vqa, write_pictures
 from daybreak.config import ConfigError
 from daybreak.evaluate.pictures import open_pictures
 from daybreak.evaluate.questions import Question, read_questions
-from daybreak.evaluate.ranks import Ranks
-from daybreak.evaluate.rewrite import Rewriter
 from daybreak.evaluate.vqa import Answerer, credited, measure_vqa
+from daybreak.parallel import Ranks
+from daybreak.sampling.rewrite import Rewriter
 
 CPU = torch.device("cpu")
 HEADER = "item_id,text,proposition_id,dependency,category_broad,question_natural_language\n"

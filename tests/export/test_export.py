@@ -14,12 +14,13 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from daybreak import config as configs
+from daybreak.commands.export import run_export, run_import
 from daybreak.config import ConfigError
-from daybreak.evaluate.generate import generate
-from daybreak.export.commands import run_export, run_import
-from daybreak.export.diffusers_folder import differences
 from daybreak.export.licences import Licences
-from daybreak.export.open import open_model
+from daybreak.formats.diffusers_folder import differences
+from daybreak.formats.open import open_model
+from daybreak.formats.run import load_averaged
+from daybreak.sampling.generate import generate
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.making import captioned_folder
@@ -85,7 +86,7 @@ def plain(run, tmp_path_factory) -> Path:
 def test_plain_diffusers_draws_our_pictures(run, exported, tmp_path):
     config = configs.load(run / "config.yaml")
     assert differences(config) == []
-    ours = generate(*checkpoint.load_averaged(run, config, CPU), PROMPTS, config, seed=7)
+    ours = generate(*load_averaged(run, config, CPU), PROMPTS, config, seed=7)
     theirs = draw_with_plain_diffusers(exported, tmp_path / "there" / "pictures.npy", 5, config.sample.guidance)
     assert ours.std() > 0.1
     assert (ours[0] - ours[1]).abs().max() > 0.01
@@ -135,8 +136,8 @@ def test_import_gives_the_same_networks_and_trains_on(form, run, request, tmp_pa
     folder = request.getfixturevalue(form)
     run_import(Console(), folder, tmp_path / "start", None)
     config = configs.load(tmp_path / "start" / "config.yaml")
-    before = checkpoint.load_averaged(run, config, CPU)
-    after = checkpoint.load_averaged(tmp_path / "start", config, CPU)
+    before = load_averaged(run, config, CPU)
+    after = load_averaged(tmp_path / "start", config, CPU)
     for a, b in zip(before, after, strict=True):
         assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
     state = train(configs.override(config, "train.steps", 2), tmp_path / "start", [], resume=True)
@@ -154,8 +155,8 @@ def test_a_demo_goes_on_with_a_folder_of_pictures(demo_run, tmp_path):
     config = configs.load(tmp_path / "start" / "config.yaml")
     assert (config.grounding.weight, config.data.dense, config.sample.expand) == (0.0, 0.0, None)
     assert config.model == configs.load(demo_run / "config.yaml").model
-    before = checkpoint.load_averaged(demo_run, config, CPU)
-    after = checkpoint.load_averaged(tmp_path / "start", config, CPU)
+    before = load_averaged(demo_run, config, CPU)
+    after = load_averaged(tmp_path / "start", config, CPU)
     for a, b in zip(before, after, strict=True):
         assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
     assert train(configs.override(config, "train.steps", 2), tmp_path / "start", [], resume=True).step == 2

@@ -8,12 +8,13 @@ from rich.console import Console
 from transformers import AutoTokenizer, Qwen3VLTextConfig, Qwen3VLTextModel
 
 from daybreak import config as configs
+from daybreak.commands.export import run_export, run_import
 from daybreak.config import ConfigError, TextConfig
-from daybreak.evaluate.generate import generate
-from daybreak.export.commands import run_export, run_import
 from daybreak.export.licences import Licences
-from daybreak.export.open import open_model
-from daybreak.train import checkpoint, phema
+from daybreak.formats.open import open_model
+from daybreak.formats.run import load_averaged
+from daybreak.sampling.generate import generate
+from daybreak.train import phema
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
 from tests.encoders.test_pretrained_text import LM, saved
@@ -30,7 +31,7 @@ def test_a_run_on_a_frozen_encoder_goes_to_diffusers_and_back(family, tmp_path):
     )  # fmt: skip
     train(config, tmp_path / "run", [])
     run_export(Console(), tmp_path / "run", "diffusers", tmp_path / "out", "float32", Licences())
-    ours = generate(*checkpoint.load_averaged(tmp_path / "run", config, CPU), PROMPTS, config, seed=7)
+    ours = generate(*load_averaged(tmp_path / "run", config, CPU), PROMPTS, config, seed=7)
     theirs = draw_with_plain_diffusers(tmp_path / "out", tmp_path / "there" / "p.npy", 5, config.sample.guidance)
     assert (ours - theirs).abs().max() <= 1e-4
 

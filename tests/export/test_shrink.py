@@ -7,13 +7,13 @@ import torch
 from rich.console import Console
 
 from daybreak import config as configs
+from daybreak.commands.export import run_import
 from daybreak.config import ConfigError
-from daybreak.evaluate.generate import generate
-from daybreak.export.commands import run_import
-from daybreak.export.forms import form_of
-from daybreak.export.open import open_model
 from daybreak.export.shrink import run_shrink
-from daybreak.train import checkpoint
+from daybreak.formats.open import open_model
+from daybreak.formats.run import load_averaged
+from daybreak.model_folder import kind_of
+from daybreak.sampling.generate import generate
 
 CPU = torch.device("cpu")
 
@@ -26,10 +26,10 @@ def test_int8_reports_what_it_changed_and_is_served(finished_run, tmp_path, caps
         assert words in shown
     report = json.loads((tmp_path / "small" / "shrink.json").read_text())
     config = configs.load(finished_run / "config.yaml")
-    assert form_of(tmp_path / "small") == "quantized"
+    assert kind_of(tmp_path / "small") == "quantized"
     small = open_model(tmp_path / "small", CPU)
     assert small[0].blocks[0].mlp.down.weight.qdata.dtype == torch.int8
-    full = checkpoint.load_averaged(finished_run, config, CPU)
+    full = load_averaged(finished_run, config, CPU)
     prompts = ["a red circle", "two blue squares"]
     a, b = generate(*full, prompts, config, 3), generate(*small[:2], prompts, config, 3)
     assert 0 < (a - b).abs().mean() < 0.02

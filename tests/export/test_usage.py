@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from daybreak.export.commands import run_export
+from daybreak.commands.export import run_export
 from daybreak.export.licences import Licences
 from daybreak.export.usage import OPENS, versions
 from daybreak.finetune.families import FAMILIES

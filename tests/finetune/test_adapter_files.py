@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from daybreak.commands.finetune import resume_finetune
 from daybreak.config import ConfigError
 from daybreak.finetune import adapter_files, adapters
 from daybreak.finetune.adapter_files import KOHYA, LORA
 from daybreak.finetune.bases import open_base
-from daybreak.finetune.command import resume_finetune
 from daybreak.finetune.families import family_of
 from daybreak.finetune.methods import add_adapter, make_trainable
 from daybreak.finetune.result import open_result

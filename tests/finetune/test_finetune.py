@@ -18,10 +18,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 from tiny import drawn, finetune, probes
 
+from daybreak.commands.finetune import run_finetune
 from daybreak.config import ConfigError
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.adapter_files import KOHYA, LORA
-from daybreak.finetune.command import run_finetune
 from daybreak.finetune.methods import weights
 from daybreak.finetune.opening import open_state
 from daybreak.finetune.probes import Probe

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from tiny import drawn, finetune
 from transformers import CLIPConfig, CLIPTokenizer
 
-from daybreak.export.commands import run_export
+from daybreak.commands.export import run_export
 from daybreak.export.licences import Licences
-from daybreak.finetune.pipeline_folder import save_pipeline
 from daybreak.finetune.result import open_result
+from daybreak.formats.pipeline_folder import save_pipeline
 
 MERGES = "#version: 0.2\nr e\nre d</w>\n"
 ONLY_IN_5 = ("TokenizersBackend", "T5Tokenizer", "Pil")

@@ -12,31 +12,30 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from rich.console import Console
 
-from daybreak.box.find import model_folder
+from daybreak.commands.export import run_export
+from daybreak.commands.finetune import resume_finetune
+from daybreak.commands.finetune_own import finetune_own
+from daybreak.commands.sample import run_sample
 from daybreak.config import ConfigError, load, override
-from daybreak.evaluate.blind.contestants import draw as draw_contestant
-from daybreak.evaluate.blind.contestants import is_run
 from daybreak.evaluate.request import Drawing
-from daybreak.export.commands import run_export
-from daybreak.export.forms import is_own
 from daybreak.export.licences import Licences
-from daybreak.export.open import open_model
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.adapters import adapters_of, difference
 from daybreak.finetune.advice import Adviser
-from daybreak.finetune.command import resume_finetune
 from daybreak.finetune.opening import open_state, write_general
 from daybreak.finetune.own_report import OwnModel
-from daybreak.finetune.own_runs import finetune_own
 from daybreak.finetune.probes import drift
 from daybreak.finetune.report import verdict
 from daybreak.finetune.result import merge, open_result, save_result
 from daybreak.finetune.settings import FinetuneSettings, parse_duration
-from daybreak.runs import run_sample
+from daybreak.formats.open import open_model
+from daybreak.model_folder import is_own, model_folder
 from daybreak.serve.jobs import Job, Order
-from daybreak.serve.models import open_served
+from daybreak.serve.open import open_served
 from daybreak.serve.settings import ServeSettings
 from daybreak.train import checkpoint
+from daybreak.vote.contestants import draw as draw_contestant
+from daybreak.vote.contestants import is_run
 
 QUIET = Console(quiet=True)
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from rich.console import Console
 
-from daybreak.finetune.command import run_finetune
+from daybreak.commands.finetune import run_finetune
 from daybreak.finetune.settings import FinetuneSettings
 
 WORDS = "a an the photo of in style red blue green yellow circle square triangle on white dark big small dog"

@@ -13,8 +13,8 @@ from PIL import Image
 
 from daybreak import config as configs
 from daybreak.data.batch import to_uint8
-from daybreak.evaluate.generate import generate
-from daybreak.train import checkpoint
+from daybreak.formats.run import load_averaged
+from daybreak.sampling.generate import generate
 from tests.waiting import LONG, wait_until
 
 
@@ -30,7 +30,7 @@ def pixels(b64: str) -> np.ndarray:
 def drawn_here(run, prompt: str, seed: int) -> np.ndarray:
     """What `daybreak sample` draws."""
     config = configs.load(run / "config.yaml")
-    networks = checkpoint.load_averaged(run, config, torch.device("cpu"))
+    networks = load_averaged(run, config, torch.device("cpu"))
     return to_uint8(generate(*networks, [prompt], config, seed))[0]
 
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from rich.console import Console
 
+from daybreak.commands.serve import run_serve
 from daybreak.config import ConfigError
-from daybreak.serve.command import run_serve
 from daybreak.serve.keys import Client, RateLimiter, add_key, digest, read_keys
 from daybreak.serve.settings import ServeSettings
 from tests.waiting import LONG, wait_until

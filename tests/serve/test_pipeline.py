@@ -14,7 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from daybreak.serve.jobs import Done, Job, Order
 from daybreak.serve.metrics import Metrics
-from daybreak.serve.models import open_served
+from daybreak.serve.open import open_served
 from daybreak.serve.pipeline import PipelineModel
 from daybreak.serve.settings import ServeSettings
 from daybreak.serve.worker import Worker

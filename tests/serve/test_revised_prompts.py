@@ -16,13 +16,13 @@ from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.data.batch import to_uint8
 from daybreak.data.scenes.expand import expand
-from daybreak.evaluate.expand import open_expander
-from daybreak.evaluate.generate import generate
+from daybreak.formats.run import load_averaged
+from daybreak.sampling.expand import open_expander
+from daybreak.sampling.generate import generate
 from daybreak.serve.app import create_app
-from daybreak.serve.models import open_served
+from daybreak.serve.open import open_served
 from daybreak.serve.server import ImageServer
 from daybreak.serve.settings import ServeSettings
-from daybreak.train import checkpoint
 from tests.chat_server import chatting
 from tests.waiting import wait_until
 
@@ -39,7 +39,7 @@ def image(picture: dict) -> Image.Image:
 
 def drawn_here(run, prompt: str, seed: int) -> np.ndarray:
     config = configs.override(configs.load(run / "config.yaml"), "sample.expand", "none")
-    networks = checkpoint.load_averaged(run, config, torch.device("cpu"))
+    networks = load_averaged(run, config, torch.device("cpu"))
     return to_uint8(generate(*networks, [prompt], config, seed))[0]
 
 

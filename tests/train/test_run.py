@@ -13,10 +13,12 @@ import torch
 
 from daybreak.config import ConfigError, override
 from daybreak.encoders.text import TextEncoder
+from daybreak.formats.run import load_averaged
+from daybreak.parallel import pick_device
 from daybreak.train import checkpoint, tensors
 from daybreak.train.clock import Clock
 from daybreak.train.guard import TrainingError
-from daybreak.train.loop import pick_device, train
+from daybreak.train.loop import train
 from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
 from tests.conftest import tiny_config, tiny_demo
 
@@ -94,7 +96,7 @@ def test_the_demos_parts_are_trained_and_told(tmp_path):
     assert sum(ground[-10:]) < 0.8 * sum(ground[:10])
     kernels = [m.weight for m in state.transformer.modules() if isinstance(m, torch.nn.Conv2d)]
     assert all(k.is_contiguous(memory_format=torch.channels_last) for k in kernels)
-    transformer, _ = checkpoint.load_averaged(tmp_path / "run", config, pick_device())
+    transformer, _ = load_averaged(tmp_path / "run", config, pick_device())
     for x, y in zip(state.average.parameters(), transformer.parameters(), strict=True):
         assert torch.equal(x, y) and x.stride() == y.stride()
 
@@ -147,7 +149,7 @@ def test_what_a_run_leaves(tmp_path):
 def test_averaged_weights_are_what_sampling_loads(tmp_path):
     config = tiny_config()
     state = train(config, tmp_path / "run", [])
-    transformer, text = checkpoint.load_averaged(tmp_path / "run", config, pick_device())
+    transformer, text = load_averaged(tmp_path / "run", config, pick_device())
     for mine, loaded in ((state.average, transformer), (state.average_text, text)):
         for x, y in zip(mine.parameters(), loaded.parameters(), strict=True):
             assert torch.equal(x, y)

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from daybreak import config as configs
+from daybreak.commands.average import run_average
 from daybreak.config import ConfigError, StageConfig, at_stage, check, override, stage_at
+from daybreak.formats.run import load_averaged
 from daybreak.recipes import recipe
 from daybreak.run_folder import load_run_config
-from daybreak.runs import run_average
 from daybreak.train import checkpoint, phema
 from daybreak.train.ema import update_average
 from daybreak.train.loop import train
@@ -154,7 +155,7 @@ def test_the_average_command_writes_a_run_that_loads(staged_run, tmp_path):
     assert len(list((run / "averages").glob("*.safetensors"))) == 16
     run_average(Console(quiet=True), run, 0.08, tmp_path / "averaged")
     config = load_run_config(tmp_path / "averaged")
-    transformer, _ = checkpoint.load_averaged(tmp_path / "averaged", config, torch.device("cpu"))
+    transformer, _ = load_averaged(tmp_path / "averaged", config, torch.device("cpu"))
     plain = load_file(checkpoint.newest(run) / "transformer.safetensors")
     changed = [k for k, v in transformer.state_dict().items() if not torch.allclose(v, plain[k], atol=1e-6)]
     assert changed and all(torch.isfinite(v).all() for v in transformer.state_dict().values())

@@ -12,10 +12,12 @@ import pytest
 import torch
 from ranks import environment
 
+from daybreak import checkpoint_files
 from daybreak.config import ConfigError
 from daybreak.data.batch import Batch
 from daybreak.data.scenes.source import ScenesSource
-from daybreak.train import checkpoint, checkpoint_files, guard
+from daybreak.formats.run import load_averaged
+from daybreak.train import checkpoint, guard
 from daybreak.train.guard import TrainingError
 from daybreak.train.loop import train
 from daybreak.train.watch import LogFiles
@@ -68,7 +70,7 @@ def test_sampling_refuses_a_flipped_bit(saved, tmp_path):
     shutil.copytree(saved, run)
     flip(checkpoint.newest(run) / "transformer.safetensors")
     with pytest.raises(ConfigError, match=r"transformer.safetensors is damaged: its checksum is wrong"):
-        checkpoint.load_averaged(run, tiny_config(), torch.device("cpu"))
+        load_averaged(run, tiny_config(), torch.device("cpu"))
 
 
 def test_the_best_checkpoint_stays(saved, tmp_path):

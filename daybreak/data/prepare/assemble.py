@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from daybreak.data.changes import captions_check
-from daybreak.data.places import filesystem, is_remote, join, settle, unfinished, write_atomically
+from daybreak.data.places import filesystem, is_remote, join, write_atomically
 from daybreak.data.prepare.duplicates import find_duplicates
 from daybreak.data.prepare.parts import part_files
 from daybreak.data.prepare.settings import PrepareSettings
@@ -34,6 +34,7 @@ from daybreak.data.shards.format import (
     shard_schema,
     write_rows,
 )
+from daybreak.files import settle, unfinished
 
 ASSEMBLY = "assembly.parquet"
 """Which row of which part goes to which shard; with it, what is needed of a part is known."""

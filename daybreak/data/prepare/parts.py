@@ -10,12 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from daybreak.data.places import settle, unfinished, write_atomically
+from daybreak.data.places import write_atomically
 from daybreak.data.prepare.process import Dropped, Kept, process
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.reading.rows import read_part
 from daybreak.data.reading.sources import Part
 from daybreak.data.shards.format import open_writer, shard_schema
+from daybreak.files import settle, unfinished
 
 ROWS_AT_ONCE = 64
 

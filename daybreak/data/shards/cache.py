@@ -9,7 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from daybreak.config import ConfigError
-from daybreak.data.places import filesystem, is_remote, join, settle, unfinished
+from daybreak.data.places import filesystem, is_remote, join
+from daybreak.files import settle, unfinished
 
 
 class ShardFiles:

@@ -1,4 +1,4 @@
-"""Text features beside shards, a safetensors file a shard: tokens of all captions in a row, and where each ends."""
+"""The reader of the text features that lie beside shards (embedding_files.py)."""
 
 from __future__ import annotations
 
@@ -13,33 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from daybreak.config import ConfigError, TextConfig
-from daybreak.data.embed import Embedding, embedding_file
 from daybreak.data.places import exists, join, read_bytes
+from daybreak.data.shards.embedding_files import Embedding, embedding_file
 from daybreak.data.shards.reader import RowError, ShardReader
-from daybreak.encoders.text import TextEncoder
-
-FP8_MAX = 448.0
-"""Largest number of float8_e4m3fn."""
-DTYPES = {"bfloat16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
-
-
-def features(encoder: TextEncoder, of_rows: list[list[str]], batch: int, dtype: str) -> dict[str, Tensor]:
-    """What a file holds of each row's captions: the tokens of all in a row, where each caption ends, where each row."""
-    captions = [text for texts in of_rows for text in texts]
-    parts, ends, at = [torch.empty(0, encoder.width)], [], 0
-    for start in range(0, len(captions), batch):
-        text = encoder(captions[start : start + batch])
-        for row, mask in zip(text.embeddings.cpu(), text.mask.cpu(), strict=True):
-            parts.append(row[mask])
-            at += len(parts[-1])
-            ends.append(at)
-    tokens = torch.cat(parts)
-    rows = torch.tensor([len(texts) for texts in of_rows], dtype=torch.int64).cumsum(0)
-    tensors = {"ends": torch.tensor(ends, dtype=torch.int64), "rows": rows}
-    if dtype == "fp8":
-        scales = tokens.abs().amax(1).clamp(min=1e-12) / FP8_MAX
-        tokens, tensors["scales"] = tokens / scales[:, None], scales
-    return tensors | {"tokens": tokens.to(DTYPES[dtype]).contiguous()}
 
 
 class EmbeddingReader:

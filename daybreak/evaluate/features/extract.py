@@ -20,7 +20,7 @@ from daybreak.evaluate.downloads import cache_folder
 from daybreak.evaluate.features.networks import Network
 from daybreak.evaluate.metrics import Moments, RunningMoments
 from daybreak.evaluate.pictures import PictureFolder, content_key, prepared
-from daybreak.evaluate.ranks import Ranks
+from daybreak.parallel import Ranks
 
 KEPT = 10_000
 """Features kept for kernel distances, bootstrap and neighbours; statistics are of all pictures."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from daybreak.config import ConfigError
 from daybreak.evaluate.downloads import INCEPTION, fetch, sha256, verify
 from daybreak.evaluate.features import preprocess
-from daybreak.evaluate.measures import HUB_MODELS
+from daybreak.hub_models import HUB_MODELS, load_pretrained
 
 INCEPTION_PX = 299
 CLIP_TOKENS = 77
@@ -135,23 +135,6 @@ class DinoV2:
         """See `Network`."""
         normal = preprocess.normalise(pixels, preprocess.IMAGENET_MEAN, preprocess.IMAGENET_STD)
         return self._model(pixel_values=normal).last_hidden_state[:, 0].float()
-
-
-def load_pretrained(kind: Any, name: str, weights: str | None, **options: Any) -> Any:
-    """A transformers model of class `kind` in evaluation mode: `weights` (folder or id), else the default of `name`.
-
-    Only safetensors are loaded. Raises ConfigError that says what to bring, and how, where it is not to be had.
-    """
-    default, size, purpose = HUB_MODELS[name]
-    source = weights or default
-    try:
-        return kind.from_pretrained(source, use_safetensors=True, **options).eval()
-    except (OSError, ValueError) as e:
-        reason = " ".join(str(e).split()).split(". ")[0]
-        raise ConfigError(
-            f"{source} ({purpose}) cannot be loaded: {reason}; where there is no network, run `hf download {default} "
-            f"--local-dir FOLDER` ({size}) elsewhere, bring the folder, and name it with --weights {name}=FOLDER"
-        ) from None
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from daybreak.config import ConfigError
-from daybreak.evaluate.features.networks import Clip, load_pretrained, weights_note
+from daybreak.evaluate.features.networks import Clip, weights_note
 from daybreak.evaluate.features.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise
 from daybreak.evaluate.geneval.prompts import COLORS, GenEvalPrompt
 from daybreak.evaluate.geneval.scoring import Detection
+from daybreak.hub_models import load_pretrained
 
 SHORT_PX, LONG_PX, DIVISOR = 800, 1333, 32
 """Pictures are scaled to this shorter side, or this longer one if that comes first, and padded to a multiple."""

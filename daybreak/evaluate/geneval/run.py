@@ -17,8 +17,8 @@ from daybreak.evaluate.measures import Measure
 from daybreak.evaluate.metrics import share_interval
 from daybreak.evaluate.mosaic import Tile, save_mosaic
 from daybreak.evaluate.pictures import read_picture, save_pictures
-from daybreak.evaluate.ranks import Ranks
 from daybreak.evaluate.subjects import Drawer
+from daybreak.parallel import Ranks
 
 PER_PROMPT = 4
 SHOWN_PER_TASK = 6

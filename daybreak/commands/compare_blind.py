@@ -1,0 +1,242 @@
+"""`daybreak compare-blind`: gathers pictures, serves voters, tells results."""
+
+from __future__ import annotations
+
+import math
+import socket
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from daybreak.config import ConfigError
+from daybreak.vote import study as studies
+from daybreak.vote.contestants import read_prompts
+from daybreak.vote.pairs import pairs_of_study, schedule
+from daybreak.vote.results import QuestionResults, VoterSummary, results_of, voters_of, write_csv
+from daybreak.vote.study import Study
+from daybreak.vote.votes import Votes
+
+DEFAULT_PORT = 8710
+"""Of the voters' page."""
+
+
+def run_compare_blind(
+    console: Console,
+    contestants: list[Path],
+    out: Path | None,
+    results: Path | None,
+    prompts: Path | None,
+    questions: str | None,
+    voters: int,
+    pairs: int | None,
+    seed: int | None,
+    host: str,
+    port: int | None,
+    url: str | None,
+) -> None:
+    """Serves a new study, or the one in `out` if there is one already; with `results`, tells a study's figures instead.
+
+    Raises ConfigError for whatever cannot be compared, continued or served.
+    """
+    if results is not None:
+        if contestants or out is not None:
+            raise ConfigError("--results DIR stands alone: the folder knows its contestants")
+        show_results(console, results)
+        return
+    folder = out or Path("runs") / f"blind-{datetime.now():%Y%m%d-%H%M%S}"
+    if (folder / "study.json").is_file():
+        study = _same_study(folder, contestants, prompts, questions, seed, pairs)
+    elif len(contestants) < 2:
+        raise ConfigError("say what to compare: daybreak compare-blind A B, or --out DIR to go on with a comparison")
+    else:
+        _need_server()
+        asked = studies.parse_questions(questions or "overall")
+        study = studies.create(
+            folder, contestants, prompts, asked, seed or 0, pairs, lambda line: _print(console, line)
+        )
+    votes = Votes(folder / "votes.sqlite", study.questions)
+    shown = pairs_of_study(len(study.prompts), len(study.contestants), study.limit, study.seed)
+    for number in range(1, voters + 1):
+        votes.add_voter(number, schedule(shown, study.seed, number))
+    _serve(console, folder, study, votes, host, DEFAULT_PORT if port is None else port, url)
+
+
+def _same_study(
+    folder: Path, contestants: list[Path], prompts: Path | None, questions: str | None, seed: int | None,
+    pairs: int | None,
+) -> Study:  # fmt: skip
+    """The study in `folder`; ConfigError where the command says anything else of it than when it was made."""
+    study = studies.load(folder)
+    given = (
+        ("contestants", study.paths, tuple(str(p.resolve()) for p in contestants) or None),
+        ("--questions", study.questions, None if questions is None else studies.parse_questions(questions)),
+        ("--seed", study.seed, seed),
+        ("--pairs", study.limit or "all", pairs),
+    )
+    for name, there, here in given:
+        if here is not None and there != here:
+            raise ConfigError(f"--out {folder} holds another comparison ({name}: {_shown(there)}, not {_shown(here)})")
+    if prompts is not None and not set(study.prompts) <= set(read_prompts(prompts)):
+        raise ConfigError(f"--out {folder} holds another comparison (its prompts are not those of {prompts})")
+    return study
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _need_server() -> None:
+    for name in ("fastapi", "uvicorn"):
+        if find_spec(name) is None:  # not imported: what else is wrong is to be told at once
+            raise ConfigError(f"the voters' page needs {name}: pip install 'daybreak[serve]'")
+
+
+def _serve(console: Console, folder: Path, study: Study, votes: Votes, host: str, port: int, url: str | None) -> None:
+    _need_server()
+    import uvicorn
+
+    from daybreak.vote.app import make_app
+
+    listening = _listen(host, port)
+    port = listening.getsockname()[1]
+    shown_host = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    base = (url or f"http://{shown_host}:{port}").rstrip("/")
+    everyone = votes.voters()
+    asked = len(votes.pairs(everyone[0].number))
+    _print(
+        console,
+        f"{' against '.join(study.contestants)}: {len(study.prompts)} prompts, {asked} pairs for each voter, "
+        f"{'questions' if len(study.questions) > 1 else 'question'} {', '.join(study.questions)}",
+    )
+    links = Table(box=None, padding=(0, 2), show_header=False)
+    for voter in everyone:
+        done, total = votes.standing(voter.number).done, asked * len(study.questions)
+        links.add_row(f"voter {voter.number}", f"{base}/v/{voter.token}/", f"{done} of {total} votes")
+    console.print(links, soft_wrap=True, highlight=False)
+    _print(console, f"results, at any time:  daybreak compare-blind --results {folder}")
+    # The links hold as long as the address does.
+    again = [("--host", host, "127.0.0.1"), ("--port", port, DEFAULT_PORT), ("--url", url, None)]
+    address = "".join(f" {flag} {value}" for flag, value, default in again if value != default)
+    _print(console, f"after a stop, go on:   daybreak compare-blind --out {folder}{address}")
+    config = uvicorn.Config(
+        make_app(folder, study, votes), log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=3,
+    )  # fmt: skip
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        votes.close()
+    _print(console, "stopped; all votes are kept")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at host:port, taken before the links are printed."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(128)
+    except OSError as e:
+        listening.close()
+        raise ConfigError(f"cannot serve at --host {host} --port {port}: {e.strerror or e}") from None
+    return listening
+
+
+def show_results(console: Console, folder: Path) -> None:
+    """Prints a study's figures; writes votes.csv, results.csv and report.html into its folder."""
+    from daybreak.vote.report import write_report
+
+    study = studies.load(folder)
+    book = Votes(folder / "votes.sqlite", study.questions)
+    votes = book.all()
+    expected = {v.number: len(book.pairs(v.number)) * len(study.questions) for v in book.voters()}
+    book.close()
+    if not votes:
+        raise ConfigError(f"{folder} holds no votes yet")
+    results, voters = results_of(study, votes), voters_of(votes, expected)
+    for r in results:
+        if r.votes:
+            _print_question(console, study, r)
+    _print_voters(console, voters)
+    left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    try:
+        votes_csv, results_csv = write_csv(folder, study, votes, results)
+        report = write_report(folder, study, votes, results, voters)
+    except OSError as e:
+        raise ConfigError(f"{folder} cannot be written: {e.strerror or e}") from None
+    for name, path in (("report", report), ("figures", results_csv), ("votes", votes_csv)):
+        left.add_row(name, str(path))
+    console.print(left, soft_wrap=True)
+
+
+def _print_question(console: Console, study: Study, r: QuestionResults) -> None:
+    names = study.contestants
+    table = Table(
+        title=f"{r.question}: {studies.QUESTIONS[r.question]}", title_justify="left", box=None, padding=(0, 2)
+    )
+    for column in ("", "won", "tied", "lost", "win rate", "95 %"):
+        table.add_column(column, justify="left" if not column else "right")
+    for d in r.duels:
+        low, high = f"{d.rate.low:.0%}", f"{d.rate.high:.0%}"
+        rate = "–" if not d.rate.n else f"{d.rate.rate:.0%}"
+        style = "bold" if d.rate.low > 0.5 or d.rate.high < 0.5 else ""
+        title = f"{names[d.first]} against {names[d.second]}"
+        table.add_row(title, str(d.wins), str(d.ties), str(d.losses), rate, f"{low} – {high}", style=style)
+    console.print(table)
+    ranks = Table(box=None, padding=(0, 2))
+    for column in ("", "win rate", "95 %", "Bradley–Terry", "95 %"):
+        ranks.add_column(column, justify="left" if not column else "right")
+    s = r.scores
+    for k in sorted(range(len(names)), key=lambda k: -s.score[k]):
+        t = r.totals[k]
+        ranks.add_row(
+            names[k], "–" if not t.n else f"{t.rate:.0%}", f"{t.low:.0%} – {t.high:.0%}",
+            f"{s.score[k]:+.2f}", f"{s.low[k]:+.2f} to {s.high[k]:+.2f}",
+        )  # fmt: skip
+    console.print(ranks)
+    a = r.agreement
+    if a.things:
+        _print(console, f"  voters agree on {a.observed:.0%} of {a.things} pairs; Fleiss' kappa {number(a.fleiss)}")
+        for x, y, n, kappa in a.cohen:
+            _print(console, f"  Cohen's kappa of voters {x} and {y}, {n} pairs: {number(kappa)}")
+    console.print()
+
+
+def _print_voters(console: Console, voters: list[VoterSummary]) -> None:
+    table = Table(title="voters", title_justify="left", box=None, padding=(0, 2))
+    for column in ("", "votes", "ties", "left, of the rest", "95 %", "median time"):
+        table.add_column(column, justify="left" if not column else "right")
+    for v in voters:
+        if v.votes:
+            table.add_row(
+                f"voter {v.voter}", f"{v.votes} of {v.expected}", f"{v.ties:.0%}", percent(v.left.rate),
+                f"{v.left.low:.0%} – {v.left.high:.0%}", seconds(v.median_seconds),
+            )  # fmt: skip
+        else:
+            table.add_row(f"voter {v.voter}", f"0 of {v.expected}", "", "", "", "")
+    console.print(table)
+
+
+def number(value: float) -> str:
+    """A kappa with two digits; a word where the votes give none."""
+    return "undefined (everyone gave one and the same answer)" if math.isnan(value) else f"{value:.2f}"
+
+
+def percent(value: float) -> str:
+    """A share as percent; a dash for none."""
+    return "–" if math.isnan(value) else f"{value:.0%}"
+
+
+def seconds(value: float) -> str:
+    """A time with one digit; a dash for none."""
+    return "–" if math.isnan(value) else f"{value:.1f} s"
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, highlight=False, markup=False)

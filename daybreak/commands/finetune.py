@@ -1,0 +1,160 @@
+"""What `daybreak finetune` does, in the order in which a user sees it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from daybreak.commands.finetune_own import resume_own
+from daybreak.config import ConfigError
+from daybreak.data.changes import save_checks
+from daybreak.data.inspect.page import print_report, write_page
+from daybreak.display import Display, progress_bar
+from daybreak.evaluate.request import parse_weights
+from daybreak.files import make_folder
+from daybreak.finetune import settings as settings_file
+from daybreak.finetune.advice import Adviser
+from daybreak.finetune.asked import check_run_folder, is_own_run
+from daybreak.finetune.find_lr import find_learning_rate, write_curve
+from daybreak.finetune.log import TRACKER, log_report
+from daybreak.finetune.loop import Run, describe, finished, train
+from daybreak.finetune.memory import GIB, Plan
+from daybreak.finetune.opening import (
+    PICTURES,
+    absolute,
+    changed_data,
+    deadline,
+    open_data,
+    open_run,
+    open_state,
+    plan_of,
+    write_skipped,
+)
+from daybreak.finetune.report import figures, make_report, summary
+from daybreak.finetune.result import save_result
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.parallel import joined, pick_device
+from daybreak.run_folder import new_run_folder
+from daybreak.train.trackers import check_trackers
+
+
+def run_finetune(
+    console: Console, settings: FinetuneSettings, out: Path | None, resume: bool = False, find_lr: bool = False
+) -> Run:
+    """Plan, data, training, result, report; returns the run as training left it.
+
+    find_lr: finds a learning rate in place of training. ConfigError for a user's mistake, TrainingError where the run
+    cannot go on.
+    """
+    began = time.time()
+    settings = absolute(settings)
+    with joined() as ranks:
+        if not ranks.first:
+            console = Console(quiet=True)
+        folder = out or new_run_folder("finetune")
+        if ranks.world > 1 and out is None:
+            raise ConfigError("several processes need the name of their run folder: give --out")
+        if not resume:
+            check_run_folder(folder)
+        ranks.gather(None)  # all have seen the folder empty
+        parse_weights(list(settings.metric_weights))  # refuses before anything long begins
+        check_trackers(settings.trackers, TRACKER, ranks.first)
+        state = open_state(settings, pick_device())
+        plan = plan_of(state)
+        print_plan(console, plan, state.device, state.dtype)
+        data, report = None, None
+        if not resume or not (folder / "cache" / "index.json").is_file():
+            pictures, prior, report = open_data(state)
+            data = pictures, prior
+            print_report(report, console)
+        if ranks.first:
+            _make(folder, settings)
+            if data is not None and report is not None:
+                write_page(report, folder / "data.html")
+                write_skipped(folder, data[0].skipped + (data[1].skipped if data[1] else []))
+            if resume and (told := changed_data(settings, folder, None if data is None else data[0])) is not None:
+                console.print(f"note: {told}", markup=False, highlight=False)
+            if data is not None:
+                save_checks(folder / PICTURES, data[0].checks)
+        with progress_bar(console) as bar, Display(console) as display:
+            task = bar.add_task("caching", total=None, note="")
+            run = open_run(
+                state, plan, data, folder, [display], ranks, deadline(settings, began),
+                lambda what, done, of: bar.update(task, description=f"caching {what}", completed=done, total=of),
+                resume,
+            )  # fmt: skip
+            bar.stop()
+            run.note(describe(run))
+            if find_lr:
+                _find_lr(console, run)
+                return run
+            adviser = train(run)
+        if ranks.first and finished(run):
+            _finish(console, run, adviser)
+        ranks.gather(None)
+        return run
+
+
+def resume_finetune(console: Console, resume: Path) -> None:
+    """Goes on with a run."""
+    if is_own_run(resume):
+        resume_own(console, resume)
+    else:
+        run_finetune(console, settings_file.load(resume), resume, resume=True)
+
+
+def _find_lr(console: Console, run: Run) -> None:
+    suggestion, curve = find_learning_rate(run, lambda _done, _of: None)
+    if run.ranks.first:
+        path = write_curve(curve, suggestion, run.folder)
+        console.print(f"suggested: --lr {suggestion:.2g}; the curve: {path}", highlight=False, soft_wrap=True)
+
+
+def _make(folder: Path, settings: FinetuneSettings) -> None:
+    make_folder(folder, "the run folder")
+    settings_file.save(settings, folder)
+
+
+def _finish(console: Console, run: Run, adviser: Adviser) -> None:
+    result = save_result(run.state, run.folder)
+    settings = run.state.settings
+    page = None
+    if settings.report:
+        weights = parse_weights(list(settings.metric_weights))
+        console.print("comparing with the base ...")
+        tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
+        page = make_report(run, adviser, weights, settings.report_pictures, tell)
+        log_report(run.folder, settings, run.state.step, figures(page), tell)
+        for line in summary(page):
+            console.print(f"- {line}", markup=False, highlight=False)
+    left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    left.add_row("run folder", str(run.folder))
+    left.add_row("result", str(result))
+    if page is not None:
+        left.add_row("report", str(page))
+    left.add_row("data", str(run.folder / "data.html"))
+    left.add_row("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")
+    left.add_row("draw your own", f'daybreak sample {run.folder} --prompt "{run.prompts[0][:60]}"')
+    console.print(left, soft_wrap=True, highlight=False)
+
+
+def print_plan(console: Console, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
+    """What goes where in memory."""
+    table = Table(title="memory plan", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, count in plan.parts:
+        table.add_row(name, f"{count / GIB:.2f} GiB")
+    table.add_row("[bold]together[/bold]", f"[bold]{plan.total / GIB:.2f} GiB[/bold]")
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"
+    table.add_row(f"there is, on {what}", f"{plan.available / GIB:.2f} GiB")
+    console.print(table)
+    mode = ", activations recomputed in the backward pass" if plan.recompute else ""
+    fits = "" if plan.fits else "; it does NOT fit: lower --micro-batch, or leave it to the plan"
+    console.print(
+        f"{plan.at_once} pictures at once in {str(dtype).removeprefix('torch.')}{mode}{fits}", highlight=False
+    )

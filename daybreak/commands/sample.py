@@ -1,0 +1,64 @@
+"""`daybreak sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from torch import Tensor
+
+from daybreak import config as configs
+from daybreak.config import ConfigError
+from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.request import Drawing, told
+from daybreak.formats.open import open_model
+from daybreak.model_folder import check_without_data, is_pipeline
+from daybreak.parallel import pick_device
+from daybreak.sampling.expand import expanded
+from daybreak.sampling.generate import generate
+
+
+def run_sample(
+    console: Console,
+    run: Path,
+    prompts: list[str],
+    out: Path,
+    drawing: Drawing,
+) -> None:
+    """`daybreak sample`: prompts to one PNG, drawn by a run, what export or shrink wrote of one, or a pipeline."""
+    seed = drawing.seed or 0
+    if is_pipeline(run):
+        from daybreak.subjects import sample_pipeline
+
+        written = _written_out(console, prompts, None if drawing.expand == "none" else drawing.expand, seed)
+        pictures = sample_pipeline(run, written, drawing, pick_device())
+        _save_sample(console, pictures, prompts, written, out)
+        return
+    transformer, text_encoder, config = open_model(run, pick_device())
+    config = check_without_data(told(config, drawing))
+    written = _written_out(console, prompts, config.sample.expand, seed)
+    config = configs.override(config, "sample.expand", "none")
+    for prompt in written:
+        if (cut := text_encoder.cut_off(prompt)) is not None:
+            console.print(
+                f"note: the prompt is longer than {text_encoder.max_tokens} tokens; not read: …{cut}", markup=False
+            )
+    pictures = generate(transformer, text_encoder, written, config, seed, drawing.size)
+    _save_sample(console, pictures, prompts, written, out)
+
+
+def _written_out(console: Console, prompts: list[str], expand: str | None, seed: int) -> list[str]:
+    """The prompts as they are drawn; those that were written out are shown."""
+    written = expanded(prompts, expand, seed, range(len(prompts)))
+    for prompt, long in zip(prompts, written, strict=True):
+        if long != prompt:
+            console.print(f"{prompt}\n  drawn as: {long}", markup=False, highlight=False)
+    return written
+
+
+def _save_sample(console: Console, pictures: Tensor, prompts: list[str], written: list[str], out: Path) -> None:
+    try:
+        save_grid(pictures, prompts, out, parameters={"prompts": prompts, "drawn as": written})
+    except OSError as e:
+        raise ConfigError(f"--out {out} cannot be written: {e.strerror or e}") from None
+    console.print(f"{len(prompts)} picture{'s' if len(prompts) > 1 else ''}: {out}", highlight=False)

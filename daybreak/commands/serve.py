@@ -1,0 +1,102 @@
+"""What `daybreak serve` and `daybreak key` do."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from daybreak.config import ConfigError
+from daybreak.extras import require
+from daybreak.serve.find import check_names, find_served
+from daybreak.serve.keys import add_key, read_keys
+from daybreak.serve.settings import ServeSettings
+
+SHUTDOWN_MARGIN = 10
+"""Seconds beyond a request's own limit that a server on its way down waits for answers to be taken."""
+
+
+SWITCH_SECONDS = 0.0005
+"""How long the thread that answers may hold up the one that draws, which asks for the lock hundreds of times a step.
+With Python's own 5 ms a storm of refused requests slows the drawing twice as much (benchmarks/RESULTS.md)."""
+
+
+def run_serve(
+    console: Console, models: list[str], host: str, port: int, settings: ServeSettings, anonymous: bool
+) -> None:
+    """`daybreak serve`: loads the models, binds, and serves until SIGINT or SIGTERM; then finishes what it accepted."""
+    local = _is_loopback(host)
+    if not local and settings.keys is None and not anonymous:
+        raise ConfigError(
+            f"--host {host} lets others in: give --keys FILE (daybreak key makes one), or --anonymous to let all draw"
+        )
+    if local and settings.hosts == ("*",):
+        settings = replace(settings, hosts=("localhost", "127.0.0.1", "[::1]", host))
+    check_names([find_served(spec)[0] for spec in models])
+    listener = _bind(host, port)
+    if settings.keys is not None:
+        read_keys(settings.keys)
+    uvicorn = require("uvicorn", "serve", "daybreak serve")
+    for module in ("fastapi", "prometheus_client"):
+        require(module, "serve", "daybreak serve")
+    from daybreak.parallel import pick_device
+    from daybreak.serve.app import create_app
+    from daybreak.serve.open import open_served
+    from daybreak.serve.server import ImageServer
+
+    device = pick_device()
+    server = ImageServer([open_served(spec, settings, device) for spec in models], settings)
+    config = uvicorn.Config(
+        create_app(server),
+        log_level="warning",
+        timeout_keep_alive=20,
+        timeout_graceful_shutdown=int(settings.timeout) + SHUTDOWN_MARGIN,
+        server_header=False,
+        limit_concurrency=None,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    console.print(f"serving {', '.join(server.workers)} on {device.type} at [bold]{url}[/bold]", highlight=False)
+    console.print("the page is at /, the API at /v1, its description at /openapi.json", highlight=False)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is down; that is no failure
+        signal.signal(number, lambda *_: None)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    uvicorn.Server(config).run(sockets=[listener])
+    console.print("stopped", highlight=False)
+
+
+def run_key(console: Console, name: str, file: Path, rate: float | None) -> None:
+    """`daybreak key`: makes an API key, shows it once, and keeps its hash."""
+    key = add_key(file, name, rate)
+    console.print(f"key of {name}, shown only now:", highlight=False)
+    print(key)
+    console.print(f"its hash is in {file}; serve with --keys {file}", highlight=False)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening address, taken before the models are loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only where it is; else each of
+    # them waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as e:
+        listener.close()
+        raise ConfigError(f"--host {host} --port {port} cannot be taken: {e.strerror or e}") from None
+    return listener

@@ -1,0 +1,51 @@
+"""`daybreak train`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from daybreak import STARTED
+from daybreak import config as configs
+from daybreak.arguments import Training
+from daybreak.config import Config
+from daybreak.display import Display
+from daybreak.evaluate.report_terminal import print_report
+from daybreak.evaluate.scoring import evaluate_scenes
+from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, has_deadline
+from daybreak.train.distributed import processes
+from daybreak.train.loop import log_score, train
+
+
+def run_train(console: Console, asked: Training) -> None:
+    """`daybreak train`."""
+    if asked.note is not None:
+        console.print(f"note: {asked.note}", markup=False, highlight=False)
+    train_and_report(console, asked.config, asked.run, asked.resume)
+
+
+def train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
+    with processes(config) as ranks:
+        run, resume = ranks.drawers.gather((run, resume))[0]  # a new folder's name, told by the clock, is the first's
+        if not ranks.first:
+            console = Console(quiet=True)
+        with Display(console) as display:
+            state = train(config, run, [display], resume, ranks, STARTED)
+        if state.progress < 1:
+            return  # told to stop
+        config, evaluation = configs.at_stage(config, -1), None
+        if config.data.source == "scenes":
+            console.print("judging the pictures of prompts that were not drawn so far ...")
+            wanted, until = evaluation_prompts(config), None
+            if has_deadline(config.budget):
+                left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
+                until = time.monotonic() + left - afterwards(state.durations, wanted)
+            evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks.drawers, until)
+            if evaluation.pictures < wanted:
+                console.print(f"note: there was time for {evaluation.pictures} of {wanted} prompts", highlight=False)
+        if ranks.first:
+            if evaluation is not None:
+                log_score(state.config, run, state.step, evaluation.scores, console.print)
+            print_report(console, config, run, evaluation.scores if evaluation is not None else {})

@@ -1,0 +1,60 @@
+"""The averaged networks of a run's checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from daybreak import checkpoint_files as files
+from daybreak.config import Config, ConfigError
+from daybreak.encoders.open_text import open_text_encoder
+from daybreak.encoders.text import TextEncoder
+from daybreak.model.transformer import Transformer
+from daybreak.run_folder import newest
+
+DRAWING = ("transformer.safetensors", "text_encoder", "tokenizer")
+"""What sampling reads of a checkpoint."""
+
+
+def load_averaged(run: Path, config: Config, device: torch.device) -> tuple[Transformer, TextEncoder]:
+    """The averaged networks of a run's newest checkpoint, ready for sampling."""
+    folder = newest(run)
+    if (folder / files.MANIFEST).exists() and (reason := files.damage(folder, DRAWING)):
+        raise ConfigError(f"{folder}: {reason}")
+    transformer, text_encoder = load_averages(folder, config)
+    return transformer.to(device).eval(), text_encoder.to(device).eval()
+
+
+def load_averages(folder: Path, config: Config) -> tuple[Transformer, TextEncoder]:
+    frozen = config.text.pretrained is not None
+    text_encoder = open_text_encoder(config.text) if frozen else TextEncoder.load(folder)
+    transformer = Transformer(config.model, text_encoder.width, config.routing)
+    load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
+    return transformer, text_encoder
+
+
+def load_weights(module: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
+    """Loads tensors, all of which must be there; tied ones are stored under one of their names."""
+    own = module.state_dict()
+    tied: dict[int, list[str]] = {}
+    for name, value in own.items():
+        tied.setdefault(value.data_ptr(), []).append(name)
+    missing = [names[0] for names in tied.values() if not any(n in stored for n in names)]
+    wrong = [k for k, v in stored.items() if k not in own or own[k].shape != v.shape]
+    if missing or wrong:
+        raise ConfigError(
+            f"{path} does not fit the config: missing {missing[:2] or 'none'}, unknown or of another shape "
+            f"{wrong[:2] or 'none'}"
+        )
+    module.load_state_dict(stored, strict=False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as e:
+        raise ConfigError(f"{path} is damaged or missing: {e}") from None

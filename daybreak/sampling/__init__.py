@@ -1,0 +1,1 @@
+"""From prompts to pictures: samplers, guidance, and prompts written out first."""

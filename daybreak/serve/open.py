@@ -1,0 +1,21 @@
+"""Opens the models that `daybreak serve` was told to serve."""
+
+from __future__ import annotations
+
+import torch
+
+from daybreak.serve.find import find_served
+from daybreak.serve.models import ServedModel
+from daybreak.serve.settings import ServeSettings
+
+
+def open_served(spec: str, settings: ServeSettings, device: torch.device) -> ServedModel:
+    """A model from "FOLDER" or "NAME=FOLDER". ConfigError where there is none."""
+    name, folder, kind = find_served(spec)
+    if kind in ("finetuned", "pipeline"):
+        from daybreak.serve.pipeline import PipelineModel
+
+        return PipelineModel(name, folder, settings, device)
+    from daybreak.serve.native import NativeModel
+
+    return NativeModel(name, folder, settings, device)
