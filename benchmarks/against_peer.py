@@ -30,11 +30,11 @@ from daybreak.config import Config
 from daybreak.encoders.text import TextTokens
 from daybreak.parallel import pick_device
 from daybreak.train.loop import _prepare
+from daybreak.train.pixel import Pixel
 from daybreak.train.precision import autocast
-from daybreak.train.state import TrainState
 
 
-def difference(state: TrainState, peer: Peer, config: Config) -> float:
+def difference(state: Pixel, peer: Peer, config: Config) -> float:
     """Largest difference of the two models' predictions on the same input, pictures in [-1, 1]."""
     g = torch.Generator().manual_seed(1)
     side, length = config.data.resolution, 24

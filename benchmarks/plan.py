@@ -21,7 +21,7 @@ from daybreak.plan.account import account
 from daybreak.plan.forecast import Machines, Pace, forecast, work_of
 from daybreak.recipes import recipe
 from daybreak.train.meters import matmul_rate
-from daybreak.train.state import TrainState
+from daybreak.train.pixel import Pixel
 from daybreak.train.step import StepRandomness, backward, clip_and_step
 
 CASES: list[tuple[str, dict[str, object]]] = [
@@ -37,7 +37,7 @@ CASES: list[tuple[str, dict[str, object]]] = [
 def measured(config: Config, steps: int) -> tuple[float, int]:
     """Median images a second, and the mean length of the captions in tokens as they are padded."""
     source = open_source(config)
-    state = TrainState.create(config, source, torch.device("cpu"))
+    state = Pixel.create(config, source, torch.device("cpu"))
     times, lengths = [], []
     for step in range(steps + 2):
         batch = source.batch(step * config.train.batch, config.train.batch)

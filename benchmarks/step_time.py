@@ -36,15 +36,15 @@ from daybreak.parallel import pick_device
 from daybreak.plan.account import account
 from daybreak.train.ema import update_average
 from daybreak.train.loop import _prepare
+from daybreak.train.pixel import Pixel
 from daybreak.train.precision import autocast, lower_precision
-from daybreak.train.state import TrainState
 from daybreak.train.step import StepRandomness, clip_and_step, training_loss
 
 PARTS = ("data and noise", "text", "forward", "teachers and losses", "backward", "optimiser", "EMA")
 Phase = Callable[[str, Callable[[], Any]], Any]
 
 
-def whole_step(state: TrainState, config: Config, batch: Batch) -> None:
+def whole_step(state: Pixel, config: Config, batch: Batch) -> None:
     """The step as the training loop does it."""
     random = StepRandomness.draw(batch.shape, config, state.generator)
     with autocast(config, state.device):
@@ -56,7 +56,7 @@ def whole_step(state: TrainState, config: Config, batch: Batch) -> None:
     state.step += 1
 
 
-def average(state: TrainState, config: Config, anyway: bool = False) -> None:
+def average(state: Pixel, config: Config, anyway: bool = False) -> None:
     """The loop's update of the averaged weights, every so many steps or `anyway`."""
     every = config.train.ema_every
     if (state.step + 1) % every and not anyway:
@@ -66,7 +66,7 @@ def average(state: TrainState, config: Config, anyway: bool = False) -> None:
         update_average(state.average_text, state.text_encoder, config.train.ema, state.step // every)
 
 
-def divided_step(state: TrainState, config: Config, batch: Batch, phase: Phase) -> None:
+def divided_step(state: Pixel, config: Config, batch: Batch, phase: Phase) -> None:
     """The same step in parts, each through `phase`; the losses' own backward pass counts as theirs."""
     device = state.device
 

@@ -72,14 +72,14 @@ def joined() -> Generator[Ranks]:
         yield Ranks()
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
-    """Every process gets the sum over all; a process without work has none of its own."""
-    if ranks.world == 1:
-        return
+def average_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
+    """Every process gets the mean over all of those that are not sharded; FSDP has done it for the others."""
     for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        distributed.all_reduce(parameter.grad)
+        if not isinstance(parameter, DTensor):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.all_reduce(parameter.grad)
+            parameter.grad /= ranks.world
 
 
 def total(values: Tensor, ranks: Ranks) -> Tensor:

@@ -151,7 +151,8 @@ def _check_end(c: Config) -> None:
         raise ConfigError("the run has no end: set train.steps, train.minutes, --deadline or --budget")
     limits = [("train.steps", c.train.steps), ("train.minutes", c.train.minutes), ("budget.hours", b.hours),
               ("budget.usd", b.usd), ("budget.price", b.price), ("budget.gpus", b.gpus),
-              ("train.microbatch", c.train.microbatch), ("train.shard", c.train.shard)]  # fmt: skip
+              ("train.microbatch", c.train.microbatch), ("train.save_steps", c.train.save_steps),
+              ("train.sample_steps", c.train.sample_steps), ("train.shard", c.train.shard)]  # fmt: skip
     for name, value in limits:
         if value is not None and not value > 0:
             raise ConfigError(f"{name} is {value:g}; it must be above 0")

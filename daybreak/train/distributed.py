@@ -82,11 +82,11 @@ class Processes:
 
 
 @contextmanager
-def processes(config: Config) -> Generator[Processes]:
+def processes(config: Config, patience: timedelta = timedelta(0)) -> Generator[Processes]:
     """The processes that torchrun started, joined; or this one alone.
 
-    A rank that waits for another longer than `train.stall_minutes` fails. Raises ConfigError where the batch or the
-    shards do not divide.
+    A rank that waits for another longer than `train.stall_minutes`, or `patience`, fails.
+    Raises ConfigError where the batch or the shards do not divide.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -97,7 +97,7 @@ def processes(config: Config) -> Generator[Processes]:
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    limit = timedelta(minutes=config.train.stall_minutes)
+    limit = max(patience, timedelta(minutes=config.train.stall_minutes))
     # After a restart the store still holds the addresses of the dead: each attempt writes under a name of its own.
     store, rank, _ = next(distributed.rendezvous("env://", timeout=limit))
     store = distributed.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
