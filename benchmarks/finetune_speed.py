@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from daybreak.finetune.loop import one_step
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from peft import LoraConfig
@@ -28,7 +29,6 @@ from PIL import Image
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from daybreak.finetune.loop import one_step
 from daybreak.finetune.opening import open_data, open_run, open_state, plan_of
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.parallel import Ranks, pick_device

@@ -23,7 +23,7 @@ from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
 from daybreak.train.checkpoint import SaveError
 from daybreak.train.clock import Clock
-from daybreak.train.deadline import Deadline, has_deadline
+from daybreak.train.deadline import Deadline, has_deadline, no_time
 from daybreak.train.distributed import Processes, is_lost_connection
 from daybreak.train.guard import MAX_ROLLBACKS, Guard, TrainingError
 from daybreak.train.pauses import Pauses
@@ -34,9 +34,6 @@ from daybreak.train.stop import stop_requested
 from daybreak.train.trackers import check_trackers, open_trackers
 from daybreak.train.trainee import Trainee
 from daybreak.train.watch import LogFiles, MetricsRecord, SkippedFile, StepRecord, Watcher
-
-TRACKERS = "train.trackers="
-"""How a tracker is asked for."""
 
 
 def train(
@@ -51,7 +48,7 @@ def train(
     configs.check(config)
     if config.evaluate.metrics:
         measurement_request(config)  # refuses before anything is made
-    check_trackers(config.train.trackers, TRACKERS, ranks.first)
+    check_trackers(config.train.trackers, Pixel.asks_for_trackers, ranks.first)
     device = pick_device()
     if resume:
         pixel = checkpoint.resume(run, config, device, ranks, lambda text: _tell_all(watchers, ranks, text))
@@ -125,20 +122,23 @@ def _look_at_data(
 
 def _open_files(trainee: Trainee, run: Path, resume: bool, note: Callable[[str], None]) -> LogFiles:
     """The run's log and boards, told of the config; how long that takes is known to the deadline."""
-    trackers = open_trackers(trainee.config.train.trackers, TRACKERS, run, resume, note)
+    trackers = open_trackers(trainee.config.train.trackers, trainee.asks_for_trackers, run, resume, note)
     files = LogFiles(run, trainee.step if resume else None, note, trackers)
-    files.on_settings(trainee.settings())
+    files.on_settings(trainee.plain_settings())
     trainee.durations["boards"] = sum(t.seconds for t in trackers)
     return files
 
 
-def log_score(config: Config, run: Path, step: int, scores: Mapping[str, float], note: Callable[[str], None]) -> None:
-    """Adds the evaluation of a finished run of `step` steps, with the pictures it left, to its log and boards."""
+def log_score(
+    config: Config, run: Path, step: int, scores: Mapping[str, float], note: Callable[[str], None],
+    trainee: type[Trainee] = Pixel, file: str = "score.json",
+) -> None:  # fmt: skip
+    """Adds the evaluation of a finished run of `step` steps, which lies in RUN/`file`, to its log and boards."""
     try:
-        trackers = open_trackers(config.train.trackers, TRACKERS, run, True, lambda _: None)
+        trackers = open_trackers(config.train.trackers, trainee.asks_for_trackers, run, True, lambda _: None)
     except ConfigError as e:  # the figures are in the run folder already, and the report is still to come
         trackers = []
-        note(f"{e}; the score is in {run / 'score.json'}")
+        note(f"{e}; the figures are in {run / file}")
     files = LogFiles(run, step, note, trackers)
     pictures = {name: run / f"{name}.png" for name in ("grid", "failures") if (run / f"{name}.png").exists()}
     files.on_score(scores, pictures, step)
@@ -191,6 +191,7 @@ class Training:
         with stop_requested() as stop:
             if has_deadline(c.budget):
                 pauses.rehearse()
+                self._refuse_no_time()
             elif trainee.begins_with_samples and trainee.step == 0:
                 pauses.draw()
             self.clock.run()
@@ -230,6 +231,12 @@ class Training:
             pauses.save_at_last(patient=not now.stop)
         if now.progress < 1:
             self._note(f"stopped at step {trainee.step} and saved; continue with: {trainee.go_on} {self.run_folder}")
+
+    def _refuse_no_time(self) -> None:
+        """ConfigError where the pictures that are drawn after training leave none for it."""
+        end, (_, others) = self.clock.end, self.trainee.pictures_at_end()
+        if self.trainee.step == 0 and others and end is not None and time.monotonic() >= end:
+            raise ConfigError(no_time(others, others * self.trainee.durations.get("picture", 0.0)))
 
     def close(self) -> None:
         """Ends what runs beside the loop."""

@@ -239,7 +239,7 @@ class Pixel(Trainee):
         """RUN/config.yaml."""
         configs.save(self.config, run / "config.yaml")
 
-    def settings(self) -> dict[str, Any]:
+    def plain_settings(self) -> dict[str, Any]:
         """See `Trainee`."""
         return plain(self.config)
 

@@ -67,6 +67,8 @@ class Trainee(ABC):
     """What to try where steps are not finite."""
     smaller: ClassVar[str] = "model.recompute=true, or a smaller data.resolution"
     """What to try where one picture does not fit into the GPU's memory."""
+    asks_for_trackers: ClassVar[str] = "train.trackers="
+    """What asks for a tracker, up to its name."""
     begins_with_samples: ClassVar[bool] = False
     """Whether the first samples are drawn before the first step."""
     scaler: torch.amp.GradScaler | None = field(default=None, kw_only=True)
@@ -173,7 +175,7 @@ class Trainee(ABC):
         """Writes the run's settings into its folder."""
 
     @abstractmethod
-    def settings(self) -> dict[str, Any]:
+    def plain_settings(self) -> dict[str, Any]:
         """The run's settings as YAML has them, for trackers."""
 
     @abstractmethod
