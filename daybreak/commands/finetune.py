@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daybreak import STARTED
+from daybreak.checkpoint_files import complete
 from daybreak.commands.finetune_own import resume_own
 from daybreak.config import ConfigError
 from daybreak.data.changes import save_checks
@@ -86,9 +87,9 @@ def run_finetune(
                 f"{base.trained.count() / 1e6:.2f} M of the parameters are trained at {settings.learning_rate:g}; "
                 f"{run.config.train.steps} steps of {settings.batch} ({run.config.train.microbatch} at once)"
             )
-            if resume:
+            if goes_on := bool(complete(folder)):  # else it ended before its first checkpoint, and begins anew
                 checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
-            train_on(run, folder, [display], resume, ranks, STARTED)
+            train_on(run, folder, [display], goes_on, ranks, STARTED)
         if run.progress >= 1:
             if run.sharded:
                 base.gather()

@@ -1,9 +1,6 @@
 """Every kind of base and way to run that is not Stable Diffusion in a folder, in one process, to the last step."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -117,21 +114,3 @@ def test_adam_in_8_bits(base, pictures, tmp_path):
         return
     run = finetune(base, pictures, tmp_path / "run", adam_8bit=True, lr=3e-3)
     assert probes(run.folder)[-1]["domain"] < probes(run.folder)[0]["domain"]
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_does(base, pictures, tmp_path):
-    changes = {"lr": 3e-3, "steps": 3, "micro_batch": 2, "flip": True}
-    alone = finetune(base, pictures, tmp_path / "alone", **changes)
-    words = (
-        f"-m torch.distributed.run --standalone --nproc-per-node 2 -m daybreak finetune {base} --data {pictures} "
-        f"--out {tmp_path / 'two'} --lr 3e-3 --steps 3 --micro-batch 2 --flip --batch 8 --warmup 0 --ema 0.5 "
-        "--drop-captions 0 --sample-every 8 --sample-steps 1 --sampler ddim --no-report"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *words.split()], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
-    together = load_file(tmp_path / "two" / "checkpoints" / "step-00000003" / "trained.safetensors")
-    for name, parameter in alone.state.trained.parameters.items():
-        assert torch.allclose(together[name], parameter.detach(), atol=1e-6), name
-    assert (tmp_path / "two" / "model" / "model_index.json").is_file()
