@@ -212,4 +212,5 @@ def open_state(config: Config, device: torch.device) -> Pixel:
         optimizers=build_optimizers(modules, config.optim, muon_dtype(config, device)),
         generator=torch.Generator().manual_seed(0),
         objective=objective,
+        config=config,
     )
