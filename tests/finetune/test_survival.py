@@ -21,7 +21,10 @@ from daybreak import checkpoint_files
 from daybreak.cli import app
 from daybreak.commands.finetune import resume_finetune
 from daybreak.finetune.cache import CachedPictures
+from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.result import open_result
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.trainee import Diffusers
 from daybreak.train.guard import TrainingError
 from tests.waiting import LONG
 
@@ -180,7 +183,10 @@ def test_two_processes_learn_what_one_learns(base, pictures, whole, tmp_path):
 STALL = """
 import sys, time
 from daybreak.finetune.cache import CachedPictures
+from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.result import open_result
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.trainee import Diffusers
 real = CachedPictures.batch
 def batch(self, position, size):
     if position >= 12:
@@ -206,3 +212,29 @@ def test_a_stall_leaves_every_stack_and_a_code(base, pictures, tmp_path):
     )
     assert done.returncode == 75, done.stdout[-2000:] + done.stderr[-2000:]
     assert "after step 3" in (run / "stalls" / "rank-0000.txt").read_text()
+
+
+def test_where_memory_is_full_fewer_pictures_go_at_once_and_the_result_is_the_same(
+    base, pictures, whole, tmp_path, monkeypatch
+):
+    real = Diffusers.loss
+
+    def loss(self, batch, *others):
+        if len(batch) > 1:
+            raise torch.cuda.OutOfMemoryError("full")
+        return real(self, batch, *others)
+
+    monkeypatch.setattr(Diffusers, "loss", loss)
+    run = finetuned(base, pictures, tmp_path / "run")
+    assert losses(run)[0][1] == pytest.approx(losses(whole)[0][1], rel=1e-5)
+    monkeypatch.setattr(Diffusers, "loss", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("full")))
+    with pytest.raises(TrainingError, match="one picture does not fit.*--recompute, a smaller --resolution"):
+        finetuned(base, pictures, tmp_path / "other")
+
+
+def test_a_parameter_that_no_optimiser_takes_is_named(base):
+    settings = FinetuneSettings(base=str(base), data="-", train_text_encoder=True)
+    prepared = open_prepared(settings, torch.device("cpu"))
+    prepared.trained.parameters["vae.decoder.bias"] = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(RuntimeError, match="no optimiser takes vae.decoder.bias"):
+        prepared.optimizer()
