@@ -348,13 +348,14 @@ def training_loss(
     weights = losses.weights(config, progress)
     text = _encode(text_encoder, batch, random.drop, device, offsets="grounding" in weights)
     x_t = flow.interpolate(x0, random.noise, random.t)
-    if objective is not None and objective.source is not None:
-        loss = distillation.loss(transformer, text, objective.source, batch.captions, x_t, random.t, config)
-        return loss, {"distillation": loss.detach()}
+    taught = None
+    if "distillation" in weights:
+        assert objective is not None and objective.source is not None
+        taught = distillation.targets(transformer, text, objective.source, batch.captions, x_t, random.t, config)
     layer = config.alignment.layer if "alignment" in weights else None
     prediction = transformer(x_t, random.t, text, random.visible, layer, random.path_drop)
     places = _places(text, batch, random.drop, config, x0) if "grounding" in weights else None
-    terms = losses.compute(prediction, x0, x_t, random.t, objective, config, set(weights), places)
+    terms = losses.compute(prediction, x0, x_t, random.t, objective, config, set(weights), places, taught)
     if levels is not None:
         with torch.no_grad():
             floor = config.diffusion.floor
