@@ -32,8 +32,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from daybreak.finetune.opening import open_data, open_trainee, plan_of
 from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.parallel import pick_device
-from daybreak.train.distributed import Processes
+from daybreak.parallel import Ranks, pick_device
 from daybreak.train.stage import Stage
 from daybreak.train.step import Step, clip_and_step
 
@@ -88,11 +87,11 @@ def ours(base: Path, data: Path, out: Path, method: str, batch: int, side: int) 
     base = open_prepared(settings, pick_device())
     plan = plan_of(base)
     print(f"plan: {plan.total / 2**30:.2f} GiB, {plan.at_once} at once, recompute {plan.recompute}", flush=True)
-    run = open_trainee(base, plan, open_data(base)[:2], out, Processes(), lambda *_: None)
+    run = open_trainee(base, plan, open_data(base)[:2], out, Ranks(), lambda *_: None)
     if base.device.type == "cuda":
         base._rest(base.family.pipeline)
     run.prepare()
-    stage, taking = Stage(run, 0, Processes()), Step(run, Processes(), print)
+    stage, taking = Stage(run, 0, Ranks()), Step(run, Ranks(), print)
 
     def step() -> None:
         taking.backward(next(stage.batches), run.config, 0.0, watched=False)

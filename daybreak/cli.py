@@ -648,7 +648,7 @@ def prepare(
     duplicates: Annotated[str, typer.Option(help="drop; exact: only identical files go; keep.")] = "drop",
     shard_mb: Annotated[float, typer.Option(help="Size of a shard, MB.")] = 256.0,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores (of the cluster).")
+        int | None, typer.Option(min=0, help="Ranks; 0: none beside this. Default: cores (of the cluster).")
     ] = None,
     engine: Annotated[str, typer.Option(help=ENGINE)] = "processes",
     work: Annotated[Path | None, typer.Option(help="Folder for unfinished work; default: in OUT.")] = None,
@@ -704,7 +704,7 @@ def inspect(
     tokenizer: Annotated[str | None, typer.Option(help="Count tokens with this model's; default: an estimate.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="The text encoder's limit; 77 for Stable Diffusion's.")] = 256,
     strict: Annotated[bool, typer.Option(help="Leave with exit code 1 where there are errors.")] = False,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Ranks; 0: none beside this. Default: cores.")] = None,
 ) -> None:
     """Say what is wrong with a data set, why it matters and what to do; with one page of pictures and figures."""
     from daybreak.commands.inspect import run_inspect

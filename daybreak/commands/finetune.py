@@ -26,10 +26,10 @@ from daybreak.finetune.report import figures, make_report, summary
 from daybreak.finetune.result import save_result
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers, loop_config
-from daybreak.parallel import PATIENCE, pick_device
+from daybreak.parallel import PATIENCE, Ranks, pick_device
 from daybreak.run_folder import new_run_folder
 from daybreak.train import checkpoint
-from daybreak.train.distributed import Processes, processes
+from daybreak.train.distributed import processes
 from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.loop import log_score, train_on
 from daybreak.train.trackers import check_trackers
@@ -107,7 +107,7 @@ def resume_finetune(console: Console, resume: Path) -> None:
         run_finetune(console, settings_file.load(resume), resume, resume=True)
 
 
-def _find_lr(console: Console, run: Diffusers, ranks: Processes) -> None:
+def _find_lr(console: Console, run: Diffusers, ranks: Ranks) -> None:
     factor, curve = find_learning_rate(run, ranks, lambda text: console.print(text, markup=False))
     if ranks.first:
         rate = run.settings.learning_rate

@@ -28,7 +28,7 @@ from daybreak.finetune.prepared import Prepared
 from daybreak.finetune.probes import GENERAL_PROMPTS, Probe
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers, loop_config
-from daybreak.train.distributed import Processes
+from daybreak.parallel import Ranks
 
 SAMPLES = 4
 """Held-out captions that are drawn as samples, where no prompts are given."""
@@ -59,7 +59,7 @@ def open_data(base: Prepared) -> tuple[Pictures, Pictures | None, Report]:
 
 
 def open_trainee(
-    base: Prepared, plan: Plan, data: tuple[Pictures, Pictures | None] | None, folder: Path, ranks: Processes,
+    base: Prepared, plan: Plan, data: tuple[Pictures, Pictures | None] | None, folder: Path, ranks: Ranks,
     progress: Progress,
 ) -> Diffusers:  # fmt: skip
     """Caches what stays the same, draws what the base draws, and puts the trainee together, at step 0.

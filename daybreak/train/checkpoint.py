@@ -34,10 +34,10 @@ from daybreak.encoders.text import TextEncoder
 from daybreak.files import check_empty
 from daybreak.formats.run import load_averages, load_weights
 from daybreak.model.transformer import Transformer
+from daybreak.parallel import Ranks
 from daybreak.run_folder import AVERAGES
 from daybreak.run_folder import newest as newest
 from daybreak.train import phema, tensors
-from daybreak.train.distributed import Processes
 from daybreak.train.pixel import Pixel, contiguous
 from daybreak.train.trainee import Trainee
 
@@ -59,13 +59,13 @@ class SaveError(RuntimeError):
 class Checkpoints:
     """Writes a run's checkpoints. Where there is a GPU or several processes, training goes on meanwhile."""
 
-    def __init__(self, run: Path, processes: Processes) -> None:
-        self._run, self._processes = run, processes
+    def __init__(self, run: Path, ranks: Ranks) -> None:
+        self._run, self._ranks = run, ranks
         # Its own group: the writing thread's messages must not mix with those of training.
-        self._group: Any = distributed.new_group(backend="gloo") if processes.world > 1 else None
+        self._group: Any = distributed.new_group(backend="gloo") if ranks.world > 1 else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Path | None] | None = None
-        if processes.first:
+        if ranks.first:
             files.clear_unfinished(run)
 
     def save(self, trainee: Trainee, wait: bool) -> Path | None:
@@ -81,12 +81,12 @@ class Checkpoints:
             trouble = e
         building = files.folder_of(self._run, trainee.step).with_suffix(files.INCOMPLETE)
         try:
-            if self._processes.first and trouble is None:
+            if self._ranks.first and trouble is None:
                 shutil.rmtree(building, ignore_errors=True)
                 (building / tensors.FOLDER).mkdir(parents=True)
         except OSError as e:
             trouble = _save_error(building, e)
-        _, (failed,) = self._processes.agree([], [trouble is not None])  # all go on, or none
+        _, (failed,) = self._ranks.agree([], [trouble is not None])  # all go on, or none
         if failed:
             raise trouble or SaveError(f"{building.with_suffix('')} could not be written by another rank")
         drawing = trainee.write_drawing(building)
@@ -96,18 +96,18 @@ class Checkpoints:
 
         def finish() -> Path | None:
             try:
-                if self._processes.first:
+                if self._ranks.first:
                     drawing()
                     (building / "state.json").write_text(json.dumps(numbers))
                     trainee.save_settings(building)
                 writing()
-                return files.publish(building, trainee.config.train.keep) if self._processes.first else None
+                return files.publish(building, trainee.config.train.keep) if self._ranks.first else None
             except tensors.WRITE_ERRORS as e:
-                if self._processes.first:
+                if self._ranks.first:
                     shutil.rmtree(building, ignore_errors=True)
                 raise _save_error(building, e) from None
 
-        if trainee.device.type == "cpu" and self._processes.world == 1:
+        if trainee.device.type == "cpu" and self._ranks.world == 1:
             # In a thread of its own torch would start a second team of OpenMP threads. With more of them than cores
             # they no longer wait awake, and every step after that takes half as long again.
             return finish()
@@ -126,7 +126,7 @@ class Checkpoints:
 
 def save(trainee: Trainee, run: Path) -> Path:
     """Writes a checkpoint of a process of its own and returns its folder; see `Checkpoints`."""
-    checkpoints = Checkpoints(run, Processes())
+    checkpoints = Checkpoints(run, Ranks())
     try:
         folder = checkpoints.save(trainee, wait=True)
     finally:
@@ -155,15 +155,15 @@ def newest_good(run: Path, note: Callable[[str], None] = lambda _: None, skip: i
 
 
 def resume(
-    run: Path, config: Config, device: torch.device, processes: Processes = Processes(),
+    run: Path, config: Config, device: torch.device, ranks: Ranks = Ranks(),
     note: Callable[[str], None] = lambda _: None,
 ) -> Pixel:  # fmt: skip
     """The state of the newest undamaged checkpoint of our own model, to the bit, on any number of processes.
 
     ConfigError where it does not fit `config` or none is undamaged.
     """
-    folder = newest_good(run, note if processes.first else lambda _: None)
-    pixel = Pixel.of_checkpoint(folder, config, device, processes.mesh)
+    folder = newest_good(run, note if ranks.first else lambda _: None)
+    pixel = Pixel.of_checkpoint(folder, config, device, ranks.mesh)
     restore(pixel, folder)
     return pixel
 

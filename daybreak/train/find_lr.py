@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from daybreak.train.distributed import Processes
+from daybreak.parallel import Ranks
 from daybreak.train.stage import Stage
 from daybreak.train.step import Step, clip_and_step
 from daybreak.train.trainee import Trainee
@@ -28,7 +28,7 @@ DRAWS = 5
 
 
 def find_learning_rate(
-    trainee: Trainee, ranks: Processes, note: Callable[[str], None]
+    trainee: Trainee, ranks: Ranks, note: Callable[[str], None]
 ) -> tuple[float, list[tuple[float, float]]]:  # fmt: skip
     """(suggested factor of the config's rates, [(factor, loss after the step)]).
 
@@ -37,7 +37,7 @@ def find_learning_rate(
     stage, step = Stage(trainee, 0, ranks), Step(trainee, ranks, note)
     trainee.prepare()
     fixed, c = next(stage.batches), stage.config
-    draws = [trainee.random(fixed, c).rows(ranks.share(c.train.batch)) for _ in range(DRAWS)]
+    draws = [trainee.random(fixed, c).rows(ranks.rows(c.train.batch)) for _ in range(DRAWS)]
 
     def fixed_loss() -> float:
         with torch.no_grad(), trainee.autocast():

@@ -18,13 +18,13 @@ from daybreak.data.changes import changes_since, save_checks
 from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.files import make_folder
 from daybreak.optim.schedule import learning_rate_factor
-from daybreak.parallel import pick_device
+from daybreak.parallel import Ranks, pick_device
 from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
 from daybreak.train.checkpoint import SaveError
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, has_deadline, no_time
-from daybreak.train.distributed import Processes, is_lost_connection
+from daybreak.train.distributed import is_lost_connection
 from daybreak.train.guard import MAX_ROLLBACKS, Guard, TrainingError
 from daybreak.train.pauses import Pauses
 from daybreak.train.pixel import ORDER_SEED, Pixel, open_stage_source
@@ -37,7 +37,7 @@ from daybreak.train.watch import LogFiles, MetricsRecord, SkippedFile, StepRecor
 
 
 def train(
-    config: Config, run: Path, watchers: list[Watcher], resume: bool = False, ranks: Processes = Processes(),
+    config: Config, run: Path, watchers: list[Watcher], resume: bool = False, ranks: Ranks = Ranks(),
     began: float | None = None, data_changed: bool = True,
 ) -> Pixel:  # fmt: skip
     """Trains `config` in the folder `run` and returns the final state, whose averaged networks are the result.
@@ -61,7 +61,7 @@ def train(
 
 
 def train_on(
-    trainee: Trainee, run: Path, watchers: list[Watcher], resume: bool = False, ranks: Processes = Processes(),
+    trainee: Trainee, run: Path, watchers: list[Watcher], resume: bool = False, ranks: Ranks = Ranks(),
     began: float | None = None, data_changed: bool = True,
 ) -> None:  # fmt: skip
     """Trains to the end of the budget that `trainee.config` gives, or until SIGINT or SIGTERM, and saves.
@@ -100,7 +100,7 @@ def train_on(
         training.close()
 
 
-def _tell_all(watchers: list[Watcher], ranks: Processes, text: str) -> None:
+def _tell_all(watchers: list[Watcher], ranks: Ranks, text: str) -> None:
     for w in watchers if ranks.first else []:
         w.on_note(text)
 
@@ -160,7 +160,7 @@ class Training:
 
     def __init__(
         self, config: Config, run: Path, source: Source, trainee: Trainee, watchers: list[Watcher],
-        files: LogFiles | None, ranks: Processes, began: float,
+        files: LogFiles | None, ranks: Ranks, began: float,
     ) -> None:  # fmt: skip
         self.config, self.run_folder, self.trainee, self.ranks, self.files = config, run, trainee, ranks, files
         self.watchers: list[Watcher] = [files, *watchers] if files is not None else watchers
@@ -219,7 +219,7 @@ class Training:
                 if due(self.stage.config, before, trainee.position):
                     pauses.measure()
                 if c.train.posthoc_ema and now.progress >= next_snapshot:
-                    trainee.snapshot(run, self.ranks.drawers)
+                    trainee.snapshot(run, self.ranks)
                     next_snapshot += 1 / snapshots
                 if now.save and not self.guard.in_a_row:
                     pauses.save()
@@ -294,7 +294,7 @@ class Training:
         measured = norms.values() if norms is not None else {}
         if levels is not None:
             measured |= meters.by_noise_level(levels, ranks)
-        measured |= trainee.measured(batch, self._speed, self._matmul_rate, ranks.drawers, watched)
+        measured |= trainee.measured(batch, self._speed, self._matmul_rate, ranks, watched)
         return StepRecord(
             step=trainee.step, images=trainee.position, seconds=0.0, progress=progress, loss=loss, terms=named,
             gradient_norm=norm, lr_factor=factor, images_per_second=self._speed, waiting=0.0, seconds_left=None,
@@ -365,7 +365,7 @@ class Training:
         _tell_all(self.watchers, self.ranks, text)
 
 
-def _name(device: torch.device, ranks: Processes) -> str:
+def _name(device: torch.device, ranks: Ranks) -> str:
     many = f"{ranks.world} x " if ranks.world > 1 else ""
     if device.type == "cuda":
         return many + torch.cuda.get_device_name(device)

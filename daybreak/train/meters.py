@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from daybreak.config import Config
 from daybreak.model.flops import forward_flops
-from daybreak.parallel import local
-from daybreak.train.distributed import Processes
+from daybreak.parallel import Ranks, local
 from daybreak.train.host_memory import process_peak_bytes
 from daybreak.train.precision import lower_precision
 
@@ -34,8 +33,8 @@ def groups(modules: Mapping[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
 class Norms:
     """Gradient and update norms by group, over one step: made before it, asked after the gradients and after it."""
 
-    def __init__(self, modules: Mapping[str, nn.Module], processes: Processes) -> None:
-        self._groups, self._processes = groups(modules), processes
+    def __init__(self, modules: Mapping[str, nn.Module], ranks: Ranks) -> None:
+        self._groups, self._ranks = groups(modules), ranks
         self._before = {k: [local(p.detach()).clone() for p in ps] for k, ps in self._groups.items()}
         self._gradients: Tensor | None = None
 
@@ -59,7 +58,7 @@ class Norms:
         squares = torch.stack(
             [torch.stack(torch._foreach_norm(ts)).float().square().sum() if ts else torch.zeros(()) for ts in tensors]
         )
-        return self._processes.sum_over_shards(squares).sqrt()
+        return self._ranks.sum_over_shards(squares).sqrt()
 
 
 class NoiseLevels:
@@ -77,9 +76,9 @@ class NoiseLevels:
         self.counts.index_add_(0, level, torch.ones_like(losses))
 
 
-def by_noise_level(levels: NoiseLevels, processes: Processes) -> dict[str, float]:
+def by_noise_level(levels: NoiseLevels, ranks: Ranks) -> dict[str, float]:
     """loss_at_noise/0.00-0.25 and so on: the mean over all ranks' pictures; ranges without any are absent."""
-    both = processes.mean(torch.cat([levels.sums, levels.counts])).cpu()
+    both = ranks.mean(torch.cat([levels.sums, levels.counts])).cpu()
     sums, counts = both.split(NoiseLevels.COUNT)
     width = 1 / NoiseLevels.COUNT
     return {

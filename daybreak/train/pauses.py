@@ -11,10 +11,10 @@ from pathlib import Path
 from daybreak import checkpoint_files as folders
 from daybreak.config import Config
 from daybreak.evaluate.measures import METRICS
+from daybreak.parallel import Ranks
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, end_seconds
-from daybreak.train.distributed import Processes
 from daybreak.train.guard import TrainingError
 from daybreak.train.trainee import Samples, Trainee
 from daybreak.train.watch import MetricsRecord, SampleRecord, Watcher
@@ -32,7 +32,7 @@ class Pauses:
     """Each pause stops the clock, tells the watchdog, and learns how long its work takes."""
 
     def __init__(
-        self, config: Config, run: Path, trainee: Trainee, clock: Clock, deadline: Deadline, ranks: Processes,
+        self, config: Config, run: Path, trainee: Trainee, clock: Clock, deadline: Deadline, ranks: Ranks,
         watchers: list[Watcher], note: Callable[[str], None], remark: Callable[[MetricsRecord], None],
     ) -> None:  # fmt: skip
         self._config, self._run, self._trainee, self._ranks = config, run, trainee, ranks
@@ -73,7 +73,7 @@ class Pauses:
         with self.working("samples"):
             drawn, error = Samples(), None
             try:
-                drawn = trainee.draw(path, self._ranks.drawers)
+                drawn = trainee.draw(path, self._ranks)
             except OSError as e:
                 error = e
                 self._note(f"{path} cannot be written: {e.strerror}")

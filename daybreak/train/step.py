@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from daybreak.config import Config
-from daybreak.parallel import average_gradients, full, local
-from daybreak.train.distributed import Processes, computing, synchronise
+from daybreak.parallel import Ranks, average_gradients, full, local
+from daybreak.train.distributed import computing, synchronise
 from daybreak.train.guard import TrainingError
 from daybreak.train.meters import NoiseLevels
 from daybreak.train.trainee import Trainee
@@ -47,7 +47,7 @@ def backward(
 class Step:
     """Gradients of a run's batches, with fewer pictures at once from the moment on that a GPU's memory is full."""
 
-    def __init__(self, trainee: Trainee, ranks: Processes, note: Callable[[str], None]) -> None:
+    def __init__(self, trainee: Trainee, ranks: Ranks, note: Callable[[str], None]) -> None:
         self._trainee, self._ranks, self._note = trainee, ranks, note
         self._at_once: int | None = None
 
@@ -59,7 +59,7 @@ class Step:
         # Drawn for all ranks at once, so that nothing depends on how many there are.
         random = trainee.random(batch, config)
         if ranks.world > 1:
-            random = random.rows(ranks.share(config.train.batch))
+            random = random.rows(ranks.rows(config.train.batch))
         while True:
             levels = NoiseLevels(trainee.device) if watched else None
             at_once = min(n, self._at_once or config.train.microbatch or n)
@@ -77,7 +77,7 @@ class Step:
                 f"the GPU's memory is full: {self._at_once} pictures at once from here on; the result is the same"
             )
         if ranks.world > 1:
-            average_gradients(trainee.parameters(), ranks.drawers)
+            average_gradients(trainee.parameters(), ranks)
         return mean, terms, levels
 
     def _too_large(self, at_once: int) -> str:

@@ -14,10 +14,9 @@ import torch
 from daybreak.config import ConfigError, override
 from daybreak.encoders.text import TextEncoder
 from daybreak.formats.run import load_averaged
-from daybreak.parallel import pick_device
+from daybreak.parallel import Ranks, pick_device
 from daybreak.train import checkpoint, tensors
 from daybreak.train.clock import Clock
-from daybreak.train.distributed import Processes
 from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.guard import TrainingError
 from daybreak.train.loop import train
@@ -284,7 +283,7 @@ def test_where_memory_is_full_fewer_pictures_go_at_once_and_the_result_is_the_sa
 def test_the_learning_rate_finder_suggests_a_rate_that_learns(tmp_path):
     config = tiny_config(train__steps=3, train__batch=16, optim__warmup_steps=0)
     pixel = Pixel.create(config, open_stage_source(config, 0, 0), torch.device("cpu"))
-    factor, curve = find_learning_rate(pixel, Processes(), lambda _: None)
+    factor, curve = find_learning_rate(pixel, Ranks(), lambda _: None)
     assert 1e-3 < factor < 30 and len(curve) > 10
     assert min(loss for _, loss in curve) < curve[0][1]
     path = write_curve(curve, factor, tmp_path)
