@@ -162,22 +162,22 @@ def test_bad_batches_without_end_stop_the_run_with_what_to_try(base, pictures, t
         finetuned(base, pictures, tmp_path / "run", "--steps", 40, "--save-every", 100)
 
 
-def test_two_processes_learn_what_one_learns(base, pictures, whole, tmp_path):
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+def test_two_processes_learn_what_one_learns(base, pictures, tmp_path, method):
     """Sharded by FSDP2; the result is whole, and a single process goes on from it."""
-    for name, more in {"full": [], "lora": ["--method", "lora", "--rank", 4]}.items():
-        run = tmp_path / name
-        words = command(base, "--data", pictures, "--out", run, *WORDS, *more, launcher=LAUNCHER)
-        done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=LONG)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        alone = whole if name == "full" else finetuned(base, pictures, tmp_path / "alone", *more)
-        for (step, ours), (_, theirs) in zip(losses(run), losses(alone), strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-3), (name, step)
-        expected, found = (tiny.drawn(open_result(folder)) for folder in (alone, run))
-        assert torch.allclose(found, expected, atol=1e-2), name
-        again = shutil.copytree(run, tmp_path / f"{name} again")
-        shutil.rmtree(checkpoint_files.complete(again)[-1])
-        resume_finetune(Console(quiet=True), again)  # one process goes on from what two wrote
-        assert losses(again)[-1][1] == pytest.approx(losses(run)[-1][1], rel=1e-3)
+    run, more = tmp_path / "two", ["--steps", "5", "--method", method]
+    words = command(base, "--data", pictures, "--out", run, *WORDS, *more, launcher=LAUNCHER)
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    alone = finetuned(base, pictures, tmp_path / "alone", *more)
+    for (step, ours), (_, theirs) in zip(losses(run), losses(alone), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3), step
+    expected, found = (tiny.drawn(open_result(folder)) for folder in (alone, run))
+    assert torch.allclose(found, expected, atol=1e-2)
+    again = shutil.copytree(run, tmp_path / "again")
+    shutil.rmtree(checkpoint_files.complete(again)[-1])
+    resume_finetune(Console(quiet=True), again)  # one process goes on from what two wrote
+    assert losses(again)[-1][1] == pytest.approx(losses(run)[-1][1], rel=1e-3)
 
 
 STALL = """
