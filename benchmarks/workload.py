@@ -16,6 +16,7 @@ from transformers import (
     AutoModel,
     Dinov2WithRegistersConfig,
     DINOv3ViTConfig,
+    PreTrainedTokenizerFast,
     T5GemmaConfig,
     T5GemmaEncoderModel,
     T5GemmaModuleConfig,
@@ -34,7 +35,8 @@ from daybreak.config import (
 from daybreak.data.batch import Batch
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.encoders.pretrained_text import PretrainedTextEncoder
-from daybreak.encoders.text import TextEncoder, train_tokenizer
+from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.tokenizer import END, PAD, CaptionTokenizer
 from daybreak.encoders.vision import _KINDS, TransformersTeacher, VisionTeacher, open_teacher
 from daybreak.losses.objective import Objective
 from daybreak.losses.perceptual import LPIPS, VGG16Features, open_lpips
@@ -167,7 +169,8 @@ def open_text(config: Config, dtype: torch.dtype, device: torch.device) -> TextE
     """The text encoder: the embedded one, or the named one with random weights."""
     if config.text.pretrained is None:
         return TextEncoder.create(captions(500, (3, 20)), config.text).to(device)
-    tokenizer = train_tokenizer(captions(2000, (3, 60)), replace(config.text, vocabulary=4096))
+    trained = CaptionTokenizer.train(captions(2000, (3, 60)), replace(config.text, vocabulary=4096))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=trained.tokenizer, pad_token=PAD, eos_token=END)
     return PretrainedTextEncoder(
         tokenizer, random_network(config.text.pretrained, dtype, device), config.text.max_tokens
     )

@@ -7,12 +7,14 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
 
@@ -113,26 +115,31 @@ def joined() -> Generator[Ranks]:
 def average_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
     """Every process gets the mean over all of those that are not sharded; FSDP has done it for the others."""
     for parameter in parameters:
-        if not isinstance(parameter, DTensor):
+        if not is_sharded(parameter):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             distributed.all_reduce(parameter.grad)
             parameter.grad /= ranks.world
 
 
+def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Whether it is spread over processes. Asked of its form, for the class takes half a second to import."""
+    return hasattr(tensor, "full_tensor")
+
+
 def local(tensor: Tensor) -> Tensor:
     """This rank's part of a sharded tensor, as a view; any other tensor itself."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def full(tensor: Tensor) -> Tensor:
     """A sharded tensor put together, at every rank; any other tensor itself."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def part_of(whole: Tensor, like: Tensor) -> Tensor:
     """What `like` would hold of the tensor `whole`, which every rank has: this rank's rows, or all of it."""
-    if not isinstance(like, DTensor):
+    if not is_sharded(like):
         return whole
     group = like.device_mesh["shard"] if like.device_mesh.ndim > 1 else like.device_mesh
     start, count = rows_of(whole.shape[0], group.get_local_rank(), group.size())

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, CLIPTextModel, T5EncoderModel, T5GemmaEncoderModel
+from transformers.utils import logging as transformers_logging
 
 from daybreak.config import ConfigError, TextConfig
 from daybreak.encoders.text import TextEncoder, TextTokens
+
+transformers_logging.disable_progress_bar()  # a bar for each checkpoint would break the live display
 
 ENCODERS: dict[str, Any] = {
     "t5": T5EncoderModel,
@@ -44,12 +47,13 @@ class PretrainedTextEncoder(TextEncoder):
         config: Any = network.config
         config = getattr(config, "encoder", config)  # T5Gemma's has a config for each of its halves
         self.width = int(getattr(config, "d_model", 0) or config.hidden_size)
+        self.pad_id = tokenizer.pad_token_id
 
     @classmethod
     def open(cls, config: TextConfig) -> PretrainedTextEncoder:
         """Loads `text.pretrained`. Raises ConfigError for an unknown kind and where it can't be loaded.
 
-        The folder of a diffusers pipeline will do: its `text_encoder/` and `tokenizer/` are taken.
+        The folder of a pipeline, or of what daybreak export wrote, will do: its `text_encoder/` and `tokenizer/` are taken.
         """
         name = config.pretrained
         assert name is not None
@@ -88,9 +92,9 @@ class PretrainedTextEncoder(TextEncoder):
     @torch.no_grad()
     def forward(self, captions: list[str], offsets: bool = False) -> TextTokens:
         """B captions -> their tokens; offsets: with where they stand."""
-        ids, mask, where = self._read(captions, offsets)
+        ids, mask, where = self._read(captions)
         if ids.shape[1] == 0:  # only empty captions, and a tokenizer that adds nothing to them
-            ids, mask = ids.new_full((len(ids), 1), self.tokenizer.pad_token_id), mask.new_zeros(len(mask), 1)
+            ids, mask = ids.new_full((len(ids), 1), self.pad_id), mask.new_zeros(len(mask), 1)
         lengths = mask.sum(1)
         device, dtype = self.network.device, torch.float32
         result = torch.zeros(*ids.shape, self.width, device=device, dtype=dtype)
@@ -106,7 +110,21 @@ class PretrainedTextEncoder(TextEncoder):
             result[rows.to(device), :longest] = hidden.to(dtype)
         padded = not bool(mask.all())
         mask = mask.to(device)
-        return TextTokens(torch.where(mask[..., None], result, 0.0), mask, padded, offsets=where)
+        return TextTokens(torch.where(mask[..., None], result, 0.0), mask, padded, offsets=where if offsets else None)
+
+    def words(self, caption: str) -> list[tuple[str, list[int]]]:
+        """See `TextEncoder`. A tokenizer that cannot tell where its tokens stand gives a word for each."""
+        if self.tokenizer.is_fast:
+            return super().words(caption)
+        (ids,), special = self._encoded([caption])[0], set(self.tokenizer.all_special_ids)
+        return [(str(self.tokenizer.decode([t])), [place]) for place, t in enumerate(ids) if t not in special]
+
+    def _encoded(self, captions: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        fast = self.tokenizer.is_fast
+        encoded = self.tokenizer(
+            captions, truncation=True, max_length=self.max_tokens, return_offsets_mapping=fast
+        )  # fmt: skip
+        return encoded["input_ids"], encoded["offset_mapping"] if fast else [[] for _ in captions]
 
     def cut_off(self, caption: str) -> str | None:
         """See `TextEncoder`."""
@@ -118,7 +136,7 @@ class PretrainedTextEncoder(TextEncoder):
 
 
 def _is_pipeline(name: str) -> bool:
-    return (Path(name) / "model_index.json").is_file()
+    return (Path(name) / "text_encoder").is_dir()
 
 
 def _where(config: TextConfig) -> dict[str, Any]:

@@ -1,32 +1,27 @@
 """Text encoders, and the embedded one: a small T5 encoder and a BPE tokenizer trained on the run's own captions.
 
-It is trained together with the transformer, so that a run needs no download. Both are real `transformers` objects, and
-a run keeps them in the form that `from_pretrained` reads.
+It is trained together with the transformer, so that a run needs no download. A run keeps both in the form that
+transformers' `from_pretrained` reads.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
-from transformers.utils import logging as transformers_logging
 
 from daybreak.config import ConfigError, TextConfig
-
-transformers_logging.disable_progress_bar()  # a bar for each checkpoint would break the live display
+from daybreak.encoders.t5 import T5Encoder, T5Shape
+from daybreak.encoders.tokenizer import CaptionTokenizer
 
 log = logging.getLogger("daybreak")
 
 GPU_LENGTHS = 64
 """On a GPU captions are padded to a multiple of so many tokens: few lengths, so few shapes to compile kernels for."""
-
-PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 
 
 @dataclass(frozen=True)
@@ -97,88 +92,52 @@ class TextTokens:
         )
 
 
-def train_tokenizer(captions: list[str], config: TextConfig) -> PreTrainedTokenizerFast:
-    """A lower-casing, byte-level BPE tokenizer of at most `config.vocabulary` entries, trained on `captions`.
-
-    Byte-level: any string has tokens, also in scripts and signs that the captions never show. Every caption ends in
-    </s>, so the empty caption has one token. The same captions give the same tokenizer.
-    """
-    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocabulary,
-        special_tokens=[PAD, END, UNKNOWN],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(captions, trainer)
-    end = tokenizer.token_to_id(END)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, end)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token=PAD,
-        eos_token=END,
-        unk_token=UNKNOWN,
-        model_max_length=config.max_tokens,
-        padding_side="right",
-        truncation_side="right",
-    )
-
-
 class TextEncoder(nn.Module):
     """Captions -> `TextTokens`. `width` is the tokens' width."""
 
     frozen = False
     """Whether it stays as it is while the model trains; a frozen one is not averaged and not saved with the run."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, network: T5EncoderModel, max_tokens: int) -> None:
+    def __init__(self, tokenizer: CaptionTokenizer, network: T5Encoder, max_tokens: int) -> None:
         super().__init__()
         self.tokenizer = tokenizer
         self.network = network
         self.max_tokens = max_tokens
-        self.width = network.config.d_model
+        self.width, self.pad_id = network.config.d_model, tokenizer.pad_id
         self._warned = False
 
     @classmethod
     def create(cls, captions: list[str], config: TextConfig) -> TextEncoder:
         """A new encoder with random weights, its tokenizer trained on `captions`."""
-        tokenizer = train_tokenizer(captions, config)
-        network = T5EncoderModel(
-            T5Config(
-                vocab_size=len(tokenizer),
-                d_model=config.width,
-                d_kv=config.width // config.heads,
-                d_ff=2 * config.width,
-                num_layers=config.depth,
-                num_heads=config.heads,
-                feed_forward_proj="gated-silu",
-                dropout_rate=0.0,
-                relative_attention_num_buckets=32,
-                relative_attention_max_distance=max(64, config.max_tokens),
-                pad_token_id=tokenizer.pad_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                use_cache=False,
-            )
+        tokenizer = CaptionTokenizer.train(captions, config)
+        shape = T5Shape(
+            vocab_size=len(tokenizer),
+            d_model=config.width,
+            d_kv=config.width // config.heads,
+            d_ff=2 * config.width,
+            num_layers=config.depth,
+            num_heads=config.heads,
+            relative_attention_max_distance=max(64, config.max_tokens),
         )
-        return cls(tokenizer, network, config.max_tokens)
+        return cls(tokenizer, T5Encoder(shape), config.max_tokens)
 
     @classmethod
     def load(cls, folder: Path) -> TextEncoder:
         """An encoder that `save` wrote. Raises ConfigError where it is damaged or missing."""
         try:
-            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
-            network = T5EncoderModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
+            tokenizer = CaptionTokenizer.load(folder / "tokenizer")
+            network = T5Encoder.load(folder / "text_encoder")
+        except ConfigError:
+            raise
         except Exception as e:  # the tokenizers library raises nothing more specific
             reason = " ".join(str(e).split())[:200]
             raise ConfigError(f"{folder}: its text encoder is damaged or missing: {reason}") from None
-        return cls(tokenizer, network, tokenizer.model_max_length)
+        return cls(tokenizer, network, tokenizer.longest)
 
     def save(self, folder: Path) -> None:
-        """Writes `tokenizer/` and `text_encoder/` below `folder`, as `save_pretrained` does."""
-        self.tokenizer.save_pretrained(folder / "tokenizer")
-        self.network.save_pretrained(folder / "text_encoder")
+        """Writes `tokenizer/` and `text_encoder/` below `folder`, as transformers' `save_pretrained` does."""
+        self.tokenizer.save(folder / "tokenizer")
+        self.network.save(folder / "text_encoder")
 
     def tokens(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids [B, L] and mask [B, L] (bool), padded to the longest caption; longer than the limit is cut.
@@ -187,19 +146,31 @@ class TextEncoder(nn.Module):
 
         The first caption that is cut is logged, with what was not read.
         """
-        return self._read(captions, offsets=False)[:2]
+        return self._read(captions)[:2]
 
-    def _read(self, captions: list[str], offsets: bool) -> tuple[Tensor, Tensor, list[list[tuple[int, int]]] | None]:
+    def words(self, caption: str) -> list[tuple[str, list[int]]]:
+        """[(word, places of its tokens)] of what is read of a caption; words stand between spaces."""
+        (where,) = self._encoded([caption])[1]
+        spans = [(m.group(), m.end()) for m in re.finditer(r"\S+", caption)]
+        found: list[tuple[str, list[int]]] = [(word, []) for word, _ in spans]
+        for place, (start, end) in enumerate(where):
+            # The space before a word is part of its first token, or a token before that.
+            number = next((n for n, (_, last) in enumerate(spans) if start < last), None)
+            if number is not None and start < end:
+                found[number][1].append(place)
+        return [(word, places) for word, places in found if places]
+
+    def _read(self, captions: list[str]) -> tuple[Tensor, Tensor, list[list[tuple[int, int]]]]:
         """`tokens`, and where they stand, as `TextTokens.offsets`."""
-        encoded = self.tokenizer(
-            captions, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt",
-            return_offsets_mapping=offsets,
-        )  # fmt: skip
-        ids, mask = encoded["input_ids"], encoded["attention_mask"].bool()
+        rows, where = self._encoded(captions)
+        lengths = torch.tensor([len(row) for row in rows])
+        length = int(lengths.max())
         if self.network.device.type == "cuda":
-            ids, mask = self._to_few_lengths(ids, mask)
+            length = self.padded_length(length)
+        ids = torch.tensor([row + [self.pad_id] * (length - len(row)) for row in rows], dtype=torch.long)
+        mask = torch.arange(length) < lengths[:, None]
         if not self._warned:
-            for row in (mask.sum(1) >= self.max_tokens).nonzero().flatten().tolist():
+            for row in (lengths >= self.max_tokens).nonzero().flatten().tolist():
                 if (cut := self.cut_off(captions[row])) is not None:
                     self._warned = True
                     log.warning(
@@ -207,26 +178,27 @@ class TextEncoder(nn.Module):
                         self.max_tokens, cut,
                     )  # fmt: skip
                     break
-        return ids, mask, encoded["offset_mapping"].tolist() if offsets else None
+        return ids, mask, [row + [(0, 0)] * (length - len(row)) for row in where]
 
-    def _to_few_lengths(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """ids and mask [B, L], padded to the next of the lengths that a GPU sees."""
-        length = min(self.max_tokens, -(-ids.shape[1] // GPU_LENGTHS) * GPU_LENGTHS)
-        more = max(0, length - ids.shape[1])
-        return F.pad(ids, (0, more), value=self.tokenizer.pad_token_id), F.pad(mask, (0, more), value=False)
+    def padded_length(self, length: int) -> int:
+        """The next of the few lengths that a GPU sees."""
+        return min(self.max_tokens, -(-length // GPU_LENGTHS) * GPU_LENGTHS)
+
+    def _encoded(self, captions: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        encoded = self.tokenizer.encode(captions, self.max_tokens)
+        return [one.ids for one in encoded], [one.offsets for one in encoded]
 
     def cut_off(self, caption: str) -> str | None:
         """The end of a caption that is longer than the limit and will not be read; None where all of it is."""
-        ids = self.tokenizer(caption)["input_ids"]
-        if len(ids) <= self.max_tokens:
+        (encoded,) = self.tokenizer.encode([caption])
+        if len(encoded.ids) <= self.max_tokens:
             return None
-        return str(self.tokenizer.decode(ids[self.max_tokens - 1 :], skip_special_tokens=True))
+        return self.tokenizer.decode(encoded.ids[self.max_tokens - 1 :])
 
     def forward(self, captions: list[str], offsets: bool = False) -> TextTokens:
         """B captions -> their tokens; offsets: with where they stand."""
-        ids, mask, where = self._read(captions, offsets)
+        ids, mask, where = self._read(captions)
         padded = not bool(mask.all())
         device = self.network.device
         ids, mask = ids.to(device), mask.to(device)
-        hidden = self.network(input_ids=ids, attention_mask=mask).last_hidden_state
-        return TextTokens(hidden, mask, padded, offsets=where)
+        return TextTokens(self.network(ids, mask), mask, padded, offsets=where if offsets else None)

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, SiglipVisionConfig, SiglipVisionModel
 
 from daybreak.config import ConfigError
 from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
@@ -103,6 +102,9 @@ def open_teacher(name: str, setting: str) -> VisionTeacher:
             return TaughtTeacher(EmbeddedTeacher.load(file))
         except ConfigError as e:
             raise ConfigError(f"{setting}: {e}") from None
+    # Here, since the embedded teacher does not need the seconds that it takes.
+    from transformers import AutoConfig, AutoModel, SiglipVisionConfig, SiglipVisionModel
+
     try:
         config = AutoConfig.from_pretrained(name)
         if config.model_type in ("siglip", "siglip2"):  # a pair of towers: the vision one is wanted

@@ -6,7 +6,6 @@ to a word, over several noise levels.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +56,7 @@ def look_at_words(
     shares = torch.stack([a for a in levels if a is not None]).mean(dim=0).float().cpu()  # [B, N, L]
     result = []
     for i, prompt in enumerate(prompts):
-        words = word_places(text_encoder, prompt)
+        words = text_encoder.words(prompt)
         named = {place for _, places in words for place in places}
         marks = [n for n in text.mask[i].nonzero().flatten().tolist() if n not in named]
         groups = [*words, (OTHERS, marks)] if marks else words
@@ -65,27 +64,6 @@ def look_at_words(
         total = max(1e-12, sum(float(m.mean()) for _, m in maps))
         result.append([Look(word, float(m.mean()) / total, m.view(rows, columns)) for word, m in maps])
     return result
-
-
-def word_places(text_encoder: TextEncoder, prompt: str) -> list[tuple[str, list[int]]]:
-    """[(word, places of its tokens)] of what the encoder reads of a prompt; words stand between spaces.
-
-    A tokenizer that cannot tell where its tokens stand in the prompt gives a word for each token.
-    """
-    tokenizer, limit = text_encoder.tokenizer, text_encoder.max_tokens
-    if not tokenizer.is_fast:
-        ids = tokenizer(prompt, truncation=True, max_length=limit)["input_ids"]
-        special = set(tokenizer.all_special_ids)
-        return [(str(tokenizer.decode([token])), [place]) for place, token in enumerate(ids) if token not in special]
-    encoded = tokenizer(prompt, truncation=True, max_length=limit, return_offsets_mapping=True)
-    spans = [(m.group(), m.end()) for m in re.finditer(r"\S+", prompt)]
-    found: list[tuple[str, list[int]]] = [(word, []) for word, _ in spans]
-    for place, (start, end) in enumerate(encoded["offset_mapping"]):
-        # The space before a word is part of its first token, or a token before that.
-        number = next((n for n, (_, last) in enumerate(spans) if start < last), None)
-        if number is not None and start < end:
-            found[number][1].append(place)
-    return [(word, places) for word, places in found if places]
 
 
 def draw_attention(pictures: Tensor, prompts: Sequence[str], looks: list[list[Look]], path: Path) -> None:

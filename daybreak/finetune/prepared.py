@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
 
 from daybreak.config import Config, ConfigError
 from daybreak.extras import require
@@ -21,6 +20,9 @@ from daybreak.finetune.settings import FinetuneSettings
 from daybreak.parallel import full
 from daybreak.train.distributed import spread
 from daybreak.train.precision import multiplies_bfloat16
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 @dataclass

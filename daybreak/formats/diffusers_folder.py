@@ -11,7 +11,6 @@ Reading needs no diffusers: the folders that `PRXPixelPipeline.save_pretrained` 
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from daybreak.encoders.text import TextEncoder
 from daybreak.extras import require
 from daybreak.formats.pipeline_folder import save_pipeline
 from daybreak.formats.prx_keys import from_prx, prx_config, to_prx
+from daybreak.formats.text_parts import to_transformers
 from daybreak.model.transformer import Transformer
 from daybreak.model_folder import CONFIG_FILE, check_without_data, read_json
 
@@ -43,13 +43,14 @@ def write_diffusers(
     """
     diffusers = require("diffusers", "export", "export to diffusers")
     require("ftfy", "export", "export to diffusers")
+    text_network, tokenizer = to_transformers(text_encoder, dtype)
     network = diffusers.PRXTransformer2DModel(**prx_config(transformer.config, text_encoder.width))
     network.load_state_dict(to_prx(_on_cpu(transformer.state_dict()), transformer.config.heads))
     pipeline = diffusers.PRXPixelPipeline(
         transformer=network.to(dtype),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(**scheduler_arguments(config)),
-        text_encoder=cast_copy(text_encoder.network, dtype),
-        tokenizer=text_encoder.tokenizer,
+        text_encoder=text_network,
+        tokenizer=tokenizer,
         default_sample_size=config.data.resolution,
         prompt_max_tokens=text_encoder.max_tokens,
         noise_scale=config.diffusion.noise_scale,
@@ -216,11 +217,6 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path
         module.load_state_dict(tensors)
     except RuntimeError as e:
         raise ConfigError(f"{path} does not fit its config: {' '.join(str(e).split())[:300]}") from None
-
-
-def cast_copy(module: torch.nn.Module, dtype: torch.dtype) -> Any:
-    """A copy of `module` on the CPU, its weights as `dtype`."""
-    return copy.deepcopy(module).cpu().to(dtype)
 
 
 def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ from daybreak import config as configs
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
 from daybreak.formats.bundle import bundle
-from daybreak.formats.diffusers_folder import cast_copy, load_weights, read_shards, read_text_encoder
+from daybreak.formats.diffusers_folder import load_weights, read_shards, read_text_encoder
+from daybreak.formats.text_parts import save_text
 from daybreak.model.transformer import Transformer
 from daybreak.model_folder import (
     CONFIG_FILE,
@@ -61,14 +62,11 @@ def write_own(
     _write_json(folder / "transformer" / "config.json", network)
     tensors = {PREFIX + k: v.to("cpu", dtype).contiguous() for k, v in transformer.state_dict().items()}
     save_file(tensors, folder / "transformer" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
-    text_encoder.tokenizer.save_pretrained(folder / "tokenizer")
-    cast_copy(text_encoder.network, dtype).save_pretrained(folder / "text_encoder")
     index = {
         "_class_name": [PIPELINE_FILE, PIPELINE],
         "_diffusers_version": DIFFUSERS,
         "transformer": [TRANSFORMER_FILE, TRANSFORMER],
-        "text_encoder": ["transformers", type(text_encoder.network).__name__],
-        "tokenizer": ["transformers", type(text_encoder.tokenizer).__name__],
+        **save_text(text_encoder, folder, dtype),
         **_settings(config, text_encoder),
     }
     _write_json(folder / "model_index.json", index)

@@ -14,11 +14,13 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
+from daybreak.encoders.open_text import open_text_encoder
+from daybreak.encoders.t5 import T5Encoder, T5Shape
 from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.tokenizer import CaptionTokenizer
 from daybreak.extras import require
 from daybreak.formats.diffusers_folder import read_tensors
 from daybreak.model.transformer import Transformer
@@ -49,9 +51,14 @@ def check_hardware(kind: Kind, device: torch.device) -> None:
 
 
 def quantize(transformer: Transformer, text_encoder: TextEncoder, kind: Kind) -> nn.ModuleDict:
-    """Turns the weights of all linear layers into 8 bits, in place; returns both networks as one module."""
+    """Turns the weights of all linear layers into 8 bits, in place; returns them as one module.
+
+    A frozen text encoder stays as it is.
+    """
     torchao = require("torchao.quantization", "quant", "a model in 8 bits")
-    networks = nn.ModuleDict({"transformer": transformer, "text_encoder": text_encoder.network})
+    networks = nn.ModuleDict({"transformer": transformer})
+    if not text_encoder.frozen:
+        networks["text_encoder"] = text_encoder.network
     networks.requires_grad_(False)
     torchao.quantize_(networks, getattr(torchao, CONFIGS[kind])())
     return networks
@@ -65,8 +72,9 @@ def write_quantized(
     configs.save(config, folder / CONFIG_FILE)
     (folder / QUANTIZED_FILE).write_text(json.dumps({"kind": kind}) + "\n")
     save_file({k: v.cpu().contiguous() for k, v in _parts(networks).items()}, folder / WEIGHTS_FILE)
-    text_encoder.tokenizer.save_pretrained(folder / "tokenizer")
-    text_encoder.network.config.save_pretrained(folder / "text_encoder")
+    if not text_encoder.frozen:
+        text_encoder.tokenizer.save(folder / "tokenizer")
+        text_encoder.network.config.save(folder / "text_encoder")
 
 
 def read_quantized(folder: Path, device: torch.device) -> tuple[Transformer, TextEncoder, Config]:
@@ -76,14 +84,7 @@ def read_quantized(folder: Path, device: torch.device) -> tuple[Transformer, Tex
         raise ConfigError(f"{folder / QUANTIZED_FILE}: kind is {kind!r}; it must be one of {', '.join(CONFIGS)}")
     check_hardware(kind, device)
     config = check_without_data(configs.load(folder / CONFIG_FILE))
-    try:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
-        network = T5EncoderModel(T5Config.from_pretrained(folder / "text_encoder"))
-    except Exception as e:  # the tokenizers library raises nothing more specific
-        raise ConfigError(
-            f"{folder}: its text encoder is damaged or missing: {' '.join(str(e).split())[:200]}"
-        ) from None
-    text_encoder = TextEncoder(tokenizer, network, tokenizer.model_max_length).to(device).eval()
+    text_encoder = _text_encoder(folder, config).to(device).eval()
     transformer = Transformer(config.model, text_encoder.width, config.routing).to(device).eval()
     parts = _parts(quantize(transformer, text_encoder, kind), stored=False)
     tensors = read_tensors(folder / WEIGHTS_FILE)
@@ -114,3 +115,17 @@ def _parts(networks: nn.ModuleDict, stored: bool = True) -> dict[str, Tensor]:
         else:
             parts[name] = weight.data.half() if stored else weight.data
     return parts
+
+
+def _text_encoder(folder: Path, config: Config) -> TextEncoder:
+    """The frozen one that the config names, or one of the shape that the folder says, without its weights."""
+    if config.text.pretrained is not None:
+        return open_text_encoder(config.text)
+    try:
+        tokenizer = CaptionTokenizer.load(folder / "tokenizer")
+        network = T5Encoder(T5Shape.load(folder / "text_encoder"))
+    except Exception as e:  # the tokenizers library raises nothing more specific
+        raise ConfigError(
+            f"{folder}: its text encoder is damaged or missing: {' '.join(str(e).split())[:200]}"
+        ) from None
+    return TextEncoder(tokenizer, network, tokenizer.longest)

@@ -16,7 +16,8 @@ from daybreak import __version__
 from daybreak import config as configs
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
-from daybreak.formats.diffusers_folder import cast_copy, load_weights, read_tensors
+from daybreak.formats.diffusers_folder import load_weights, read_tensors, read_text_encoder
+from daybreak.formats.text_parts import save_text
 from daybreak.model.transformer import Transformer
 from daybreak.model_folder import CONFIG_FILE, WEIGHTS_FILE, check_without_data
 
@@ -30,15 +31,13 @@ def write_safetensors(
     tensors = {k: v.to("cpu", dtype).contiguous() for k, v in transformer.state_dict().items()}
     header = {"format": "pt", "daybreak": __version__, "config": (folder / CONFIG_FILE).read_text()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata=header)
-    text_encoder.tokenizer.save_pretrained(folder / "tokenizer")
-    cast_copy(text_encoder.network, dtype).save_pretrained(folder / "text_encoder")
+    save_text(text_encoder, folder, dtype)
 
 
 def read_safetensors(folder: Path) -> tuple[Transformer, TextEncoder, Config]:
     """The networks that `write_safetensors` wrote, in float32. Raises ConfigError for missing or damaged files."""
     config = check_without_data(configs.load(folder / CONFIG_FILE))
-    text_encoder = TextEncoder.load(folder)
-    text_encoder.network.float()
+    text_encoder = read_text_encoder(folder, config.text.max_tokens, frozen=config.text.pretrained is not None)
     transformer = Transformer(config.model, text_encoder.width, config.routing)
     tensors = {k: v.float() for k, v in read_tensors(folder / WEIGHTS_FILE).items()}
     load_weights(transformer, tensors, folder / WEIGHTS_FILE)

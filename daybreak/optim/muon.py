@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
-from torch.distributed.tensor import DTensor
 
 from daybreak.optim.sharded import exchange, shard_group
-from daybreak.parallel import local
+from daybreak.parallel import is_sharded, local
 
 Quintic = tuple[float, float, float]
 """a, b, c of the polynomial a x + b x^3 + c x^5 that a step applies to every singular value."""
@@ -165,8 +164,10 @@ class Muon(torch.optim.Optimizer):
 def rows_like(parameter: Tensor) -> Tensor:
     """Zeros, one for each row of a matrix [R, C], spread over the ranks as its rows are."""
     zeros = local(parameter).new_zeros(local(parameter).shape[0])
-    if not isinstance(parameter, DTensor):
+    if not is_sharded(parameter):
         return zeros
+    from torch.distributed.tensor import DTensor
+
     return DTensor.from_local(
         zeros, parameter.device_mesh, parameter.placements, run_check=False, shape=parameter.shape[:1], stride=(1,)
     )

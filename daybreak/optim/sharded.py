@@ -12,14 +12,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
-from torch.distributed.tensor import DTensor
 
-from daybreak.parallel import rows_of
+from daybreak.parallel import is_sharded, rows_of
 
 
 def shard_group(parameter: Tensor) -> ProcessGroup | None:
     """The ranks among which a parameter's rows are shared; None where it is whole."""
-    if not isinstance(parameter, DTensor):
+    if not is_sharded(parameter):
         return None
     mesh = parameter.device_mesh
     return mesh.get_group("shard") if mesh.ndim > 1 else mesh.get_group()

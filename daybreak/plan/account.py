@@ -147,18 +147,18 @@ def inputs_of(c: Config, text_width: int, length: int) -> tuple[Tensor, Tensor, 
 
 def _text(c: Config, length: int) -> tuple[nn.Module, int, Cost]:
     """The encoder, the width of its tokens, and its cost for a caption of `length` tokens."""
+    ids = torch.zeros(1, length, dtype=torch.long, device="meta")
     if c.text.pretrained is None:
         embedded = TextEncoder.create(["a"], replace(c.text, vocabulary=max(259, c.text.vocabulary)))
-        width, network = embedded.width, embedded.network.to(torch.device("meta"))  # type: ignore[arg-type]
-    else:
-        config = config_of(c.text.pretrained, "text.pretrained")
-        network: Any = build_text_encoder(config)
-        own = getattr(config, "text_config", getattr(config, "encoder", config))
-        width = int(getattr(own, "d_model", 0) or own.hidden_size)
-    ids = torch.zeros(1, length, dtype=torch.long, device="meta")
+        own_network = embedded.network.to("meta")
+        return own_network, embedded.width, cost_of(lambda: own_network(ids, ids == 0))
+    config = config_of(c.text.pretrained, "text.pretrained")
+    network: Any = build_text_encoder(config)
+    own = getattr(config, "text_config", getattr(config, "encoder", config))
+    width = int(getattr(own, "d_model", 0) or own.hidden_size)
     # T5Gemma looks into a mask that it makes itself, which has no values here; it takes a ready one for each kind.
     ready = {"attention_mask": {"full_attention": None, "sliding_attention": None}}
-    gemma = c.text.pretrained is not None and network.config.model_type == "t5gemma"
+    gemma = network.config.model_type == "t5gemma"
     return network, width, cost_of(lambda: network(input_ids=ids, **(ready if gemma else {})))
 
 

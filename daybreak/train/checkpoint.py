@@ -102,7 +102,7 @@ class Checkpoints:
                     trainee.save_settings(building)
                 writing()
                 return files.publish(building, trainee.config.train.keep) if self._ranks.first else None
-            except tensors.WRITE_ERRORS as e:
+            except tensors.write_errors() as e:
                 if self._ranks.first:
                     shutil.rmtree(building, ignore_errors=True)
                 raise _save_error(building, e) from None

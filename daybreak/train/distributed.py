@@ -11,11 +11,11 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import distributed, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from daybreak.config import Config, ConfigError, at_stage
 from daybreak.encoders.text import TextEncoder, TextTokens
@@ -23,9 +23,8 @@ from daybreak.model.transformer import Prediction, Transformer
 from daybreak.parallel import Ranks
 from daybreak.train.precision import lower_precision
 
-# FSDP looks for tensors in what networks take and give, and must be told where these keep theirs.
-for _kind in (TextTokens, Prediction):
-    torch.export.register_dataclass(_kind)
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 @contextmanager
@@ -50,6 +49,8 @@ def processes(config: Config, patience: timedelta = timedelta(0)) -> Generator[R
     store = distributed.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=limit)
+    from torch.distributed.device_mesh import init_device_mesh  # half a second, which one process need not wait for
+
     try:
         device = "cuda" if cuda else "cpu"
         shape, names = ((world,), ("shard",)) if shard == world else ((world // shard, shard), ("replicate", "shard"))
@@ -82,6 +83,9 @@ def spread(networks: list[nn.Module], config: Config, mesh: DeviceMesh | None, d
     """
     if mesh is None:
         return
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    _register_outputs()
     bfloat16 = lower_precision(config, device)
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
@@ -92,6 +96,13 @@ def spread(networks: list[nn.Module], config: Config, mesh: DeviceMesh | None, d
                 block.compile()
             fully_shard(block, mesh=mesh, mp_policy=policy)
         fully_shard(network, mesh=mesh, mp_policy=policy)
+
+
+@cache
+def _register_outputs() -> None:
+    """FSDP looks for tensors in what networks take and give, and must be told where these keep theirs."""
+    for kind in (TextTokens, Prediction):
+        torch.export.register_dataclass(kind)
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
@@ -107,5 +118,6 @@ def computing(module: nn.Module) -> nn.Module:
 def synchronise(modules: list[nn.Module], now: bool) -> None:
     """Whether the next backward pass adds up the ranks' gradients: only a step's last one does."""
     for module in modules:
-        if isinstance(module, FSDPModule):
-            module.set_requires_gradient_sync(now)
+        switch: Any = getattr(module, "set_requires_gradient_sync", None)  # FSDP's
+        if switch is not None:
+            switch(now)

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
 
 from daybreak import config as configs
 from daybreak.config import Config
@@ -42,6 +41,9 @@ from daybreak.train.meters import NoiseLevels, memory_gib, transformer_flops
 from daybreak.train.phema import PowerAverages, named_tensors
 from daybreak.train.precision import autocast, lower_precision, muon_dtype
 from daybreak.train.trainee import Samples, Trainee
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 CAPTIONS_FOR_TOKENIZER = 20_000
 ORDER_SEED = 1_000_003

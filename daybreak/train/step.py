@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from daybreak.config import Config
-from daybreak.parallel import Ranks, average_gradients, full, local
+from daybreak.parallel import Ranks, average_gradients, full, is_sharded, local
 from daybreak.train.distributed import computing, synchronise
 from daybreak.train.guard import TrainingError
 from daybreak.train.meters import NoiseLevels
@@ -123,8 +122,8 @@ def clip_and_step(
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """The norm of all gradients together: a scalar, the same at every rank."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    sharded = [g for g in gradients if isinstance(g, DTensor)]
+    sharded = [g for g in gradients if is_sharded(g)]
     if len(sharded) in (0, len(gradients)):
         return full(torch.nn.utils.get_total_norm(gradients))
-    plain = [g for g in gradients if not isinstance(g, DTensor)]
+    plain = [g for g in gradients if not is_sharded(g)]
     return torch.hypot(*(full(torch.nn.utils.get_total_norm(some)) for some in (sharded, plain)))

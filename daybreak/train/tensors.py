@@ -13,16 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed import ProcessGroup
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.tensor import DTensor
 
 from daybreak.config import ConfigError
 from daybreak.optim.muon import Muon, rows_like
+from daybreak.parallel import is_sharded
 from daybreak.train.trainee import Trainee
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as is meant, in a process of its own
@@ -31,8 +28,13 @@ FOLDER = "training"
 SCALER = ("scale", "_growth_tracker")
 STATES: dict[type, set[str]] = {Muon: {"momentum", "row_square"}, torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"}}
 """What our optimisers keep of a parameter."""
-WRITE_ERRORS = (OSError, SafetensorError, CheckpointException)
-"""What a failed write raises; CheckpointException is no Exception."""
+
+
+def write_errors() -> tuple[type[BaseException], ...]:
+    """What a failed write raises; CheckpointException is no Exception."""
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    return OSError, SafetensorError, CheckpointException
 
 
 def flat(trainee: Trainee) -> dict[str, Tensor]:
@@ -52,7 +54,7 @@ def flat(trainee: Trainee) -> dict[str, Tensor]:
 
 def _plain(name: str, tensor: Tensor) -> dict[str, Tensor]:
     """A tensor, or of one of torchao's, which are made of several, the plain ones."""
-    if isinstance(tensor, DTensor) or not hasattr(tensor, "__tensor_flatten__"):
+    if is_sharded(tensor) or not hasattr(tensor, "__tensor_flatten__"):
         return {name: tensor}
     parts, _ = tensor.__tensor_flatten__()
     return {f"{name}.{part}": getattr(tensor, part) for part in parts}
@@ -63,7 +65,9 @@ def write(trainee: Trainee, folder: Path, group: ProcessGroup | None) -> Callabl
 
     Called by every rank of `group`; None: this process alone.
     """
-    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    from torch.distributed import checkpoint as dcp  # here: a run should not wait for it before its first step
+
+    writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
     if group is None:
         # Contiguous, as safetensors stores them; kernels of convolutions lie with their channels last.
         tensors = {k: v.to("cpu", copy=True).contiguous() for k, v in flat(trainee).items()}
@@ -79,7 +83,9 @@ def write(trainee: Trainee, folder: Path, group: ProcessGroup | None) -> Callabl
 
 def read(trainee: Trainee, folder: Path) -> None:
     """Fills `state` with what any number of ranks wrote. ConfigError where it is damaged or does not fit."""
-    reader = HuggingFaceStorageReader(str(folder))
+    from torch.distributed import checkpoint as dcp
+
+    reader = dcp.HuggingFaceStorageReader(str(folder))
     try:
         stored: dict[str, Any] = reader.read_metadata().state_dict_metadata
         _prepare_optimizers(trainee, stored, folder)
@@ -93,7 +99,7 @@ def read(trainee: Trainee, folder: Path) -> None:
                 f"{(unknown + wrong)[:2] or 'none'}"
             )
         dcp.load(tensors, storage_reader=reader, no_dist=not torch.distributed.is_initialized())
-    except (*WRITE_ERRORS, KeyError, ValueError, RuntimeError) as e:
+    except (*write_errors(), KeyError, ValueError, RuntimeError) as e:
         if isinstance(e, ConfigError):
             raise
         raise ConfigError(f"{folder} is damaged: {' '.join(str(e).split())[:200]}") from None

@@ -11,11 +11,10 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from daybreak.config import Config
 from daybreak.data.batch import Source
-from daybreak.parallel import Ranks, local, part_of
+from daybreak.parallel import Ranks, is_sharded, local, part_of
 from daybreak.train.meters import NoiseLevels
 from daybreak.train.watch import MetricsRecord, StepRecord
 
@@ -104,7 +103,7 @@ class Trainee(ABC):
     @property
     def sharded(self) -> bool:
         """Whether weights are spread over several processes."""
-        return any(isinstance(p, DTensor) for p in self.parameters())
+        return any(is_sharded(p) for p in self.parameters())
 
     # Data and steps.
 

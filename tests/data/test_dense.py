@@ -15,7 +15,7 @@ from daybreak.data.scenes.draws import Draws
 from daybreak.data.scenes.layout import training_scenes
 from daybreak.data.scenes.source import DEFAULT_TASK_WEIGHTS, ScenesSource
 from daybreak.data.scenes.world import BACKGROUND_NAMES, COLOR_NAMES, SHAPES, SIZES
-from daybreak.encoders.text import train_tokenizer
+from daybreak.encoders.tokenizer import CaptionTokenizer
 
 N = 1500
 DRAWS = Draws(11, np.arange(N))
@@ -94,9 +94,9 @@ def test_plural_words_are_whole_tokens_of_their_phrase():
 
     specs = specs_of(SCENES, DRAWS)
     captions = captions_of(specs, DRAWS)
-    tokenizer = train_tokenizer(captions, TextConfig(vocabulary=512))
+    tokenizer = CaptionTokenizer.train(captions, TextConfig(vocabulary=512))
     i = next(i for i, c in enumerate(captions) if "three" in c and "circles" in c)
-    offsets = tokenizer(captions[i], return_offsets_mapping=True)["offset_mapping"]
+    offsets = tokenizer.encode([captions[i]])[0].offsets
     ((start, end, _),) = phrases_of(specs[i], captions[i])
     target = grounding_target([[Phrase(start, end, (0, 0, 1, 1))]], [offsets], 2, 2)
     words = [captions[i][slice(*offsets[w])].strip() for w in target.word.tolist()]
@@ -154,5 +154,5 @@ def test_the_longest_dense_caption_is_read_whole_by_the_demo():
 
     config = recipe("scenes-demo")
     captions = ScenesSource(32, 0, config.data.task_weights, config.data.dense).some_captions(3000)
-    tokenizer = train_tokenizer(captions, config.text)
-    assert max(map(len, tokenizer(captions)["input_ids"])) <= config.text.max_tokens
+    tokenizer = CaptionTokenizer.train(captions, config.text)
+    assert max(len(one.ids) for one in tokenizer.encode(captions)) <= config.text.max_tokens

@@ -20,7 +20,7 @@ from transformers import (
 
 from daybreak.config import ConfigError, TextConfig
 from daybreak.encoders.open_text import open_text_encoder
-from daybreak.encoders.text import train_tokenizer
+from daybreak.encoders.tokenizer import CaptionTokenizer
 from daybreak.formats.run import load_averaged
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
@@ -50,7 +50,7 @@ FAMILIES = {
 def saved(family, folder):
     torch.manual_seed(0)
     FAMILIES[family]().save_pretrained(folder)
-    train_tokenizer(CAPTIONS * 5, TextConfig(vocabulary=300)).save_pretrained(folder)
+    CaptionTokenizer.train(CAPTIONS * 5, TextConfig(vocabulary=300)).save(folder)
     return TextConfig(pretrained=str(folder), max_tokens=40)
 
 

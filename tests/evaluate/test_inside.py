@@ -13,8 +13,10 @@ from daybreak.data.batch import to_uint8
 from daybreak.data.open import open_source
 from daybreak.diffusion.flow import interpolate
 from daybreak.encoders.open_text import open_text_encoder
-from daybreak.encoders.text import TextEncoder, train_tokenizer
-from daybreak.evaluate.inside import LEVELS, OTHERS, Look, draw_attention, draw_predictions, look_at_words, word_places
+from daybreak.encoders.pretrained_text import PretrainedTextEncoder
+from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.tokenizer import CaptionTokenizer
+from daybreak.evaluate.inside import LEVELS, OTHERS, Look, draw_attention, draw_predictions, look_at_words
 from daybreak.evaluate.probe import Probe, spaced
 from daybreak.evaluate.report import write_report
 from daybreak.formats.run import load_averaged
@@ -43,7 +45,7 @@ def test_words_are_found_among_the_tokens():
     encoder = TextEncoder.create(
         ["a red circle above a blue square"] * 3, TextConfig(vocabulary=300, width=32, heads=2)
     )
-    words = word_places(encoder, PROMPT)
+    words = encoder.words(PROMPT)
     assert [w for w, _ in words] == ["A", "large", "red", "circle,", "above"]
     ids = encoder.tokens([PROMPT])[0][0].tolist()
     places = [p for _, found in words for p in found]
@@ -51,15 +53,15 @@ def test_words_are_found_among_the_tokens():
     for word, found in words:
         assert encoder.tokenizer.decode([ids[p] for p in found]).strip() == word.lower()
     encoder.max_tokens = 4
-    assert [p for _, found in word_places(encoder, PROMPT) for p in found] == [0, 1, 2]  # of what is read
+    assert [p for _, found in encoder.words(PROMPT) for p in found] == [0, 1, 2]  # of what is read
 
 
 def test_words_of_a_tokenizer_that_gives_no_places():
-    from transformers import ByT5Tokenizer
+    from transformers import ByT5Tokenizer, T5Config, T5EncoderModel
 
-    encoder = TextEncoder.create(["a red circle"], TextConfig(vocabulary=300, width=32, heads=2))
-    encoder.tokenizer = ByT5Tokenizer()
-    assert word_places(encoder, "a ring") == [(c, [i]) for i, c in enumerate("a ring")]
+    network = T5EncoderModel(T5Config(d_model=32, d_ff=48, d_kv=16, num_layers=1, num_heads=2, vocab_size=400))
+    encoder = PretrainedTextEncoder(ByT5Tokenizer(), network, 40)
+    assert encoder.words("a ring") == [(c, [i]) for i, c in enumerate("a ring")]
 
 
 def test_words_of_a_pretrained_encoder(tmp_path):
@@ -68,9 +70,9 @@ def test_words_of_a_pretrained_encoder(tmp_path):
     T5EncoderModel(T5Config(d_model=32, d_ff=48, d_kv=16, num_layers=1, num_heads=2, vocab_size=400)).save_pretrained(
         tmp_path
     )
-    train_tokenizer(["a red circle"] * 3, TextConfig(vocabulary=300)).save_pretrained(tmp_path)
+    CaptionTokenizer.train(["a red circle"] * 3, TextConfig(vocabulary=300)).save(tmp_path)
     encoder = open_text_encoder(TextConfig(pretrained=str(tmp_path), max_tokens=40))
-    words = word_places(encoder, "a red circle")
+    words = encoder.words("a red circle")
     assert [w for w, _ in words] == ["a", "red", "circle"]
     assert len(encoder(["a red circle"]).mask[0]) == 1 + sum(len(p) for _, p in words)
 
@@ -92,7 +94,7 @@ def test_a_word_is_lit_where_it_is_looked_at(run):
         t = torch.tensor([level])
         with torch.no_grad():
             maps.append(transformer(interpolate(pictures[1:], noise, t), t, text, look=True).attention[0])
-    (_, places) = word_places(text_encoder, prompts[1])[3]
+    (_, places) = text_encoder.words(prompts[1])[3]
     expected = sum(m[:, places].sum(dim=1) for m in maps).view(8, 8) / len(LEVELS)
     assert torch.allclose(looks[1][3].where, expected, atol=1e-6)
 

@@ -11,6 +11,7 @@ from daybreak.encoders.pretrained_text import PretrainedTextEncoder
 from daybreak.encoders.text import TextEncoder
 from daybreak.formats.own_pipeline import DaybreakPipeline
 from daybreak.formats.own_transformer import DaybreakTransformer
+from daybreak.formats.text_parts import to_transformers
 from tests.encoders.test_pretrained_text import saved
 from tests.export.test_export import PROMPTS
 from tests.formats.test_prx_keys import randomize
@@ -21,7 +22,7 @@ def pipeline_of(text_encoder: TextEncoder, **settings: object) -> DaybreakPipeli
     transformer = DaybreakTransformer(text_encoder.width, asdict(config), asdict(RoutingConfig())).eval()
     randomize(transformer)
     made = DaybreakPipeline(
-        transformer, text_encoder.network.eval(), text_encoder.tokenizer,
+        transformer, *to_transformers(text_encoder, torch.float32),
         **{"steps": 3, "guidance": 2.0, "shift": 2.0} | settings,
     )  # fmt: skip
     made.set_progress_bar_config(disable=True)
