@@ -53,7 +53,7 @@ class PretrainedTextEncoder(TextEncoder):
     def open(cls, config: TextConfig) -> PretrainedTextEncoder:
         """Loads `text.pretrained`. Raises ConfigError for an unknown kind and where it can't be loaded.
 
-        The folder of a pipeline, or of what daybreak export wrote, will do: its `text_encoder/` and `tokenizer/` are taken.
+        The folder of a pipeline, or of an export, will do: its `text_encoder/` and `tokenizer/` are taken.
         """
         name = config.pretrained
         assert name is not None
