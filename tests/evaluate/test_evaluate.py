@@ -273,7 +273,7 @@ def test_the_days_check_and_a_comparison(tmp_path, evaluate, weights, pipeline):
     assert found["bad"]["day_check"]["details"]["passed"] is False
     assert found["bad"]["fid"]["value"] > found["good"]["fid"]["interval"][1]
     page = (tmp_path / "both" / "comparison.html").read_text()
-    assert page.count("class='number best'") == 2
+    assert page.count('class="number best"') == 2
     assert "good against bad" in page
     # A model that draws leaves a contact sheet.
     options = ["--metrics", "day_check", "--reference", reference, "--baseline", good, "--count", 60, "--steps", 1]

@@ -140,7 +140,7 @@ def test_it_lies_beside_the_samples_in_the_log_the_boards_and_the_report(run):
     for name in {"samples"} | names:
         assert [e.step for e in board.Images(name)] == [4, 8]
     page = write_report(run, tiny_config(**ROUTED)).read_text()
-    assert "What goes on inside" in page and all(f"alt='{n}-step-00000008'" in page for n in names)
+    assert "What goes on inside" in page and all(f'alt="{n}-step-00000008"' in page for n in names)
 
 
 def test_without_routing_there_is_nothing_to_compare(finished_run):
