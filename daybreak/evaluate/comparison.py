@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from daybreak.evaluate.measures import METRICS, Measure, measures_of
-from daybreak.evaluate.report import read_events
 from daybreak.evaluate.report_evaluation import shown_interval, shown_value
 from daybreak.html.chart import Chart, chart, smooth
 from daybreak.html.page import write_page
+from daybreak.run_folder import read_events
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from daybreak.evaluate.report_evaluation import figures_of
 from daybreak.evaluate.report_scenes import scenes_score
 from daybreak.html.chart import Chart, chart, smooth
 from daybreak.html.page import write_page
+from daybreak.run_folder import read_events, read_score
 
 INSIDE = {
     "guidance": "The same noise with the other kind of guidance",
@@ -48,18 +48,6 @@ def write_report(run: Path, config: Config) -> Path:
         skipped=_skipped(run),
         configuration=yaml.safe_dump(settings, sort_keys=False),
     )
-
-
-def read_events(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log.jsonl; none where there is no log."""
-    path = run / "log.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
-
-
-def read_score(folder: Path) -> dict[str, Any]:
-    """What score.json holds; empty where there is none."""
-    path = folder / "score.json"
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _summary(config: Config, steps: list[dict[str, Any]]) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -17,6 +15,7 @@ from daybreak.display import duration
 from daybreak.export.licences import Licences
 from daybreak.export.usage import drawing_lines, install_line, opening_lines, usage
 from daybreak.model_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
+from daybreak.run_folder import read_events, read_score
 from daybreak.sampling.expand import RULES, expanded
 
 SAMPLES_FILE = "samples.png"
@@ -135,10 +134,9 @@ def _data(config: Config, run: Path) -> str:
 
 
 def _scores(run: Path) -> str:
-    if not (run / "score.json").is_file():
+    shares = {name: value for name, value in read_score(run).items() if isinstance(value, float)}
+    if not shares:
         return "None measured."
-    scores = json.loads((run / "score.json").read_text())
-    shares = {name: value for name, value in scores.items() if isinstance(value, float)}
     rows = [f"| {name.replace('_', ' ')} | {share:.1%} |" for name, share in shares.items()]
     return "\n".join(
         [
@@ -153,13 +151,10 @@ def _scores(run: Path) -> str:
 
 def cost(run: Path) -> str:
     """What training took, by the last step in RUN/log.jsonl."""
-    last: dict[str, Any] = {}
-    if (run / "log.jsonl").is_file():
-        for line in (run / "log.jsonl").read_text().splitlines():
-            event = json.loads(line) if line else {}
-            last = event if event.get("event") == "step" else last
-    if not last:
+    steps = [e for e in read_events(run) if e["event"] == "step"]
+    if not steps:
         return "Not recorded."
+    last = steps[-1]
     return (
         f"{duration(last['seconds'])} of training (hours:minutes:seconds), {last['step']:,} steps, "
         f"{last['images']:,} pictures seen."

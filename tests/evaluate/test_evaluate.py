@@ -11,19 +11,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from scipy import linalg
-from tiny_models import (
-    own_cache,
-    save_mask2former,
-    save_pipeline,
-    save_rewriter,
-    save_vqa,
-    weights,
-    write_pictures,
-)
+from tiny_models import own_cache, save_mask2former, save_pipeline, save_rewriter, weights, write_pictures
 
-from daybreak import cli
 from daybreak.config import ConfigError, override
 from daybreak.evaluate import day_check, during_training
 from daybreak.evaluate.evaluation import MEASURERS
@@ -34,6 +24,8 @@ from daybreak.subjects import open_subject
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
+from tests.data.tiny_vlm import tiny_vlm
+from tests.in_process import here
 from tests.waiting import LONG
 
 COCO = ["person", "mouse", "dog", "bench"]
@@ -56,13 +48,8 @@ def evaluate(tmp_path, monkeypatch, capsys):
     """Runs the command in this process; returns (exit code, output, errors)."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["daybreak", "evaluate", *map(str, words)])
-        monkeypatch.setattr(cli, "console", Console(width=200))
-        with pytest.raises(SystemExit) as end:
-            cli.entry()
-        said = capsys.readouterr()
-        return end.value.code or 0, said.out, said.err
+        done = here(["evaluate", *words], tmp_path, monkeypatch, capsys)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 
@@ -247,7 +234,7 @@ def test_geneval_draws_judges_and_shows_failures(tmp_path, evaluate, weights, pi
 def test_questions_about_drawn_pictures(tmp_path, evaluate, scenes_run):
     header = "text,proposition_id,dependency,category_broad,question_natural_language\n"
     (tmp_path / "q.csv").write_text(header + "a red dog,1,0,entity,Is there a dog ?\n")
-    options = ["--questions", "q.csv", "--weights", f"vqa={save_vqa(tmp_path / 'vqa')}", "--out", "out"]
+    options = ["--questions", "q.csv", "--weights", f"vqa={tiny_vlm(tmp_path / 'vqa')}", "--out", "out"]
     code, _, errors = evaluate(scenes_run, "--metrics", "vqa", *options)
     assert code == 0, errors
     found = json.loads((tmp_path / "out" / "score.json").read_text())["metrics"]["vqa"]

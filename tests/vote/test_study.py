@@ -12,7 +12,6 @@ from PIL import Image, ImageCms
 from rich.console import Console
 from served import ITEMS, NAMES, two_folders
 
-from daybreak import cli
 from daybreak.commands.compare_blind import show_results
 from daybreak.config import ConfigError
 from daybreak.data.batch import to_uint8
@@ -26,6 +25,7 @@ from daybreak.vote.contestants import Picture, match, names_of, read_folder, rea
 from daybreak.vote.pairs import pairs_of_study, schedule
 from daybreak.vote.votes import Votes
 from tests.conftest import tiny_config
+from tests.in_process import here
 
 
 def create(folder, paths, prompts=None, questions=("overall",), seed=0, limit=None):
@@ -159,13 +159,8 @@ def test_a_wrong_list_of_pictures_gets_one_line(tmp_path):
 
 def blind(words, cwd, monkeypatch, capsys):
     """`daybreak compare-blind words` in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(cwd)
-    monkeypatch.setattr(sys, "argv", ["daybreak", "compare-blind", *map(str, words)])
-    monkeypatch.setattr(cli, "console", Console(width=200))
-    with pytest.raises(SystemExit) as end:
-        cli.entry()
-    output = capsys.readouterr()
-    return end.value.code or 0, output.out, output.err
+    done = here(["compare-blind", *words], cwd, monkeypatch, capsys)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
