@@ -41,7 +41,7 @@ def figures_of(folder: Path, score: dict[str, Any]) -> dict[str, Any]:
 
 def shown_value(name: str, value: float) -> str:
     """As a share, or with three digits that mean something."""
-    if name in ("geneval", "geneval_rewritten", "vqa", "memorised", "scenes"):
+    if METRICS[name].share:
         return f"{value:.1%}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 

@@ -13,7 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from daybreak import __version__
 from daybreak.serve import errors
-from daybreak.serve.guard import Guard
+from daybreak.serve.middleware import Guard
 from daybreak.serve.routes import PAGE, router
 from daybreak.serve.server import ImageServer
 

@@ -12,7 +12,7 @@ from daybreak import checkpoint_files as folders
 from daybreak.config import Config
 from daybreak.evaluate.during_training import measure
 from daybreak.evaluate.measures import METRICS
-from daybreak.evaluate.probe import Drawn
+from daybreak.evaluate.samples_during_training import Drawn
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, end_seconds, evaluation_prompts, metrics_pictures

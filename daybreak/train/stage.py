@@ -9,7 +9,7 @@ from daybreak.config import Config
 from daybreak.data.batch import Source
 from daybreak.data.open import open_source
 from daybreak.data.stream import stream
-from daybreak.evaluate.probe import Probe
+from daybreak.evaluate.samples_during_training import Probe
 from daybreak.train.distributed import Processes
 
 ORDER_SEED = 1_000_003

@@ -14,9 +14,9 @@ from daybreak.config import Config, override
 from daybreak.data.batch import Batch, Source, to_floats
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.attention_maps import draw_attention, draw_predictions, look_at_words
 from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks, see_all
 from daybreak.evaluate.grid import save_grid
-from daybreak.evaluate.inside import draw_attention, draw_predictions, look_at_words
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
 from daybreak.sampling.generate import generate_together

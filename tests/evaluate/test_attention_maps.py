@@ -14,9 +14,17 @@ from daybreak.data.open import open_source
 from daybreak.diffusion.flow import interpolate
 from daybreak.encoders.open_text import open_text_encoder
 from daybreak.encoders.text import TextEncoder, train_tokenizer
-from daybreak.evaluate.inside import LEVELS, OTHERS, Look, draw_attention, draw_predictions, look_at_words, word_places
-from daybreak.evaluate.probe import Probe, spaced
+from daybreak.evaluate.attention_maps import (
+    LEVELS,
+    OTHERS,
+    Look,
+    draw_attention,
+    draw_predictions,
+    look_at_words,
+    word_places,
+)
 from daybreak.evaluate.report import write_report
+from daybreak.evaluate.samples_during_training import Probe, spaced
 from daybreak.formats.run import load_averaged
 from daybreak.sampling.generate import generate, noise_of
 from daybreak.train import checkpoint
