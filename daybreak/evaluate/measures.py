@@ -66,9 +66,9 @@ METRICS = {
 }  # fmt: skip
 
 LEAST_FRECHET = 50
-"""Below so many pictures a Fréchet distance is refused: it would say nothing but how few they are."""
+"""With fewer pictures a Fréchet distance is refused: it would say nothing but how few they are."""
 ENOUGH_FRECHET = 10_000
-"""Above so many its bias is mostly below 1, and publications stop mentioning it."""
+"""With more pictures its bias is mostly below 1, and publications stop mentioning it."""
 
 
 @dataclass

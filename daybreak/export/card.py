@@ -49,7 +49,7 @@ def write_card(
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {run.resolve().name}",
-        f"A text-to-image model of {parameters / 1e6:.1f} M parameters that draws pixels directly (no autoencoder), "
+        f"A text-to-image model of {parameters / 1e6:.1f} M parameters that generates pixels, without an autoencoder, "
         f"trained from scratch with daybreak {__version__} by the recipe `{config.recipe}`. Weights are averaged over "
         f"training and stored as {dtype}.",
     ]
@@ -85,7 +85,7 @@ def _usage(config: Config, form: str, dtype: str, differences: list[str], place:
     last = float(sampling_times(s.steps, config.diffusion.shift)[-2])
     text += (
         f"At {s.steps} steps the pipeline visits the noise levels of training's sampler (the last before 0 is "
-        f"{last:.3f}) and, for the same noise, draws the picture that `daybreak sample` draws. "
+        f"{last:.3f}) and, for the same noise, generates the picture of `daybreak sample`. "
         "`PRXPixelPipeline` tidies prompts first (HTML entities, broken encodings); training did not. "
         "With guidance it takes one picture a call (diffusers 0.42)."
     )
@@ -110,12 +110,12 @@ def _usage_of_own(config: Config, dtype: str, differences: list[str], place: str
     )
     if written is not None:
         text += (
-            f" But `daybreak sample` writes prompts out by rules before it draws them, since the model learnt from "
-            f"captions that say everything; the pipeline draws them as they are given. The prompt above is "
+            f" But `daybreak sample` writes prompts out by rules first, since the model learnt from "
+            f"captions that say everything; the pipeline takes them as they are given. The prompt above is "
             f"`{EXAMPLE}`, written out."
         )
     elif s.expand is not None:
-        text += f" But there prompts are written out by {s.expand}; the pipeline draws them as they are given."
+        text += f" But there prompts are written out by {s.expand}; the pipeline takes them as they are given."
     return text + _not_the_same(differences)
 
 

@@ -19,7 +19,7 @@ from daybreak.serve.server import ImageServer
 
 
 def create_app(server: ImageServer) -> FastAPI:
-    """An app that starts `server` with itself, and on its way down draws what was accepted."""
+    """An app that starts `server` with itself, and on its way down generates what was accepted."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:

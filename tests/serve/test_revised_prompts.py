@@ -89,7 +89,7 @@ def test_an_operator_may_leave_it_out_or_name_another(demo_run, finished_run):
         # A chat model that is gone is told to the client, whom a plain prompt still serves.
         chat.answers["/v1/chat/completions"] = (503, {})
         answer = http.post("/v1/images/generations", json=body)
-        assert answer.status_code == 500 and "expand=false draws it as it stands" in answer.json()["error"]["message"]
+        assert answer.status_code == 500 and "expand=false takes it as it stands" in answer.json()["error"]["message"]
         assert http.post("/v1/images/generations", json=body | {"expand": False}).status_code == 200
 
 

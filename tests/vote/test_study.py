@@ -177,7 +177,7 @@ def blind(words, cwd, monkeypatch, capsys):
             "--questions: unknown question 'beauty'; there are overall, prompt, realism",
         ),
         ([*NAMES, "--questions", ","], "should name some of overall, prompt, realism"),
-        ([*NAMES, "--prompts", "p.txt"], "--prompts has no use here"),
+        ([*NAMES, "--prompts", "p.txt"], "--prompts has no effect here"),
         ([*NAMES, "--out", "plain"], "--out plain holds other files"),
         (["plain", "plain2", "--questions", "prompt"], "the question 'prompt' needs every picture's prompt"),
         (["--results", "nowhere"], "nowhere holds no blind comparison (no study.json)"),
@@ -300,5 +300,5 @@ def test_runs_on_scenes_have_prompts_of_their_own(runs, tmp_path):
 
 def test_a_run_beside_pictures_without_prompts_asks_for_them(runs, tmp_path):
     picture(tmp_path / "plain" / "p.png")
-    with pytest.raises(ConfigError, match="is a run and needs prompts to draw: give --prompts FILE"):
+    with pytest.raises(ConfigError, match="is a run and needs prompts: give --prompts FILE"):
         create(tmp_path / "study", [tmp_path / "plain", runs[0]])
