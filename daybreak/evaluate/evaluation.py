@@ -15,7 +15,7 @@ from daybreak.evaluate.workbench import Workbench
 def evaluate(bench: Workbench) -> dict[str, Any]:
     """Measures everything asked for and returns what it writes into score.json.
 
-    Raises ConfigError before the first picture is drawn where something needed is missing.
+    Raises ConfigError before the first picture is generated where something needed is missing.
     """
     check_request(bench.request, bench.subject.drawer is not None, bench.subject.config)
     bench.out.mkdir(parents=True, exist_ok=True)

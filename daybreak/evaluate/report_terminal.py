@@ -39,7 +39,7 @@ def print_report(console: Console, config: Config, run: Path, scores: Mapping[st
         ]
         if right:
             console.print(f"right, where the prompt names it: {', '.join(right)}", highlight=False)
-    left = Table(title="output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    left = Table(title="Output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
     left.add_row("run folder", str(run))
     left.add_row("report", str(report))
     if "overall" in scores:

@@ -49,7 +49,7 @@ def evaluate_scenes(
 
     Where the run writes prompts out first, the same prompts are sampled as they stand, too.
 
-    until: a moment of time.monotonic() at which drawing ends, with fewer prompts if need be, as many of each task.
+    until: a moment of time.monotonic() at which sampling ends, with fewer prompts if need be, as many of each task.
     Raises ConfigError for a run that was not trained on `scenes`, whose pictures nothing here can judge.
     """
     if config.data.source != "scenes":

@@ -37,7 +37,7 @@ def write_card(
 
     `form` is "diffusers" (a PRX), "own" (own_folder.py) or "safetensors". `run` is the run folder that the figures are
     read from; `parameters` counts all weights of the exported networks; `differences` says what keeps diffusers from
-    drawing the very same picture; `place` is where the folder will be.
+    generating the very same picture; `place` is where the folder will be.
     """
     samples = copy_samples(run, folder)
     head = {
@@ -105,7 +105,7 @@ def _usage_of_own(config: Config, dtype: str, differences: list[str], place: str
         f"machine. Read `{PIPELINE_FILE}.py` and `transformer/{TRANSFORMER_FILE}.py` before you trust them.\n\n"
         f"Unless told otherwise it takes {s.steps} steps with a guidance of {s.guidance:g}, as the run did "
         "(`num_inference_steps`, `guidance_scale`). On a GPU `torch_dtype=torch.bfloat16` or `float16` halves the "
-        "memory; a CPU is slower with them. With `generator=torch.Generator().manual_seed(1_000_003 * S)` it draws "
+        "memory; a CPU is slower with them. With `generator=torch.Generator().manual_seed(1_000_003 * S)` it makes "
         "the first picture of `daybreak sample --seed S`."
     )
     if written is not None:
