@@ -108,14 +108,6 @@ class PretrainedTextEncoder(TextEncoder):
         mask = mask.to(device)
         return TextTokens(torch.where(mask[..., None], result, 0.0), mask, padded, offsets=where)
 
-    def cut_off(self, caption: str) -> str | None:
-        """See `TextEncoder`."""
-        ids: list[int] = self.tokenizer(caption)["input_ids"]
-        if len(ids) <= self.max_tokens:
-            return None
-        special = self.tokenizer.num_special_tokens_to_add()
-        return str(self.tokenizer.decode(ids[self.max_tokens - special :], skip_special_tokens=True))
-
 
 def _is_pipeline(name: str) -> bool:
     return (Path(name) / "model_index.json").is_file()

@@ -220,7 +220,8 @@ class TextEncoder(nn.Module):
         ids = self.tokenizer(caption)["input_ids"]
         if len(ids) <= self.max_tokens:
             return None
-        return str(self.tokenizer.decode(ids[self.max_tokens - 1 :], skip_special_tokens=True))
+        special = self.tokenizer.num_special_tokens_to_add()
+        return str(self.tokenizer.decode(ids[self.max_tokens - special :], skip_special_tokens=True))
 
     def forward(self, captions: list[str], offsets: bool = False) -> TextTokens:
         """B captions -> their tokens; offsets: with where they stand."""

@@ -34,9 +34,7 @@ def write_report(
         f"{len(study.prompts)} prompts, {_days(min(cast), max(cast))}. Voters saw two pictures at a time, in "
         f"random order and on random sides, without names. Seed {study.seed}",
         names=study.contestants,
-        questions=[
-            _question(folder, study, r, [v for v in votes if v.question == r.question]) for r in results if r.votes
-        ],
+        questions=[_question(folder, study, r, votes) for r in results if r.votes],
         voters=voters,
         kappa=lambda value: "undefined" if math.isnan(value) else f"{value:.2f}",
         seconds=lambda value: "–" if math.isnan(value) else f"{value:.1f} s",
