@@ -239,7 +239,7 @@ def _write_html(found: dict[str, Any], folder: Path, run: Path) -> Path:
         (folder / "contact_sheet.png", "Ten prompts that share few words, ten pictures each, not chosen"),
         (folder / "contact_sheet_base.png", "The same of the base"),
         (folder / "general.png", "General prompts, before and after, from the same noise"),
-        (folder / "nearest.png", "The drawn pictures that come nearest to training, each beside its neighbour"),
+        (folder / "nearest.png", "The generated pictures that come nearest to training, each beside its neighbour"),
     ]
     if last := sorted((run / "samples").glob("attention-*.png")):
         pictures.append((last[-1], "Where each word of a caption is attended to"))

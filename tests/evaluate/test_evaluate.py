@@ -346,7 +346,7 @@ def test_too_few_pictures_for_a_frechet_distance_are_refused(tmp_path, evaluate,
     ours = write_pictures(tmp_path / "ours", 20, seed=1)
     code, _, errors = evaluate(ours, "--metrics", "fid", "--reference", ours, *given(weights, "inception"))
     assert code == 2
-    assert "FID over 20 pictures drawn or given says nothing: at least 50 are needed" in errors
+    assert "FID over 20 pictures generated or given says nothing: at least 50 are needed" in errors
 
 
 def test_prompts_come_from_a_file(tmp_path, evaluate, weights, scenes_run):
