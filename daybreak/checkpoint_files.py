@@ -6,14 +6,13 @@ disk; then the folder gets its name, is verified, and only then older ones go.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 from pathlib import Path
 
 from daybreak.files import INCOMPLETE as INCOMPLETE
-from daybreak.files import write_whole
+from daybreak.files import sha256, write_whole
 
 MANIFEST = "manifest.json"
 BEST = "best.json"
@@ -31,7 +30,7 @@ def complete(run: Path) -> list[Path]:
 
 def seal(building: Path) -> None:
     """Writes the manifest, and sees everything onto the disk."""
-    sums = {str(p.relative_to(building)): [p.stat().st_size, _sum(p)] for p in _files(building)}
+    sums = {str(p.relative_to(building)): [p.stat().st_size, sha256(p)] for p in _files(building)}
     (building / MANIFEST).write_text(json.dumps({"files": sums}, indent=1))
     for path in [*_files(building), *(p for p in [building, *building.rglob("*")] if p.is_dir())]:
         descriptor = os.open(path, os.O_RDONLY)
@@ -54,7 +53,7 @@ def damage(folder: Path, only: tuple[str, ...] = ()) -> str | None:
         try:
             if path.stat().st_size != size:
                 return f"{name} is damaged: it has {path.stat().st_size} of {size} bytes"
-            if _sum(path) != checksum:
+            if sha256(path) != checksum:
                 return f"{name} is damaged: its checksum is wrong"
         except FileNotFoundError:
             return f"{name} is missing"
@@ -105,8 +104,3 @@ def clear_unfinished(run: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

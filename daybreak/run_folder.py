@@ -1,9 +1,12 @@
-"""A run on disk: named, found, and its config read. Needs no torch, so that a mistake is told at once."""
+"""A run on disk: named, found, its config, log and score read. Needs no torch, so that a mistake is told at once."""
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from daybreak import config as configs
 from daybreak.checkpoint_files import complete
@@ -81,6 +84,21 @@ def trained_config(run: Path) -> Config:
     config = load_run_config(run)
     newest(run)
     return config
+
+
+def read_events(run: Path) -> list[dict[str, Any]]:
+    """The lines of RUN/log.jsonl; none where there is no log. Half a line at its end is passed over."""
+    log, events = run / "log.jsonl", []
+    for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
+        with suppress(ValueError):  # being written
+            events.append(json.loads(line))
+    return events
+
+
+def read_score(folder: Path) -> dict[str, Any]:
+    """What score.json holds; empty where there is none."""
+    path = folder / "score.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def newest(run: Path) -> Path:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from rich.console import Console
 
 from daybreak import cli
 from daybreak.config import save
@@ -24,6 +23,7 @@ from daybreak.data.scenes.expand import expand
 from daybreak.recipes import recipe
 from tests.chat_server import chatting
 from tests.conftest import TINY
+from tests.in_process import here
 from tests.waiting import LONG
 
 SETTINGS = [word for key, value in TINY.items() for word in (f"--{key}", str(value))]
@@ -33,17 +33,6 @@ def daybreak(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "200", "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "daybreak", *map(str, words)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=LONG)
-
-
-def here(words, cwd: Path, monkeypatch, capsys) -> subprocess.CompletedProcess[str]:
-    """The same in this process, which has torch loaded already."""
-    monkeypatch.chdir(cwd)
-    monkeypatch.setattr(sys, "argv", ["daybreak", *map(str, words)])
-    monkeypatch.setattr(cli, "console", Console(width=200))
-    with pytest.raises(SystemExit) as end:
-        cli.entry()
-    output = capsys.readouterr()
-    return subprocess.CompletedProcess(words, end.value.code or 0, output.out, output.err)
 
 
 @pytest.fixture(scope="module")

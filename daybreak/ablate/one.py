@@ -24,9 +24,10 @@ from daybreak.ablate import plan as plans
 from daybreak.ablate.frechet import frechet_on_scenes
 from daybreak.config import Config, ConfigError
 from daybreak.display import Display
-from daybreak.evaluate.report import read_events, write_report
+from daybreak.evaluate.report import write_report
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.files import write_whole
+from daybreak.run_folder import read_events
 from daybreak.train import checkpoint
 from daybreak.train.clock import Clock
 from daybreak.train.guard import TrainingError

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure as Sheet
 
 from daybreak.ablate.plan import run_folder
 from daybreak.ablate.table import variants_of
-from daybreak.evaluate.report import read_events
 from daybreak.files import write_whole
+from daybreak.run_folder import read_events
 
 POINTS = 200
 """Of a loss curve."""

@@ -17,8 +17,8 @@ from daybreak import __version__, checkpoint_files
 from daybreak import config as configs
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.report import read_events, read_score
 from daybreak.model_folder import BOX
+from daybreak.run_folder import read_events, read_score
 from daybreak.train import checkpoint
 
 CURVE = "curve.json"

@@ -15,10 +15,10 @@ from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks, see_all
 from daybreak.evaluate.grid import save_grid
-from daybreak.evaluate.report import read_score
 from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
 from daybreak.model_folder import BOX
+from daybreak.run_folder import read_score
 from daybreak.sampling.generate import generate
 
 SHOWN_PER_TASK = 2

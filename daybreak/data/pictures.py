@@ -33,8 +33,8 @@ MAX_PIXELS = 100_000_000
 """Larger pictures are refused unread: a small file can unfold to fill the memory."""
 
 DRAFT = 2
-"""JPEG is decoded down to no less than so many times the wanted side, so that the filter decides what is seen: decoded
-to just above it, the same pixels as .jpg and .png come out 4 to 5 of 255 apart; so about 1."""
+"""JPEG is decoded down to no less than this many times the wanted side, so that the filter decides what is seen:
+decoded to just above it, the same pixels as .jpg and .png come out 4 to 5 of 255 apart; so about 1."""
 
 Image.MAX_IMAGE_PIXELS = None  # ours, above, is checked for every picture, and says so in a sentence
 

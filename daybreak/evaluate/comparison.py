@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daybreak.evaluate import html_parts as parts_of
-from daybreak.evaluate.html_parts import chart, image, smooth
 from daybreak.evaluate.measures import METRICS, Measure, measures_of
-from daybreak.evaluate.report import read_events
-from daybreak.evaluate.report_evaluation import shown_value
+from daybreak.evaluate.report_evaluation import shown_interval, shown_value
+from daybreak.html.chart import Chart, chart, smooth
+from daybreak.html.page import write_page
+from daybreak.run_folder import read_events
 
 
 @dataclass(frozen=True)
@@ -25,57 +24,52 @@ class Compared:
 
 def write_comparison(compared: list[Compared], out: Path) -> Path:
     """Writes OUT/comparison.html. Returns its path."""
-    title = " against ".join(c.name for c in compared)
     measures = [{m.name: m for m in measures_of(c.score)} for c in compared]
-    names = [n for n in METRICS if any(n in m for m in measures)]
-    parts = [f"<h1>{html.escape(title)}</h1>", _table(compared, measures, names)]
-    parts.append(parts_of.warnings(_unlike(compared, measures, names)))
-    parts += _curves(compared)
-    for name in names:
-        tasks = list(dict.fromkeys(t for m in measures if name in m for t in m[name].parts))
-        if tasks:
-            parts += [f"<h2>{html.escape(METRICS[name].title)}, by task</h2>", "<div class=charts>"]
-            for c, m in zip(compared, measures, strict=True):
-                if name in m:
-                    rows = [(t, m[name].parts[t]) for t in tasks if t in m[name].parts]
-                    parts.append(f"<div><h3>{html.escape(c.name)}</h3>{parts_of.bars(rows)}</div>")
-            parts.append("</div>")
-    parts.append("<h2>What they draw</h2>")
-    for c in compared:
-        shown = next((p for p in (c.folder / "pictures.png", c.folder / "grid.png") if p.is_file()), None)
-        if shown is not None:
-            parts += [f"<h3>{html.escape(c.name)}</h3>", image(shown)]
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "comparison.html"
-    path.write_text(parts_of.page(title, parts), encoding="utf-8")
-    return path
-
-
-def _table(compared: list[Compared], measures: list[dict[str, Measure]], names: list[str]) -> str:
-    rows = ["<tr><th>metric<th>better" + "".join(f"<th>{html.escape(c.name)}" for c in compared) + "</tr>"]
-    for name in names:
-        metric = METRICS[name]
-        values = [m[name].value for m in measures if name in m]
-        best = min(values) if metric.better == "lower" else max(values)
-        cells = ""
-        for m in measures:
-            if name not in m:
-                cells += "<td class=number>–"
-                continue
-            found = m[name]
-            mark = " best" if found.value == best and len(values) > 1 else ""
-            interval = ""
-            if found.interval is not None:
-                low, high = (shown_value(name, v) for v in found.interval)
-                interval = f"<br><span class=soft>{low} to {high}</span>"
-            cells += f"<td class='number{mark}'>{shown_value(name, found.value)}{interval}"
-        rows.append(
-            f"<tr><td title='{html.escape(metric.meaning)}'>{html.escape(metric.title)}<td>{metric.better}{cells}</tr>"
-        )
-    note = (
-        "<p class=soft>Bold: the best figure. Below each: its 95 % interval; where two overlap, they may be equal.</p>"
+    metrics = [n for n in METRICS if any(n in m for m in measures)]
+    return write_page(
+        out / "comparison.html",
+        "comparison.html",
+        title=" against ".join(c.name for c in compared),
+        about="as daybreak evaluate measured them",
+        names=[c.name for c in compared],
+        rows=[(METRICS[n], _cells(n, [m.get(n) for m in measures])) for n in metrics],
+        unlike=_unlike(compared, measures, metrics),
+        charts=_charts(compared),
+        tasks=[(METRICS[n].title, shares) for n in metrics if (shares := _tasks(n, compared, measures))],
+        pictures=[(c.name, path) for c in compared if (path := _pictures(c.folder)) is not None],
     )
-    return f"<div class=scroll><table>{''.join(rows)}</table></div>{note}"
+
+
+def _cells(name: str, measures: list[Measure | None]) -> list[dict[str, Any]]:
+    """What a metric says of each model; `best` where it is the best of several."""
+    values = [m.value for m in measures if m is not None]
+    best = min(values) if METRICS[name].better == "lower" else max(values)
+    return [
+        {"value": "–", "interval": "", "best": False}
+        if m is None
+        else {
+            "value": shown_value(name, m.value),
+            "interval": shown_interval(m),
+            "best": m.value == best and len(values) > 1,
+        }
+        for m in measures
+    ]
+
+
+def _tasks(
+    name: str, compared: list[Compared], measures: list[dict[str, Measure]]
+) -> list[tuple[str, list[tuple[str, float]]]]:
+    """The shares of a metric's tasks, in one order for all models that have them."""
+    tasks = list(dict.fromkeys(t for m in measures if name in m for t in m[name].parts))
+    return [
+        (c.name, [(t, m[name].parts[t]) for t in tasks if t in m[name].parts])
+        for c, m in zip(compared, measures, strict=True)
+        if tasks and name in m
+    ]
+
+
+def _pictures(folder: Path) -> Path | None:
+    return next((p for p in (folder / "pictures.png", folder / "grid.png") if p.is_file()), None)
 
 
 def _unlike(compared: list[Compared], measures: list[dict[str, Measure]], names: list[str]) -> list[str]:
@@ -92,7 +86,7 @@ def _unlike(compared: list[Compared], measures: list[dict[str, Measure]], names:
     return found
 
 
-def _curves(compared: list[Compared]) -> list[str]:
+def _charts(compared: list[Compared]) -> list[Chart]:
     """Loss, and prompts followed, over training time, of those that have a log."""
     loss, followed = [], []
     for c in compared:
@@ -103,11 +97,4 @@ def _curves(compared: list[Compared]) -> list[str]:
             loss.append((c.name, [s["seconds"] / 60 for s in steps], smooth([s["loss"] for s in steps])))
         if samples:
             followed.append((c.name, [s["seconds"] / 60 for s in samples], [s["followed"] for s in samples]))
-    charts = [chart(t, curves) for t, curves in (("loss (smoothed)", loss), ("prompts followed", followed)) if curves]
-    colours = ("blue", "orange", "green", "purple", "olive")
-    key = ", ".join(f"{colours[i % 5]}: {name}" for i, (name, *_) in enumerate(loss))
-    return (
-        ["<h2>How they learned</h2>", "<div class=charts>", *charts, "</div>", f"<p class=soft>{html.escape(key)}</p>"]
-        if charts
-        else []
-    )
+    return [chart(t, curves) for t, curves in (("loss (smoothed)", loss), ("prompts followed", followed)) if curves]

@@ -27,7 +27,7 @@ def measure_distance(name: str, drawn: FeatureSet, reference: FeatureSet, device
 
 def frechet_value(name: str, drawn: FeatureSet, reference: FeatureSet, device: torch.device) -> float:
     """The Fréchet distance alone; ConfigError where there are too few pictures."""
-    for what, found in (("drawn or given", drawn), ("of reference", reference)):
+    for what, found in (("generated or given", drawn), ("of reference", reference)):
         check_frechet(name, len(found), what)
     return metrics.frechet_distance(_on(drawn.moments, device), _on(reference.moments, device))
 

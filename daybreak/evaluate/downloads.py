@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from daybreak import files
 from daybreak.config import ConfigError
 
 
@@ -73,8 +73,7 @@ def verify(known: KnownFile, path: Path) -> None:
 def sha256(path: Path) -> str:
     """Of a file's content, in hexadecimal; ConfigError where it can't be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256(path)
     except OSError as e:
         raise ConfigError(f"{path} cannot be read: {e.strerror}") from None
 

@@ -42,7 +42,7 @@ def measure(
 ) -> dict[str, float]:
     """{metric: value} of the averaged networks after `images` pictures; details go to RUN/metrics/IMAGES/score.json.
 
-    Called by every process of a run at the same step; each draws and measures its share. Networks and reference
+    Called by every process of a run at the same step; each generates and measures its share. Networks and reference
     statistics are loaded anew and let go afterwards, since training needs the memory. The caller pauses the clock.
     """
     request = measurement_request(config)

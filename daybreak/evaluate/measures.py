@@ -1,4 +1,7 @@
-"""What can be measured: names, meanings, and the form that every figure has."""
+"""What can be measured: names, meanings, and the form that every figure has.
+
+To add a metric: an entry in METRICS, and the function in measurers.py that it names. This file needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,19 @@ from daybreak.config import ConfigError
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric by its name on the command line. `needs`: what must be at hand beside the pictures."""
+    """A metric by its name on the command line. `by`: its function in measurers.py.
+
+    `needs`: what must be at hand beside the pictures; `share`: whether it is one, shown in per cent.
+    """
 
     title: str
     better: Literal["lower", "higher"]
     meaning: str
+    by: str
     network: str | None = None
     needs: Literal["reference", "captions", "drawing", "questions", "baseline", "training", None] = None
     licence: str = ""
+    share: bool = False
 
 
 _INCEPTION = "Inception weights: Apache-2.0 (Google), converted by NVIDIA"
@@ -27,38 +35,40 @@ _CLIP = "CLIP: MIT (OpenAI)"
 _DINO = "DINOv2: Apache-2.0 (Meta)"
 
 METRICS = {
-    "fid": Metric("FID", "lower", "Fréchet distance of Inception features to the reference pictures", "inception",
-                  "reference", _INCEPTION),
-    "kid": Metric("KID", "lower", "kernel distance of Inception features to the reference, without bias; times 1000",
+    "fid": Metric("FID", "lower", "Fréchet distance of Inception features to the reference pictures", "distance",
                   "inception", "reference", _INCEPTION),
+    "kid": Metric("KID", "lower", "kernel distance of Inception features to the reference, without bias; times 1000",
+                  "distance", "inception", "reference", _INCEPTION),
     "is": Metric("Inception score", "higher", "how sure and how varied a classifier finds the pictures, 1 to 1000",
-                 "inception_classes", None, _INCEPTION),
+                 "inception_score", "inception_classes", None, _INCEPTION),
     "cmmd": Metric("CMMD", "lower", "Gaussian kernel distance of CLIP features to the reference",
-                   "clip_336", "reference", _CLIP),
-    "fd_dinov2": Metric("FD-DINOv2", "lower", "Fréchet distance of DINOv2 features to the reference pictures", "dinov2",
-                        "reference", _DINO),
+                   "distance", "clip_336", "reference", _CLIP),
+    "fd_dinov2": Metric("FD-DINOv2", "lower", "Fréchet distance of DINOv2 features to the reference pictures",
+                        "distance", "dinov2", "reference", _DINO),
     "dino_mmd": Metric("DINO-MMD", "lower", "Gaussian kernel distance of DINOv2 features to the reference",
-                       "dinov2", "reference", _DINO),
-    "clipscore": Metric("CLIPScore", "higher", "how near CLIP finds picture and prompt: 100 max(cosine, 0)", "clip",
-                        "captions", _CLIP),
-    "geneval": Metric("GenEval", "higher", "share of prompts followed, as a detector sees it: mean of six tasks", None,
-                      None, "GenEval: MIT; Mask2Former: MIT (Meta); " + _CLIP),
-    "geneval_rewritten": Metric("GenEval, rewritten", "higher", "the same, prompts made longer by a model", None,
-                                "drawing", "GenEval: MIT; Mask2Former: MIT (Meta); " + _CLIP),
-    "scenes": Metric("Scenes", "higher", "share of prompts of the embedded world followed in every attribute", None,
-                     "drawing"),
+                       "distance", "dinov2", "reference", _DINO),
+    "clipscore": Metric("CLIPScore", "higher", "how near CLIP finds picture and prompt: 100 max(cosine, 0)",
+                        "clipscore", "clip", "captions", _CLIP),
+    "geneval": Metric("GenEval", "higher", "share of prompts followed, as a detector sees it: mean of six tasks",
+                      "geneval", None, None, "GenEval: MIT; Mask2Former: MIT (Meta); " + _CLIP, share=True),
+    "geneval_rewritten": Metric("GenEval, rewritten", "higher", "the same, prompts made longer by a model",
+                                "geneval", None, "drawing", "GenEval: MIT; Mask2Former: MIT (Meta); " + _CLIP,
+                                share=True),
+    "scenes": Metric("Scenes", "higher", "share of prompts of the embedded world followed in every attribute",
+                     "scenes", None, "drawing", share=True),
     "vqa": Metric("Questions (as DPG-Bench)", "higher", "share of questions about the prompt that a vision-language "
-                  "model answers with yes", None, "questions", "the vision-language model's own licence"),
-    "day_check": Metric("The day's check", "lower", "FID over the baseline's; at most 1.1 passes", "inception",
-                        "baseline", _INCEPTION),
+                  "model answers with yes", "vqa", None, "questions", "the vision-language model's own licence",
+                  share=True),
+    "day_check": Metric("The day's check", "lower", "FID over the baseline's; at most 1.1 passes", "day_check",
+                        "inception", "baseline", _INCEPTION),
     "memorised": Metric("Memorised", "lower", "share of pictures nearer to a training picture than real ones are",
-                        "dinov2", "training", _DINO),
+                        "memorised", "dinov2", "training", _DINO, share=True),
 }  # fmt: skip
 
 LEAST_FRECHET = 50
-"""Below so many pictures a Fréchet distance is refused: it would say nothing but how few they are."""
+"""With fewer pictures a Fréchet distance is refused: it would say nothing but how few they are."""
 ENOUGH_FRECHET = 10_000
-"""Above so many its bias is mostly below 1, and publications stop mentioning it."""
+"""With more pictures its bias is mostly below 1, and publications stop mentioning it."""
 
 
 @dataclass

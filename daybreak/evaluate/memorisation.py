@@ -26,7 +26,7 @@ def measure_memorised(
     drawn: FeatureSet, pictures: PictureFolder, held_out: FeatureSet, training: PictureFolder, network: Network,
     device: torch.device, ranks: Ranks, out: Path,
 ) -> Measure:  # fmt: skip
-    """The share of drawn pictures that lie nearer to some training picture than 99 % of held-out pictures do.
+    """The share of generated pictures that lie nearer to some training picture than 99 % of held-out pictures do.
 
     `pictures`: those that `drawn` was made of. A model that repeats nothing scores about 1 %. The
     training pictures are streamed: memory holds one batch of them.
@@ -56,13 +56,13 @@ def measure_memorised(
             tiles.append(
                 Tile(
                     pictures.items[int(drawn.rows[i])].path,
-                    f"drawn, similarity {similarity[i]:.3f}",
+                    f"generated, similarity {similarity[i]:.3f}",
                     good=not bool(over[i]),
                 )
             )
             tiles.append(Tile(training.items[int(row[i])].path, "nearest of training"))
         save_mosaic(tiles, out / "nearest.png")
-    result.images = {"nearest.png": "The drawn pictures that come nearest to training, each beside its neighbour"}
+    result.images = {"nearest.png": "The generated pictures that come nearest to training, each beside its neighbour"}
     return result
 
 

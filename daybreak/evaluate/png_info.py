@@ -1,4 +1,4 @@
-"""What a PNG of ours says of how it was drawn."""
+"""What a PNG of ours says of how it was generated."""
 
 from __future__ import annotations
 

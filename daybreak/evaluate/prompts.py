@@ -1,4 +1,4 @@
-"""What a model is asked to draw where its pictures are compared with others."""
+"""What a model is asked to generate where its pictures are compared with others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daybreak.config import ConfigError
 
 KEYS = ("prompt", "text", "caption")
 PROMPTS, PICTURES_EACH = 10, 10
-"""Of the day's check: its prompts, and the pictures drawn of each."""
+"""Of the day's check: its prompts, and the pictures of each."""
 
 
 def read_prompt_file(path: Path) -> list[str]:

@@ -30,7 +30,7 @@ def print_report(console: Console, config: Config, run: Path, scores: Mapping[st
         console.print(table)
         if "as_they_stand_overall" in scores:
             console.print(
-                "prompts were written out before they were drawn; as they stand, one and two objects "
+                "prompts were written out before they were sampled; as they stand, one and two objects "
                 f"{scores['as_they_stand_one_and_two_objects']:.0%}, held out {scores['as_they_stand_held_out']:.0%}",
                 highlight=False,
             )
@@ -39,14 +39,14 @@ def print_report(console: Console, config: Config, run: Path, scores: Mapping[st
         ]
         if right:
             console.print(f"right, where the prompt names it: {', '.join(right)}", highlight=False)
-    left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    left = Table(title="Output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
     left.add_row("run folder", str(run))
     left.add_row("report", str(report))
     if "overall" in scores:
         left.add_row("grid", str(run / "grid.png"))
         left.add_row("failures", str(run / "failures.png") if (run / "failures.png").exists() else "none")
     left.add_row("TensorBoard", f"tensorboard --logdir {run / 'tensorboard'}")
-    left.add_row("draw your own", f'daybreak sample {run} --prompt "{_example_prompt(config)}"')
+    left.add_row("sample your own", f'daybreak sample {run} --prompt "{_example_prompt(config)}"')
     console.print(left, soft_wrap=True)
 
 

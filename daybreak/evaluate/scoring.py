@@ -45,11 +45,11 @@ def evaluate_scenes(
     transformer: Transformer, text_encoder: TextEncoder, config: Config, run: Path, ranks: Ranks = Ranks(),
     until: float | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Draws and judges the evaluation prompts of a run; see `judge_scenes`. `ranks` draw together, the first writes.
+    """Samples and judges the evaluation prompts of a run; see `judge_scenes`. All `ranks` sample, the first writes.
 
-    Where the run writes prompts out before it draws them, the same prompts are drawn as they stand, too.
+    Where the run writes prompts out first, the same prompts are sampled as they stand, too.
 
-    until: a moment of time.monotonic() at which drawing ends, with fewer prompts if need be, as many of each task.
+    until: a moment of time.monotonic() at which sampling ends, with fewer prompts if need be, as many of each task.
     Raises ConfigError for a run that was not trained on `scenes`, whose pictures nothing here can judge.
     """
     if config.data.source != "scenes":
@@ -75,7 +75,7 @@ def evaluate_scenes(
 def _draw_until(
     until: float, prompts: list[Prompt], draw: Callable[[list[str], list[int]], Tensor], batch: int, ranks: Ranks
 ) -> tuple[list[int], Tensor]:
-    """Numbers of the prompts that were drawn by then, ascending, and their pictures; one of each kind in any case."""
+    """Numbers of the prompts that were sampled by then, ascending, and their pictures; one of each kind in any case."""
     kinds: dict[tuple[str, bool], int] = {}
     turn = []
     for p in prompts:
@@ -102,7 +102,7 @@ def judge_scenes(
     draw: Callable[[list[str]], Tensor], settings: EvaluateConfig, out: Path | None,
     draw_plain: Callable[[list[str]], Tensor] | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Has the evaluation prompts of `scenes` drawn and judges them; writes grid.png and failures.png into `out`.
+    """Has the evaluation prompts of `scenes` sampled and judges them; writes grid.png and failures.png into `out`.
 
     `draw` takes prompts to square pictures [B, 3, S, S] in [-1, 1], of at least 32 px. draw_plain: the same with
     prompts as they stand, where `draw` writes them out; what is followed then has `as_they_stand_` before its name.

@@ -1,4 +1,4 @@
-"""What is judged: a model that draws, or a folder of pictures. daybreak/subjects.py opens them."""
+"""What is judged: a model that generates pictures, or a folder of pictures. daybreak/subjects.py opens them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from daybreak.sampling.generate import generate
 
 
 class Drawer(Protocol):
-    """Draws prompts. Picture number n depends on the seed, n and its prompt, not on its batch."""
+    """Generates pictures of prompts. Number n depends on the seed, n and its prompt, not on its batch."""
 
     batch: int
 
     @property
     def plain(self) -> Drawer | None:
-        """Draws prompts as they stand, where this one writes them out first and both are worth a look; else None."""
+        """Takes prompts as they stand, where this one writes them out first and both are worth a look; else None."""
         ...
 
     def draw(self, prompts: list[str], first: int) -> Tensor:

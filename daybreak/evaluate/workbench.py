@@ -1,4 +1,4 @@
-"""What metrics share: pictures, given or drawn; networks; features. Each is made once, when first asked for."""
+"""What metrics share: pictures, given or generated; networks; features. Each is made once, when first asked for."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Workbench:
 
     @property
     def on_scenes(self) -> bool:
-        """Whether this is a run on the embedded world, which can draw its own reference."""
+        """Whether this is a run on the embedded world, which can render its own reference."""
         return self.subject.config is not None and self.subject.config.data.source == "scenes"
 
     def note(self, text: str) -> None:
@@ -87,7 +87,7 @@ class Workbench:
         return self._features[what, name]
 
     def folder(self, what: str) -> PictureFolder:
-        """ "pictures": given or drawn; "reference": given, or scenes of their own for a run on scenes."""
+        """ "pictures": given or generated; "reference": given, or scenes of their own for a run on scenes."""
         if what not in self._folders:
             if what == "pictures" and self.subject.pictures is not None:
                 self._folders[what] = self.subject.pictures
@@ -100,7 +100,7 @@ class Workbench:
         return self._folders[what]
 
     def draw(self, subject: Subject, name: str, prompts: list[str]) -> PictureFolder:
-        """Has `prompts` drawn into the folder evaluation/NAME, each process its share."""
+        """Has pictures of `prompts` generated into the folder evaluation/NAME, each process its share."""
         drawer = subject.drawer
         assert drawer is not None
         folder = self.fresh(name)
@@ -116,7 +116,7 @@ class Workbench:
         self.ranks.gather(None)
         seconds = time.monotonic() - began
         self.seconds[f"drawing {name}"] = seconds
-        self.tell(f"drew {len(prompts)} pictures, {len(prompts) / seconds:.1f} a second: {folder}")
+        self.tell(f"generated {len(prompts)} pictures, {len(prompts) / seconds:.1f} a second: {folder}")
         return open_pictures(folder, name)
 
     def fresh(self, name: str) -> Path:
@@ -129,7 +129,7 @@ class Workbench:
         return folder
 
     def prompts(self) -> list[str]:
-        """What the pictures for comparison are drawn from, `count` of them."""
+        """What the pictures for comparison are generated from, `count` of them."""
         return spread(self.known_prompts(), self.request.count, self.request.drawing.seed or 0)
 
     def known_prompts(self) -> list[str]:
@@ -142,7 +142,7 @@ class Workbench:
                 return captions
         if self.subject.config is not None:
             return list(dict.fromkeys(self._data().some_captions(CAPTIONS)))
-        raise ConfigError("what should be drawn? Give --prompts FILE, or a --reference FOLDER with captions")
+        raise ConfigError("what should be generated? Give --prompts FILE, or a --reference FOLDER with captions")
 
     def _data(self) -> Source:
         if self._source is None:

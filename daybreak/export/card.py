@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -17,6 +15,7 @@ from daybreak.display import duration
 from daybreak.export.licences import Licences
 from daybreak.export.usage import drawing_lines, install_line, opening_lines, usage
 from daybreak.model_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
+from daybreak.run_folder import read_events, read_score
 from daybreak.sampling.expand import RULES, expanded
 
 SAMPLES_FILE = "samples.png"
@@ -38,7 +37,7 @@ def write_card(
 
     `form` is "diffusers" (a PRX), "own" (own_folder.py) or "safetensors". `run` is the run folder that the figures are
     read from; `parameters` counts all weights of the exported networks; `differences` says what keeps diffusers from
-    drawing the very same picture; `place` is where the folder will be.
+    generating the very same picture; `place` is where the folder will be.
     """
     samples = copy_samples(run, folder)
     head = {
@@ -50,7 +49,7 @@ def write_card(
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {run.resolve().name}",
-        f"A text-to-image model of {parameters / 1e6:.1f} M parameters that draws pixels directly (no autoencoder), "
+        f"A text-to-image model of {parameters / 1e6:.1f} M parameters that generates pixels, without an autoencoder, "
         f"trained from scratch with daybreak {__version__} by the recipe `{config.recipe}`. Weights are averaged over "
         f"training and stored as {dtype}.",
     ]
@@ -86,7 +85,7 @@ def _usage(config: Config, form: str, dtype: str, differences: list[str], place:
     last = float(sampling_times(s.steps, config.diffusion.shift)[-2])
     text += (
         f"At {s.steps} steps the pipeline visits the noise levels of training's sampler (the last before 0 is "
-        f"{last:.3f}) and, for the same noise, draws the picture that `daybreak sample` draws. "
+        f"{last:.3f}) and, for the same noise, generates the picture of `daybreak sample`. "
         "`PRXPixelPipeline` tidies prompts first (HTML entities, broken encodings); training did not. "
         "With guidance it takes one picture a call (diffusers 0.42)."
     )
@@ -106,17 +105,17 @@ def _usage_of_own(config: Config, dtype: str, differences: list[str], place: str
         f"machine. Read `{PIPELINE_FILE}.py` and `transformer/{TRANSFORMER_FILE}.py` before you trust them.\n\n"
         f"Unless told otherwise it takes {s.steps} steps with a guidance of {s.guidance:g}, as the run did "
         "(`num_inference_steps`, `guidance_scale`). On a GPU `torch_dtype=torch.bfloat16` or `float16` halves the "
-        "memory; a CPU is slower with them. With `generator=torch.Generator().manual_seed(1_000_003 * S)` it draws "
+        "memory; a CPU is slower with them. With `generator=torch.Generator().manual_seed(1_000_003 * S)` it makes "
         "the first picture of `daybreak sample --seed S`."
     )
     if written is not None:
         text += (
-            f" But `daybreak sample` writes prompts out by rules before it draws them, since the model learnt from "
-            f"captions that say everything; the pipeline draws them as they are given. The prompt above is "
+            f" But `daybreak sample` writes prompts out by rules first, since the model learnt from "
+            f"captions that say everything; the pipeline takes them as they are given. The prompt above is "
             f"`{EXAMPLE}`, written out."
         )
     elif s.expand is not None:
-        text += f" But there prompts are written out by {s.expand}; the pipeline draws them as they are given."
+        text += f" But there prompts are written out by {s.expand}; the pipeline takes them as they are given."
     return text + _not_the_same(differences)
 
 
@@ -135,10 +134,9 @@ def _data(config: Config, run: Path) -> str:
 
 
 def _scores(run: Path) -> str:
-    if not (run / "score.json").is_file():
+    shares = {name: value for name, value in read_score(run).items() if isinstance(value, float)}
+    if not shares:
         return "None measured."
-    scores = json.loads((run / "score.json").read_text())
-    shares = {name: value for name, value in scores.items() if isinstance(value, float)}
     rows = [f"| {name.replace('_', ' ')} | {share:.1%} |" for name, share in shares.items()]
     return "\n".join(
         [
@@ -153,13 +151,10 @@ def _scores(run: Path) -> str:
 
 def cost(run: Path) -> str:
     """What training took, by the last step in RUN/log.jsonl."""
-    last: dict[str, Any] = {}
-    if (run / "log.jsonl").is_file():
-        for line in (run / "log.jsonl").read_text().splitlines():
-            event = json.loads(line) if line else {}
-            last = event if event.get("event") == "step" else last
-    if not last:
+    steps = [e for e in read_events(run) if e["event"] == "step"]
+    if not steps:
         return "Not recorded."
+    last = steps[-1]
     return (
         f"{duration(last['seconds'])} of training (hours:minutes:seconds), {last['step']:,} steps, "
         f"{last['images']:,} pictures seen."

@@ -37,7 +37,7 @@ from daybreak.run_folder import trained_config
 from daybreak.sampling.generate import generate
 
 COMPARED = 16
-"""Pictures that are drawn with both to compare them and to take the time."""
+"""Pictures that are generated with both to compare them and to take the time."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def run_shrink(console: Console, run: Path, to: Kind, out: Path) -> None:
     require("torchao", "quant", "daybreak shrink")
     config = trained_config(run)
     transformer, text_encoder = load_averaged(run, config, device)
-    console.print("drawing and judging with the full weights ...")
+    console.print("sampling and judging with the full weights ...")
     full = _measure(transformer, text_encoder, config)
     full_size = sum(weight_bytes(m) for m in (transformer, text_encoder.network))
     public = configs.override(config, "data.folder", "none")
     with new_folder(out) as building:
         write_quantized(quantize(transformer, text_encoder, to), text_encoder, public, to, building)
-        console.print(f"drawing and judging with {to} ...")
+        console.print(f"sampling and judging with {to} ...")
         small = _measure(*read_quantized(building, device)[:2], config)  # what is on disk is what is judged
         small_size = (building / WEIGHTS_FILE).stat().st_size
         difference = float((small.pictures - full.pictures).abs().mean()) / 2
@@ -78,7 +78,7 @@ def run_shrink(console: Console, run: Path, to: Kind, out: Path) -> None:
         (building / "shrink.json").write_text(json.dumps(report, indent=2) + "\n")
         total = folder_bytes(building)
     _show(console, to, full, small, full_size, small_size, difference)
-    console.print(f"{out}: {total / 1e6:.2f} MB with tokenizer; draw with it: daybreak serve {out}", highlight=False)
+    console.print(f"{out}: {total / 1e6:.2f} MB with tokenizer; try it: daybreak serve {out}", highlight=False)
 
 
 def _measure(transformer: Transformer, text_encoder: TextEncoder, config: Config) -> Measured:

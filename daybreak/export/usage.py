@@ -17,7 +17,7 @@ OPENS: dict[str, list[tuple[str, str]]] = json.loads((Path(__file__).parent / "o
 
 
 def install_line(pipeline: str) -> str:
-    """What a fresh environment needs to draw with a pipeline of this class, in the versions that wrote it."""
+    """What a fresh environment needs to generate with a pipeline of this class, in the versions that wrote it."""
     known = [n for n in PACKAGES if n != "accelerate" or find_spec(n)]
     names = [*known, *(["ftfy"] if pipeline in NEEDS_FTFY else [])]
     return "pip install " + " ".join(_pinned(name) for name in names)
@@ -50,7 +50,7 @@ def opening_lines(place: str, dtype: str, trust: bool = False) -> list[str]:
 
 
 def drawing_lines(prompt: str, options: dict[str, object]) -> list[str]:
-    """Python that draws with `pipeline`."""
+    """Python that generates with `pipeline`."""
     return [
         'pipeline.to("cuda" if torch.cuda.is_available() else "cpu")',
         "image = pipeline(",
@@ -62,7 +62,7 @@ def drawing_lines(prompt: str, options: dict[str, object]) -> list[str]:
 
 
 def usage(pipeline: str, place: str, dtype: str, prompt: str, options: dict[str, object]) -> str:
-    """The card's section: install, open, draw, and what else can open it."""
+    """The card's section: install, open, generate, and what else can open it."""
     code = [*opening_lines(place, dtype), *drawing_lines(prompt, options)]
     return "\n".join(
         [
@@ -80,7 +80,7 @@ def versions(pipeline: str) -> str:
     """The card's sentence on other versions."""
     pairs = [f"diffusers {diffusers} with transformers {transformers}" for diffusers, transformers in OPENS[pipeline]]
     return (
-        f"Tiny models of this kind, written alike, were opened and drawn with as float32, float16 and bfloat16 by "
+        f"Tiny models of this kind, written alike, were opened and sampled as float32, float16 and bfloat16 by "
         f"{', '.join(pairs)}. Other versions were not tried."
     )
 

@@ -5,7 +5,6 @@ RUN/report/   report.json, report.md, report.html, contact_sheet.png, contact_sh
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from daybreak.config import ConfigError
 from daybreak.data.listing import Item
-from daybreak.evaluate import day_check, html_parts
+from daybreak.evaluate import day_check
 from daybreak.evaluate.evaluation import evaluate
 from daybreak.evaluate.measures import METRICS, measures_of
 from daybreak.evaluate.memorisation import measure_memorised
@@ -32,6 +31,8 @@ from daybreak.finetune.drawing import AT_ONCE, draw
 from daybreak.finetune.probes import drift
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers
+from daybreak.html.chart import chart
+from daybreak.html.page import write_page
 from daybreak.parallel import Ranks
 
 COMPARED = ("fid", "kid", "clipscore")
@@ -96,9 +97,7 @@ def write_report(run: Path, found: dict[str, Any], start: dict[str, float], loss
     found["verdict"] = verdict(found)
     (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     (folder / "report.md").write_text(_markdown(found), encoding="utf-8")
-    page = folder / "report.html"
-    page.write_text(_html(found, folder, run), encoding="utf-8")
-    return page
+    return _write_html(found, folder, run)
 
 
 def probes_of(run: Path) -> list[dict[str, Any]]:
@@ -239,36 +238,31 @@ def _markdown(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _html(found: dict[str, Any], folder: Path, run: Path) -> str:
-    title = f"Fine-tuned: {Path(found['base']).name}"
-    parts = [f"<h1>{html.escape(title)}</h1><p class=soft>{found['method']}, {found['steps']} steps</p><ul>"]
-    parts += [f"<li>{html.escape(line)}" for line in found["verdict"]]
-    parts.append("</ul><table><tr><th><th>base<th>fine-tuned<th>better</tr>")
-    for what, base, tuned, better in _rows(found):
-        parts.append(f"<tr><td>{html.escape(what)}<td class=number>{base}<td class=number>{tuned}<td>{better}</tr>")
-    parts.append("</table>")
-    parts.append(html_parts.warnings(_missing(found) + [f"step {a['step']}: {a['text']}" for a in found["advice"]]))
+def _write_html(found: dict[str, Any], folder: Path, run: Path) -> Path:
     curves = found["probes"]
-    for name, caption in (("domain", "loss on held-out pictures"), ("general", "loss on general prompts")):
-        if curves and name in curves[0]:
-            line = (name, [float(c["step"]) for c in curves], [float(c[name]) for c in curves])
-            parts.append(_chart(caption, line))
-    for file, caption in (
-        ("contact_sheet.png", "Ten prompts that share few words, ten pictures each, not chosen"),
-        ("contact_sheet_base.png", "The same of the base"),
-        ("general.png", "General prompts, before and after, from the same noise"),
-        ("nearest.png", "The drawn pictures that come nearest to training, each beside its neighbour"),
-    ):
-        parts.append(html_parts.image(folder / file, caption))
-    last = sorted((run / "samples").glob("attention-*.png"))
-    if last:
-        parts.append(html_parts.image(last[-1], "Where each word of a caption is attended to"))
-    return html_parts.page(title, parts)
-
-
-def _chart(title: str, line: tuple[str, list[float], list[float]]) -> str:
-    """A curve over steps."""
-    return html_parts.chart(f"{title}, over steps", [line]).replace(" min</text>", " steps</text>")
+    pictures = [
+        (folder / "contact_sheet.png", "Ten prompts that share few words, ten pictures each, not chosen"),
+        (folder / "contact_sheet_base.png", "The same of the base"),
+        (folder / "general.png", "General prompts, before and after, from the same noise"),
+        (folder / "nearest.png", "The generated pictures that come nearest to training, each beside its neighbour"),
+    ]
+    if last := sorted((run / "samples").glob("attention-*.png")):
+        pictures.append((last[-1], "Where each word of a caption is attended to"))
+    return write_page(
+        folder / "report.html",
+        "finetuned.html",
+        title=f"Fine-tuned: {Path(found['base']).name}",
+        about=f"{found['method']}, {found['steps']} steps",
+        verdict=found["verdict"],
+        rows=_rows(found),
+        notes=_missing(found) + [f"step {a['step']}: {a['text']}" for a in found["advice"]],
+        charts=[
+            chart(f"{title}, over steps", [("", [c["step"] for c in curves], [c[name] for c in curves])], "steps")
+            for name, title in (("domain", "loss on held-out pictures"), ("general", "loss on general prompts"))
+            if curves and name in curves[0]
+        ],
+        pictures=pictures,
+    )
 
 
 def figures(page: Path) -> dict[str, float]:

@@ -72,7 +72,7 @@ def scheduler_arguments(config: Config) -> dict[str, Any]:
 
 
 def differences(config: Config) -> list[str]:
-    """What keeps the pipeline, at the run's own settings, from drawing our very picture: a phrase each."""
+    """What keeps the pipeline, at the run's own settings, from generating our very picture: a phrase each."""
     s, shift = config.sample, config.diffusion.shift
     found = []
     if s.sampler != "euler":
@@ -137,7 +137,7 @@ def _model_config(network: dict[str, Any], path: Path) -> ModelConfig:
     try:
         if network["in_channels"] != 3:
             raise ConfigError(
-                f"{path}: in_channels is {network['in_channels']}; daybreak's transformer draws pixels (3 channels)"
+                f"{path}: in_channels is {network['in_channels']}; daybreak's transformer generates pixels (3 channels)"
             )
         head = network["hidden_size"] // network["num_heads"]
         if list(network["axes_dim"]) != [head // 2, head // 2]:
@@ -175,7 +175,7 @@ def _config(folder: Path, index: dict[str, Any], model: ModelConfig, text_encode
         "diffusion.noise_scale": index.get("noise_scale", 2.0),
         "text.max_tokens": text_encoder.max_tokens,
         "train.minutes": 10.0,
-        "sample.steps": 28,  # what PRXPixelPipeline draws with unless told otherwise
+        "sample.steps": 28,  # what PRXPixelPipeline samples with unless told otherwise
         "sample.guidance": 4.0,
     }
     if not text_encoder.frozen:

@@ -21,7 +21,7 @@ from daybreak.run_folder import trained_config
 def open_model(folder: Path, device: torch.device) -> tuple[Transformer, TextEncoder, Config]:
     """The averaged networks of a run or of an exported folder, ready for sampling. ConfigError for anything else.
 
-    The config is the one to draw with: of a run of several stages the last one's.
+    The config is the one to sample with: of a run of several stages the last one's.
     """
     kind = check_kind(folder)
     if kind == "run":

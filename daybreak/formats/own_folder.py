@@ -48,9 +48,9 @@ def write_own(
     """Writes the pipeline into `folder`, its weights as `dtype`."""
     (folder / "transformer").mkdir(parents=True)
     configs.save(config, folder / CONFIG_FILE)
-    code = bundle("daybreak.formats.own_pipeline", PIPELINE, "A pipeline that draws pictures from prompts, in pixels.")
+    code = bundle("daybreak.formats.own_pipeline", PIPELINE, "A pipeline that generates pictures in pixels from text.")
     (folder / f"{PIPELINE_FILE}.py").write_text(code, encoding="utf-8")
-    code = bundle("daybreak.formats.own_transformer", TRANSFORMER, "The transformer that the pipeline draws with.")
+    code = bundle("daybreak.formats.own_transformer", TRANSFORMER, "The transformer of the pipeline.")
     (folder / "transformer" / f"{TRANSFORMER_FILE}.py").write_text(code, encoding="utf-8")
     network = {
         "_class_name": TRANSFORMER,
@@ -73,7 +73,7 @@ def write_own(
 
 
 def own_differences(config: Config) -> list[str]:
-    """What keeps the pipeline, at the run's own settings, from drawing our very picture: a phrase each."""
+    """What keeps the pipeline, at the run's own settings, from generating our very picture: a phrase each."""
     if config.sample.guidance_kind == "classifier_free":
         return []
     return [f"the run's guidance is {config.sample.guidance_kind}, the pipeline's classifier-free"]

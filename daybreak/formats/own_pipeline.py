@@ -1,4 +1,4 @@
-"""A diffusers pipeline that draws with our transformer. Exported models carry it along (bundle.py)."""
+"""A diffusers pipeline around our transformer. Exported models carry it along (bundle.py)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from daybreak.sampling.sampler import STEPS
 
 
 class DaybreakPipeline(DiffusionPipeline):
-    """Draws pictures in pixels from prompts.
+    """Generates pictures in pixels from prompts.
 
     The settings are those of the run that the model comes from: side in px, tokens that are read of a prompt, standard
     deviation of the noise, shift of the times, sampler ("euler", "heun"), steps, guidance and the times it holds in.

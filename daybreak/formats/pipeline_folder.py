@@ -51,7 +51,7 @@ def settle_config(path: Path) -> None:
     """Takes out of a network's configuration where it came from, and has it opened as float32 unless told otherwise.
 
     transformers 5 opens a network as it was saved, diffusers as float32: of a pipeline in half precision, opened
-    without a dtype, the text encoder was in half and the rest was not, and drawing failed.
+    without a dtype, the text encoder was in half and the rest was not, and sampling failed.
     """
     config = _read(path)
     config.pop("_name_or_path", None)

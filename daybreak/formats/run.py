@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from daybreak import checkpoint_files as files
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.open_text import open_text_encoder
 from daybreak.encoders.text import TextEncoder
+from daybreak.formats.diffusers_folder import read_tensors
 from daybreak.model.transformer import Transformer
 from daybreak.run_folder import newest
 
@@ -33,7 +32,7 @@ def load_averages(folder: Path, config: Config) -> tuple[Transformer, TextEncode
     frozen = config.text.pretrained is not None
     text_encoder = open_text_encoder(config.text) if frozen else TextEncoder.load(folder)
     transformer = Transformer(config.model, text_encoder.width, config.routing)
-    load_weights(transformer, _read(folder / "transformer.safetensors"), folder / "transformer.safetensors")
+    load_weights(transformer, read_tensors(folder / "transformer.safetensors"), folder / "transformer.safetensors")
     return transformer, text_encoder
 
 
@@ -51,10 +50,3 @@ def load_weights(module: nn.Module, stored: dict[str, Tensor], path: Path) -> No
             f"{wrong[:2] or 'none'}"
         )
     module.load_state_dict(stored, strict=False)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as e:
-        raise ConfigError(f"{path} is damaged or missing: {e}") from None

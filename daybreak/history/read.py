@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from daybreak import checkpoint_files as folders
 from daybreak.config import Config, ConfigError, load
+from daybreak.run_folder import read_events, read_score
 
 SMOOTH = 50
 """Steps over which a loss is averaged."""
@@ -47,21 +47,14 @@ class History:
 
     def score(self) -> float | None:
         """Share of prompts followed in the run's evaluation, the mean over its tasks; None where there was none."""
-        path = self.run / "score.json"
-        return json.loads(path.read_text()).get("overall") if path.exists() else None
+        return read_score(self.run).get("overall")
 
 
 def read(run: Path) -> History:
-    """The history of a run folder; ConfigError where it is none. Half a line at the log's end is passed over."""
+    """The history of a run folder; ConfigError where it is none."""
     if not (run / "config.yaml").is_file():
         raise ConfigError(f"{run} is no run folder: it holds no config.yaml")
-    events: list[dict[str, Any]] = []
-    log = run / "log.jsonl"
-    for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
-        try:
-            events.append(json.loads(line))
-        except ValueError:
-            continue  # being written
+    events = read_events(run)
     kinds = {k: [e for e in events if e.get("event") == k] for k in ("step", "samples", "metrics", "bad_step")}
     return History(run, load(run / "config.yaml"), kinds["step"], kinds["samples"], kinds["metrics"], kinds["bad_step"])
 

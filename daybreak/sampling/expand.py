@@ -1,4 +1,4 @@
-"""Prompts written out before they are drawn, for models that learnt from captions which say everything."""
+"""Prompts written out before they are sampled, for models that learnt from captions which say everything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Expander(Protocol):
 
 
 def expanded(prompts: Sequence[str], by: str | None, seed: int, numbers: Sequence[int]) -> list[str]:
-    """Each prompt as it is to be drawn; `by` as `sample.expand` says it, None changes nothing.
+    """Each prompt as the model gets it; `by` as `sample.expand` says it, None changes nothing.
 
     By rules, what picture `numbers[i]` leaves open depends on (seed, numbers[i]) alone. A chat model gives the
     likeliest words, so always the same. Raises ConfigError where it can't be had.

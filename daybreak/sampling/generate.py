@@ -56,7 +56,7 @@ def generate_together(
     ranks: Ranks, transformer: Transformer, text_encoder: TextEncoder, prompts: list[str], config: Config, seed: int,
     numbers: list[int] | None = None,
 ) -> Tensor:  # fmt: skip
-    """As `generate`, each process drawing a part of the pictures; all of them come back at every process."""
+    """As `generate`, each process generating a part of the pictures; all of them come back at every process."""
     numbers = numbers or list(range(len(prompts)))
     each = -(-len(prompts) // ranks.world)
     start = ranks.rank * each
@@ -66,6 +66,6 @@ def generate_together(
 
 
 def noise_of(height: int, width: int, seed: int, index: int = 0) -> Tensor:
-    """The noise [3, height, width] from which picture `index` of `seed` is drawn, standard deviation 1."""
+    """The noise [3, height, width] from which picture `index` of `seed` is generated, standard deviation 1."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
     return torch.randn(3, height, width, generator=generator)

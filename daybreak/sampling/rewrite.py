@@ -60,7 +60,7 @@ class ChatServer:
         self.model = name or self._first_model()
 
     def rewrite(self, prompt: str) -> str:
-        """The longer prompt; the prompt itself where the model says nothing. ConfigError where nobody answers."""
+        """The longer prompt; the prompt itself where the model says nothing. ConfigError where no model answers."""
         message = {"role": "user", "content": INSTRUCTION.format(prompt=prompt)}
         body = {"model": self.model, "messages": [message], "temperature": 0, "max_tokens": MOST_TOKENS}
         try:

@@ -13,13 +13,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from daybreak import __version__
 from daybreak.serve import errors
-from daybreak.serve.guard import Guard
+from daybreak.serve.middleware import Guard
 from daybreak.serve.routes import PAGE, router
 from daybreak.serve.server import ImageServer
 
 
 def create_app(server: ImageServer) -> FastAPI:
-    """An app that starts `server` with itself, and on its way down draws what was accepted."""
+    """An app that starts `server` with itself, and on its way down generates what was accepted."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:

@@ -38,7 +38,7 @@ class Generation:
         def tell(index: int, event: Event) -> None:
             try:
                 loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
-            except RuntimeError:  # the loop is closed: nobody is left to tell
+            except RuntimeError:  # the loop is closed: no client is left to tell
                 return
 
         self.jobs = [
@@ -169,7 +169,7 @@ class Generation:
 
 
 def orders_of(request: GenerationRequest, info: ModelInfo, max_steps: int) -> list[Order]:
-    """The pictures that a request asks for; ApiError 400 that names the field where the model can't draw them."""
+    """The pictures that a request asks for; ApiError 400 that names the field where the model can't generate them."""
     width, height = (info.size, info.size)
     if request.size not in (None, "auto"):
         width, height = (int(side) for side in request.size.split("x"))

@@ -26,7 +26,7 @@ def png(pixels: Pixels, parameters: dict[str, Any] | None = None) -> bytes:
 
 
 def parameters_of(model: str, job: Job) -> dict[str, Any]:
-    """What it takes to draw the picture again; `revised_prompt` is what its prompt was written out to."""
+    """What it takes to generate the picture again; `revised_prompt` is what its prompt was written out to."""
     order = job.order
     return {
         "model": model,

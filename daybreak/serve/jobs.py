@@ -65,13 +65,13 @@ class Job:
     preview_steps: frozenset[int] = frozenset()
     """Steps after which the client wants to see the picture."""
     revised_prompt: str | None = None
-    """The prompt as it is drawn, where it was written out."""
+    """The prompt that the model gets, where it was written out."""
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
 
     @property
     def prompt(self) -> str:
-        """What is drawn: the order's prompt, or what was made of it."""
+        """What the model gets: the order's prompt, or what was made of it."""
         return self.revised_prompt or self.order.prompt
 
     @property

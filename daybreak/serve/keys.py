@@ -1,4 +1,4 @@
-"""API keys: random words of 256 bits, kept only as SHA-256, and how much each may draw.
+"""API keys: random words of 256 bits, kept only as SHA-256, and how much each may generate.
 
 A line of the file is `NAME SHA256 [PICTURES_PER_MINUTE]`; `daybreak key NAME --file FILE` adds one. A fast hash is
 enough: the keys are random, so there is no dictionary to try.

@@ -29,7 +29,7 @@ class Metrics:
         self._requests = Counter(
             "daybreak_requests", "Requests for pictures, by outcome", ["model", "outcome"], registry=registry
         )
-        self._pictures = Counter("daybreak_pictures", "Pictures drawn", ["model"], registry=registry)
+        self._pictures = Counter("daybreak_pictures", "Pictures generated", ["model"], registry=registry)
         self._picture_seconds = Histogram(
             "daybreak_picture_seconds",
             "From a request's arrival to its picture",

@@ -25,7 +25,7 @@ class ModelInfo:
     previews: bool
     """Whether intermediate pictures can be streamed."""
     expand: str | None = None
-    """Who writes prompts out before they are drawn, as `sample.expand`."""
+    """Who writes prompts out first, as `sample.expand`."""
 
 
 def expander_of(settings: ServeSettings, own: str | None) -> str | None:
@@ -34,7 +34,7 @@ def expander_of(settings: ServeSettings, own: str | None) -> str | None:
 
 
 class Row:
-    """A picture being drawn. `pixels` is set when it is finished."""
+    """A picture being generated. `pixels` is set when it is finished."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -43,15 +43,15 @@ class Row:
 
 
 class ServedModel(ABC):
-    """Draws rows together, one step at a time. Called from one thread only."""
+    """Generates rows together, one step at a time. Called from one thread only."""
 
     info: ModelInfo
     rows_limit: int | None = None
-    """Most rows that the model can draw together; none: as many as the server allows."""
+    """Most rows that the model can generate together; none: as many as the server allows."""
 
     @abstractmethod
     def shape(self, order: Order) -> Hashable:
-        """Orders of one shape can be drawn together."""
+        """Orders of one shape can be generated together."""
 
     @abstractmethod
     def begin(self, jobs: list[Job]) -> list[Row]:
@@ -62,7 +62,7 @@ class ServedModel(ABC):
         """Takes all rows one step further; tells previews; sets `pixels` of those that are finished."""
 
     def warm_up(self, rows: int) -> None:
-        """Draws `rows` pictures for nobody, so that the first client does not wait for kernels to be made."""
+        """Generates `rows` pictures for no client, so that the first one does not wait for kernels to be made."""
         size, steps = self.info.size, min(2, self.info.steps)
         order = Order("warm-up", "", size, size, steps, self.info.guidance, seed=0)
         drawn = self.begin([Job(order, lambda _event: None, deadline=float("inf")) for _ in range(rows)])

@@ -1,7 +1,7 @@
-"""Any diffusers pipeline that draws from text.
+"""Any diffusers pipeline that generates from text.
 
-It is one closed loop, so its "step" is the whole drawing: pictures of one shape are drawn together, and nobody joins on
-the way.
+It is one closed loop, so its "step" is the whole sampling: pictures of one shape are generated together, and none joins
+on the way.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
 from daybreak.serve.settings import ServeSettings
 
 MULTIPLE = 8
-"""Divides the sides that latent pipelines draw."""
+"""Divides the sides that latent pipelines generate."""
 
 
 class PipelineModel(ServedModel):
-    """A folder that `DiffusionPipeline.from_pretrained` loads, or a run of daybreak finetune, that draws from text.
+    """A folder that `DiffusionPipeline.from_pretrained` loads, or a run of daybreak finetune, that generates from text.
 
     ConfigError otherwise.
     """
@@ -38,7 +38,7 @@ class PipelineModel(ServedModel):
         pipeline = open_pipeline(str(folder), dtype)
         self._arguments = inspect.signature(pipeline.__call__).parameters
         if not {"prompt", "num_inference_steps", "height", "width", "generator"} <= set(self._arguments):
-            raise ConfigError(f"{folder} holds a {type(pipeline).__name__}, which does not draw pictures from text")
+            raise ConfigError(f"{folder} holds a {type(pipeline).__name__}, which does not generate pictures from text")
         self._pipeline = pipeline.to(device)
         self._pipeline.set_progress_bar_config(disable=True)
         if settings.compile:
@@ -70,7 +70,7 @@ class PipelineModel(ServedModel):
 
     @torch.inference_mode()
     def advance(self, rows: list[Row]) -> None:
-        """Draws all rows from beginning to end; gives up in between once nobody waits for any of them."""
+        """Generates all rows from beginning to end; stops in between once no client waits for any of them."""
         orders = [row.job.order for row in rows]
         wanted: dict[str, Any] = {
             "prompt": [row.job.prompt for row in rows],
@@ -103,7 +103,7 @@ class PipelineModel(ServedModel):
 
 
 def _default_size(pipeline: Any) -> int:
-    """The side that the pipeline draws when it is told none, px."""
+    """The side that the pipeline generates when it is told none, px."""
     own = getattr(pipeline.config, "default_sample_size", None)
     if own:
         return int(own)

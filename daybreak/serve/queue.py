@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from daybreak.serve.jobs import Failed, Job, Order
 
 PATIENCE = 2.0
-"""Once the first in line has waited so many seconds, nobody of another shape passes it any more."""
+"""Once the first in line has waited this many seconds, no order of another shape passes it any more."""
 
 
 class QueueFullError(Exception):
@@ -18,7 +18,7 @@ class QueueFullError(Exception):
 
 
 class JobQueue:
-    """A line of at most `capacity` pictures. `shape` says of an order with which others it can be drawn together."""
+    """A line of at most `capacity` pictures. `shape` says of an order which others it can be generated with."""
 
     def __init__(self, capacity: int, shape: Callable[[Order], Hashable]) -> None:
         self.capacity = capacity

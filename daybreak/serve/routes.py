@@ -72,7 +72,7 @@ Who = Annotated[Client, Depends(who)]
 async def generate(
     request: Request, body: GenerationRequest, server: Server, client: Who
 ) -> Response | GenerationResponse:
-    """Draw pictures. As OpenAI's API, with `steps`, `guidance`, `seed` and `negative_prompt` beside it.
+    """Generate pictures. As OpenAI's API, with `steps`, `guidance`, `seed` and `negative_prompt` beside it.
 
     With `stream`, server-sent events: `image_generation.partial_image` as often as `partial_images` says, then
     `image_generation.completed`, for each picture (`image_index`).
@@ -86,7 +86,7 @@ async def generate(
     try:
         await asyncio.wait({drawing, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not drawing.done():
-            return Response(status_code=499)  # nobody reads it
+            return Response(status_code=499)  # the client is gone
         return drawing.result()
     finally:
         generation.close()
@@ -114,7 +114,7 @@ async def picture(name: str, server: Server) -> Response:
 
 @router.get("/v1/models", responses=problems(401))
 async def models(server: Server, _client: Who) -> ModelList:
-    """The models that can be drawn with; the first is the default."""
+    """The models that generate pictures; the first is the default."""
     return ModelList(data=[server.card(name) for name in server.workers])
 
 
@@ -132,7 +132,7 @@ async def health() -> Status:
 
 @router.get("/ready", responses=problems(503))
 async def ready(server: Server) -> Status:
-    """Whether pictures can be drawn: all models are warm, and the server is not going down."""
+    """Whether pictures can be generated: all models are warm, and the server is not going down."""
     server.check_ready()
     return Status(status="ready")
 

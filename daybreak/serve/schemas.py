@@ -18,7 +18,7 @@ class GenerationRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    prompt: Annotated[Text, Field(min_length=1, description="What to draw.")]
+    prompt: Annotated[Text, Field(min_length=1, description="What to generate.")]
     model: str | None = Field(default=None, max_length=100, description="A name of /v1/models; none: the first.")
     n: int | None = Field(default=None, ge=1, le=MAX_PICTURES, description="How many pictures; none: 1.")
     size: str | None = Field(
@@ -28,7 +28,7 @@ class GenerationRequest(BaseModel):
         default=None,
         ge=0,
         le=2**32 - 1,
-        description="Picture i is drawn from the noise of seed + i; none: chosen at random.",
+        description="Picture i is generated from the noise of seed + i; none: chosen at random.",
     )
     steps: int | None = Field(default=None, ge=1, le=10_000, description="Sampler steps; none: the model's own.")
     guidance: float | None = Field(
@@ -36,7 +36,7 @@ class GenerationRequest(BaseModel):
     )
     negative_prompt: Text | None = Field(default=None, description="What guidance leads away from.")
     expand: bool | None = Field(
-        default=None, description="False: draw the prompt as it stands; else the model may write it out first."
+        default=None, description="False: take the prompt as it stands; else the model may write it out first."
     )
     revised_prompt: Text | None = Field(
         default=None, description="Accepted and not used, as a PNG's parameters hold it."
@@ -64,11 +64,11 @@ class Picture(BaseModel):
     """One picture of an answer."""
 
     b64_json: str | None = Field(
-        default=None, description="The PNG; its text chunk `parameters` says how it was drawn."
+        default=None, description="The PNG; its text chunk `parameters` says how it was generated."
     )
     url: str | None = None
     seed: int
-    revised_prompt: str | None = Field(default=None, description="What was drawn, where the prompt was written out.")
+    revised_prompt: str | None = Field(default=None, description="The prompt that the model got, if written out.")
 
 
 class GenerationResponse(BaseModel):
@@ -98,7 +98,7 @@ class ModelCard(BaseModel):
     max_steps: int
     guidance: float
     previews: bool = Field(description="Whether intermediate pictures can be streamed.")
-    expands: bool = Field(description="Whether prompts are written out before they are drawn.")
+    expands: bool = Field(description="Whether prompts are written out first.")
 
 
 class ModelList(BaseModel):

@@ -40,7 +40,7 @@ class ImageServer:
             worker.start()
 
     def stop(self) -> None:
-        """Takes nothing more, draws what is in line, and returns when that is done."""
+        """Takes nothing more, generates what is in line, and returns when that is done."""
         self._stopping = True
         for worker in self.workers.values():
             worker.queue.close()

@@ -1,4 +1,4 @@
-"""The thread that draws: one for each model. Pictures join and leave the batch between steps."""
+"""The thread that generates: one for each model. Pictures join and leave the batch between steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("daybreak.serve")
 
 
 class Worker(threading.Thread):
-    """Draws what is in `queue` until that is closed and drained. `ready` is set once the model is warm."""
+    """Generates what is in `queue` until that is closed and drained. `ready` is set once the model is warm."""
 
     def __init__(self, model: ServedModel, settings: ServeSettings, metrics: Metrics) -> None:
         super().__init__(name=f"draw {model.info.name}", daemon=True)
@@ -55,15 +55,15 @@ class Worker(threading.Thread):
                 self.model.advance(rows)
                 self._metrics.step(self.model.info.name, len(rows), time.monotonic() - began)
             except Exception:
-                log.exception("drawing with %s failed", self.model.info.name)
+                log.exception("generating with %s failed", self.model.info.name)
                 for job in {*jobs, *(row.job for row in rows)}:
-                    job.tell(Failed("the model failed to draw this picture"))
+                    job.tell(Failed("the model failed to generate this picture"))
                 rows = []
                 continue
             rows = [row for row in rows if self._goes_on(row)]
 
     def _writes_out(self, job: Job) -> bool:
-        """Gives a job that wants it a longer prompt; False, and its client is told, where nobody could write one."""
+        """Gives a job that wants it a longer prompt; False, and its client is told, where none could be written."""
         order = job.order
         if not order.expand:
             return True
@@ -71,17 +71,17 @@ class Worker(threading.Thread):
             (written,) = expanded([order.prompt], self.model.info.expand, order.seed, [0])
         except Exception as e:
             log.error("a prompt could not be written out: %s", e)
-            job.tell(Failed("the prompt could not be written out; expand=false draws it as it stands"))
+            job.tell(Failed("the prompt could not be written out; expand=false takes it as it stands"))
             return False
         job.revised_prompt = written if written != order.prompt else None
         return True
 
     def retry_after(self) -> int:
-        """Whole seconds until there should be room in the line: what it takes to draw a quarter of it."""
+        """Whole seconds until there should be room in the line: what it takes to generate a quarter of it."""
         return max(1, min(600, round(self._seconds_a_picture * max(1, len(self.queue)) / 4)))
 
     def _goes_on(self, row: Row) -> bool:
-        """Delivers a finished row and drops one that nobody waits for; True for all others."""
+        """Delivers a finished row and drops one that no client waits for; True for all others."""
         job = row.job
         if row.pixels is not None:
             now = time.monotonic()

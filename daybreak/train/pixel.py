@@ -23,7 +23,7 @@ from daybreak.diffusion.times import sample_times
 from daybreak.encoders.open_text import open_text_encoder
 from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.evaluate.during_training import measure
-from daybreak.evaluate.probe import Probe
+from daybreak.evaluate.samples_during_training import Probe
 from daybreak.formats.run import load_averages
 from daybreak.losses import compute as losses
 from daybreak.losses import distillation

@@ -46,7 +46,7 @@ class StepRecord:
 class SampleRecord:
     """Pictures drawn during training. followed: the share of prompts followed, where the data can tell.
 
-    inside: files of what goes on inside the model, by what they show (evaluate/inside.py).
+    inside: files of what goes on inside the model, by what they show (evaluate/attention_maps.py).
     """
 
     step: int

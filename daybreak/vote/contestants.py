@@ -1,4 +1,4 @@
-"""What is compared: folders of pictures, or runs whose pictures are drawn first; matched picture by picture."""
+"""What is compared: folders of pictures, or runs whose pictures are generated first; matched picture by picture."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Match:
-    """One prompt (empty where nobody says it) and each contestant's picture of it, in the contestants' order."""
+    """One prompt (empty where it is not known) and each contestant's picture of it, in the contestants' order."""
 
     prompt: str
     pictures: tuple[Path, ...]
 
 
 def is_run(path: Path) -> bool:
-    """Whether `path` is a run folder or a diffusers pipeline, whose pictures have to be drawn first."""
+    """Whether `path` is a run folder or a diffusers pipeline, whose pictures have to be generated first."""
     return any((path / name).is_file() for name in ("config.yaml", "finetune.yaml", "model_index.json"))
 
 
@@ -185,7 +185,7 @@ def _by_name(pictures: list[Picture]) -> dict[tuple[str, int], Picture]:
 
 
 def prompts_for_runs(runs: list[Path], folders: list[list[Picture]], listed: Path | None, seed: int) -> list[str]:
-    """What the runs draw: the listed prompts, else those of the picture folders beside them, else those of `scenes`.
+    """What the runs generate: the listed prompts, else those of the folders beside them, else those of `scenes`.
 
     Raises ConfigError where there is none of these.
     """
@@ -195,20 +195,20 @@ def prompts_for_runs(runs: list[Path], folders: list[list[Picture]], listed: Pat
         if all(p.prompt for p in folders[0]):
             return [p.prompt or "" for p in folders[0]]
         raise ConfigError(
-            f"{runs[0]} is a run and needs prompts to draw: give --prompts FILE, or a {PROMPTS} beside the pictures"
+            f"{runs[0]} is a run and needs prompts: give --prompts FILE, or a {PROMPTS} beside the pictures"
         )
     for run in runs:
         if not (run / "config.yaml").is_file():
-            raise ConfigError(f"{run} is a diffusers pipeline: say with --prompts FILE what it should draw")
+            raise ConfigError(f"{run} is a diffusers pipeline: say with --prompts FILE what it should generate")
         if (source := trained_config(run).data.source) != "scenes":
-            raise ConfigError(f"{run} was trained on a {source}: say with --prompts FILE what the runs should draw")
+            raise ConfigError(f"{run} was trained on a {source}: say with --prompts FILE what the runs should generate")
     from daybreak.evaluate.composition import prompts_of_tasks
 
     return [p.text for p in prompts_of_tasks(SCENES_PROMPTS_PER_TASK, seed)]
 
 
 def draw(run: Path, prompts: list[str], seed: int, folder: Path, say: Callable[[str], None]) -> list[Picture]:
-    """The run's pictures of `prompts`, drawn with its averaged weights, as PNG in `folder`.
+    """The run's pictures of `prompts`, generated with its averaged weights, as PNG in `folder`.
 
     Picture i starts from the same noise for every run of one picture size, so that luck is no one's advantage.
     """
@@ -221,7 +221,7 @@ def draw(run: Path, prompts: list[str], seed: int, folder: Path, say: Callable[[
 
     drawer = open_subject(str(run), Drawing(seed=seed), pick_device()).drawer
     assert drawer is not None
-    say(f"drawing {len(prompts)} pictures with {run} ...")
+    say(f"generating {len(prompts)} pictures with {run} ...")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
     for start in range(0, len(prompts), drawer.batch):

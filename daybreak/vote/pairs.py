@@ -36,7 +36,7 @@ def schedule(pairs: list[Pair], seed: int, voter: int) -> list[Pair]:
     """`pairs` in this voter's own order and on this voter's own sides: a function of (seed, voter).
 
     Of every two contestants, each stands on the left in half of their pairs (give or take one), so that a voter who
-    leans to one side favours nobody.
+    leans to one side favours neither.
     """
     chance = random.Random(f"schedule {seed} {voter}")
     shuffled = list(pairs)

@@ -92,7 +92,7 @@ def create(
     runs = [p for p in paths if contestants.is_run(p)]
     if prompts is not None and not runs:
         raise ConfigError(
-            "--prompts has no use here: it says what runs draw, and none of the contestants is a run folder"
+            "--prompts has no effect here: it says what runs generate, and none of the contestants is a run folder"
         )
     folders = {p: contestants.read_folder(p) for p in paths if p not in runs}
     wanted = contestants.prompts_for_runs(runs, list(folders.values()), prompts, seed) if runs else []

@@ -11,22 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 from scipy import linalg
-from tiny_models import (
-    own_cache,
-    save_mask2former,
-    save_pipeline,
-    save_rewriter,
-    save_vqa,
-    weights,
-    write_pictures,
-)
+from tiny_models import own_cache, save_mask2former, save_pipeline, save_rewriter, weights, write_pictures
 
-from daybreak import cli
 from daybreak.config import ConfigError, override
-from daybreak.evaluate import day_check, during_training
-from daybreak.evaluate.evaluation import MEASURERS
+from daybreak.evaluate import day_check, during_training, measurers
 from daybreak.evaluate.measures import METRICS
 from daybreak.evaluate.request import Drawing
 from daybreak.formats.run import load_averaged
@@ -34,6 +23,8 @@ from daybreak.subjects import open_subject
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
+from tests.data.tiny_vlm import tiny_vlm
+from tests.in_process import here
 from tests.waiting import LONG
 
 COCO = ["person", "mouse", "dog", "bench"]
@@ -56,13 +47,8 @@ def evaluate(tmp_path, monkeypatch, capsys):
     """Runs the command in this process; returns (exit code, output, errors)."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["daybreak", "evaluate", *map(str, words)])
-        monkeypatch.setattr(cli, "console", Console(width=200))
-        with pytest.raises(SystemExit) as end:
-            cli.entry()
-        said = capsys.readouterr()
-        return end.value.code or 0, said.out, said.err
+        done = here(["evaluate", *words], tmp_path, monkeypatch, capsys)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 
@@ -83,7 +69,7 @@ def features(weights, folder: Path) -> np.ndarray:
 
 
 def test_every_metric_has_its_measurer():
-    assert set(MEASURERS) == set(METRICS)
+    assert all(callable(getattr(measurers, metric.by)) for metric in METRICS.values())
 
 
 def test_a_folder_of_pictures_against_a_reference(tmp_path, evaluate, weights):
@@ -247,7 +233,7 @@ def test_geneval_draws_judges_and_shows_failures(tmp_path, evaluate, weights, pi
 def test_questions_about_drawn_pictures(tmp_path, evaluate, scenes_run):
     header = "text,proposition_id,dependency,category_broad,question_natural_language\n"
     (tmp_path / "q.csv").write_text(header + "a red dog,1,0,entity,Is there a dog ?\n")
-    options = ["--questions", "q.csv", "--weights", f"vqa={save_vqa(tmp_path / 'vqa')}", "--out", "out"]
+    options = ["--questions", "q.csv", "--weights", f"vqa={tiny_vlm(tmp_path / 'vqa')}", "--out", "out"]
     code, _, errors = evaluate(scenes_run, "--metrics", "vqa", *options)
     assert code == 0, errors
     found = json.loads((tmp_path / "out" / "score.json").read_text())["metrics"]["vqa"]
@@ -273,7 +259,7 @@ def test_the_days_check_and_a_comparison(tmp_path, evaluate, weights, pipeline):
     assert found["bad"]["day_check"]["details"]["passed"] is False
     assert found["bad"]["fid"]["value"] > found["good"]["fid"]["interval"][1]
     page = (tmp_path / "both" / "comparison.html").read_text()
-    assert page.count("class='number best'") == 2
+    assert page.count('class="number best"') == 2
     assert "good against bad" in page
     # A model that draws leaves a contact sheet.
     options = ["--metrics", "day_check", "--reference", reference, "--baseline", good, "--count", 60, "--steps", 1]
@@ -360,7 +346,7 @@ def test_too_few_pictures_for_a_frechet_distance_are_refused(tmp_path, evaluate,
     ours = write_pictures(tmp_path / "ours", 20, seed=1)
     code, _, errors = evaluate(ours, "--metrics", "fid", "--reference", ours, *given(weights, "inception"))
     assert code == 2
-    assert "FID over 20 pictures drawn or given says nothing: at least 50 are needed" in errors
+    assert "FID over 20 pictures generated or given says nothing: at least 50 are needed" in errors
 
 
 def test_prompts_come_from_a_file(tmp_path, evaluate, weights, scenes_run):

@@ -114,48 +114,17 @@ def save_pipeline(path: Path) -> Path:
     return path / "pipeline"
 
 
-VQA_WORDS = (
+REWRITER_WORDS = (
     "<pad> <unk> <eos> <image> USER: ASSISTANT: Is there a dog red bench yes no Answer with or ? green . photo of"
-)
-TEMPLATE = (
-    "{% for m in messages %}USER: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image> {% else %}"
-    "{{ c['text'] }} {% endif %}{% endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 
 
 def word_tokenizer() -> PreTrainedTokenizerFast:
-    words = {w: i for i, w in enumerate(VQA_WORDS.split())}
+    words = {w: i for i, w in enumerate(REWRITER_WORDS.split())}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     special = {"pad_token": "<pad>", "unk_token": "<unk>", "eos_token": "<eos>"}
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, additional_special_tokens=["<image>"], **special)
-
-
-def save_vqa(path: Path) -> Path:
-    """A LLaVA: CLIP vision, Llama text, its processor and a chat template."""
-    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-
-    torch.manual_seed(6)
-    size = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
-    tokenizer = word_tokenizer()
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(**size, num_hidden_layers=2, image_size=16, patch_size=8, projection_dim=16),
-        text_config=LlamaConfig(
-            **size, num_hidden_layers=1, vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=2, pad_token_id=0
-        ),
-        image_token_id=3,
-    )
-    LlavaForConditionalGeneration(config).save_pretrained(path)
-    LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=TEMPLATE,
-    ).save_pretrained(path)
-    return path
 
 
 def save_rewriter(path: Path) -> Path:

@@ -11,7 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import numpy as np
+import torch
 
+from daybreak import config as configs
+from daybreak.data.batch import to_uint8
+from daybreak.formats.run import load_averaged
+from daybreak.sampling.generate import generate
 from tests.waiting import LONG, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -69,3 +75,10 @@ def serving(*words: object) -> Iterator[RunningServer]:
         process.kill()
         process.wait()
         reader.join()
+
+
+def drawn_here(run: Path, prompt: str, seed: int) -> np.ndarray:
+    """What `daybreak sample` draws of the prompt as it stands, [H, W, 3] uint8."""
+    config = configs.override(configs.load(run / "config.yaml"), "sample.expand", "none")
+    networks = load_averaged(run, config, torch.device("cpu"))
+    return to_uint8(generate(*networks, [prompt], config, seed))[0]

@@ -8,13 +8,9 @@ import httpx
 import numpy as np
 import openai
 import pytest
-import torch
 from PIL import Image
 
-from daybreak import config as configs
-from daybreak.data.batch import to_uint8
-from daybreak.formats.run import load_averaged
-from daybreak.sampling.generate import generate
+from tests.serve.running import drawn_here
 from tests.waiting import LONG, wait_until
 
 
@@ -25,13 +21,6 @@ def client(server):
 
 def pixels(b64: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64))))
-
-
-def drawn_here(run, prompt: str, seed: int) -> np.ndarray:
-    """What `daybreak sample` draws."""
-    config = configs.load(run / "config.yaml")
-    networks = load_averaged(run, config, torch.device("cpu"))
-    return to_uint8(generate(*networks, [prompt], config, seed))[0]
 
 
 def test_the_openai_client_gets_the_pictures_that_sample_draws(client, finished_run):

@@ -73,7 +73,7 @@ def draw(browser, prompt: str, seed: str = "") -> None:
         element(browser, name).send_keys(text)
     element(browser, "prompt").send_keys(Keys.ENTER)
     until(browser, lambda: elements(browser, "button.tile:enabled"))
-    until(browser, lambda: element(browser, "go").text == "Draw")
+    until(browser, lambda: element(browser, "go").text == "Generate")
 
 
 def set_steps(browser, steps: int) -> None:
@@ -128,12 +128,14 @@ def test_prompts_are_written_out_unless_told_not_to(browser, page, demo_run, ser
         assert element(browser, "expand-field").is_displayed()
         draw(browser, "a red circle", seed="5")
         elements(browser, ".thumb")[0].click()
-        assert "Drawn as" in element(browser, "viewer-facts").text and "%" in element(browser, "viewer-facts").text
+        assert (
+            "Written out as" in element(browser, "viewer-facts").text and "%" in element(browser, "viewer-facts").text
+        )
         browser.switch_to.active_element.send_keys(Keys.ESCAPE)
         element(browser, "expand").click()
         draw(browser, "a red circle", seed="5")
         elements(browser, ".thumb")[0].click()
-        assert "Drawn as" not in element(browser, "viewer-facts").text
+        assert "Written out as" not in element(browser, "viewer-facts").text
         browser.switch_to.active_element.send_keys("r")  # its settings come back with it
         assert not element(browser, "expand").is_selected()
 
@@ -148,7 +150,7 @@ def test_the_picture_emerges_and_escape_stops_it(page, server):
     assert "step" in elements(page, ".tile-note")[0].text
     assert element(page, "go").text == "Stop"
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
-    until(page, lambda: element(page, "go").text == "Draw")
+    until(page, lambda: element(page, "go").text == "Generate")
     until(page, lambda: server.metric(name) == before + 1)  # the server stops too
     assert not elements(page, ".thumb")
 

@@ -12,18 +12,15 @@ import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
-from daybreak import config as configs
 from daybreak.config import ConfigError
-from daybreak.data.batch import to_uint8
 from daybreak.data.scenes.expand import expand
-from daybreak.formats.run import load_averaged
 from daybreak.sampling.expand import open_expander
-from daybreak.sampling.generate import generate
 from daybreak.serve.app import create_app
 from daybreak.serve.open import open_served
 from daybreak.serve.server import ImageServer
 from daybreak.serve.settings import ServeSettings
 from tests.chat_server import chatting
+from tests.serve.running import drawn_here
 from tests.waiting import wait_until
 
 
@@ -35,12 +32,6 @@ def demo_server(demo_run, serving):
 
 def image(picture: dict) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(picture["b64_json"])))
-
-
-def drawn_here(run, prompt: str, seed: int) -> np.ndarray:
-    config = configs.override(configs.load(run / "config.yaml"), "sample.expand", "none")
-    networks = load_averaged(run, config, torch.device("cpu"))
-    return to_uint8(generate(*networks, [prompt], config, seed))[0]
 
 
 def test_the_answer_says_what_was_drawn(demo_server, demo_run):
@@ -98,7 +89,7 @@ def test_an_operator_may_leave_it_out_or_name_another(demo_run, finished_run):
         # A chat model that is gone is told to the client, whom a plain prompt still serves.
         chat.answers["/v1/chat/completions"] = (503, {})
         answer = http.post("/v1/images/generations", json=body)
-        assert answer.status_code == 500 and "expand=false draws it as it stands" in answer.json()["error"]["message"]
+        assert answer.status_code == 500 and "expand=false takes it as it stands" in answer.json()["error"]["message"]
         assert http.post("/v1/images/generations", json=body | {"expand": False}).status_code == 200
 
 

@@ -12,7 +12,6 @@ from PIL import Image, ImageCms
 from rich.console import Console
 from served import ITEMS, NAMES, two_folders
 
-from daybreak import cli
 from daybreak.commands.compare_blind import show_results
 from daybreak.config import ConfigError
 from daybreak.data.batch import to_uint8
@@ -26,6 +25,7 @@ from daybreak.vote.contestants import Picture, match, names_of, read_folder, rea
 from daybreak.vote.pairs import pairs_of_study, schedule
 from daybreak.vote.votes import Votes
 from tests.conftest import tiny_config
+from tests.in_process import here
 
 
 def create(folder, paths, prompts=None, questions=("overall",), seed=0, limit=None):
@@ -159,13 +159,8 @@ def test_a_wrong_list_of_pictures_gets_one_line(tmp_path):
 
 def blind(words, cwd, monkeypatch, capsys):
     """`daybreak compare-blind words` in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(cwd)
-    monkeypatch.setattr(sys, "argv", ["daybreak", "compare-blind", *map(str, words)])
-    monkeypatch.setattr(cli, "console", Console(width=200))
-    with pytest.raises(SystemExit) as end:
-        cli.entry()
-    output = capsys.readouterr()
-    return end.value.code or 0, output.out, output.err
+    done = here(["compare-blind", *words], cwd, monkeypatch, capsys)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -182,7 +177,7 @@ def blind(words, cwd, monkeypatch, capsys):
             "--questions: unknown question 'beauty'; there are overall, prompt, realism",
         ),
         ([*NAMES, "--questions", ","], "should name some of overall, prompt, realism"),
-        ([*NAMES, "--prompts", "p.txt"], "--prompts has no use here"),
+        ([*NAMES, "--prompts", "p.txt"], "--prompts has no effect here"),
         ([*NAMES, "--out", "plain"], "--out plain holds other files"),
         (["plain", "plain2", "--questions", "prompt"], "the question 'prompt' needs every picture's prompt"),
         (["--results", "nowhere"], "nowhere holds no blind comparison (no study.json)"),
@@ -305,5 +300,5 @@ def test_runs_on_scenes_have_prompts_of_their_own(runs, tmp_path):
 
 def test_a_run_beside_pictures_without_prompts_asks_for_them(runs, tmp_path):
     picture(tmp_path / "plain" / "p.png")
-    with pytest.raises(ConfigError, match="is a run and needs prompts to draw: give --prompts FILE"):
+    with pytest.raises(ConfigError, match="is a run and needs prompts: give --prompts FILE"):
         create(tmp_path / "study", [tmp_path / "plain", runs[0]])

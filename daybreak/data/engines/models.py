@@ -12,6 +12,7 @@ import torch
 
 from daybreak.data.engines import cluster
 from daybreak.data.engines.tasks import Engine, in_processes
+from daybreak.parallel import pick_device
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -50,7 +51,7 @@ def run_on_models(job: Job[T], tasks: list[int], workers: int | None, engine: En
 
 def _open_anywhere(job: Job[T]) -> Callable[[int], T]:
     """On the GPU that this process sees, else the CPU."""
-    return job.open(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return job.open(pick_device())
 
 
 _job: Any = None

@@ -24,7 +24,7 @@ def run_tasks(
 ) -> Iterator[T]:
     """function(*task) for each task, as they finish.
 
-    `workers` runs so many at a time; 0: here, one after another; none: as many as there are cores, on a cluster all of
+    `workers`: how many run at a time; 0: here, one after another; none: as many as there are cores, on a cluster all of
     its own. An error in a task is raised here. Raises ConfigError where a worker dies or the engine is not installed.
     """
     if engine == "ray":
@@ -67,7 +67,7 @@ def in_processes(
 
 
 def _start_worker(start: Callable[..., None] | None, *of_start: Any) -> None:
-    """Leaves with the parent, also when that is killed, and keeps the decoders' warnings to itself."""
+    """Exits with the parent, also when that is killed, and keeps the decoders' warnings to itself."""
     warnings.simplefilter("ignore")
     parent = multiprocessing.parent_process()
     assert parent is not None

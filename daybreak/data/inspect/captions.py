@@ -43,7 +43,7 @@ class CaptionFacts:
     words: [n] lengths. beginning: the most frequent first three words and their share. templates: (text with its
     numbers and names taken out, share) of the most frequent. repeated: captions that stand elsewhere word for word;
     near: pairs that nearly do, as examples. other_language: share that is unlikely to be English. mojibake, markup,
-    control: captions that were read in a wrong encoding, hold tags or links, or characters that nobody sees.
+    control: captions that were read in a wrong encoding, hold tags or links, or characters that are invisible.
     """
 
     n: int

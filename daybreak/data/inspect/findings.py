@@ -202,7 +202,7 @@ def _captions(facts: CaptionFacts, lengths: np.ndarray, max_tokens: int, estimat
         yield Finding(
             "warning",
             f'{share:.0%} of the captions begin with "{text}"',
-            "The words stop meaning anything, and prompts without them draw worse.",
+            "The words stop meaning anything, and prompts without them give worse pictures.",
             "Remove the beginning, or vary it.",
         )
     text, share = facts.template

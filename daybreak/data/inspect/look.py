@@ -13,8 +13,8 @@ from PIL import Image
 
 from daybreak.data.engines.tasks import run_tasks
 from daybreak.data.listing import holds_shards
+from daybreak.data.prepare.convert import Dropped, process
 from daybreak.data.prepare.duplicates import find_duplicates
-from daybreak.data.prepare.process import Dropped, process
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.reading.rows import read_part
 from daybreak.data.reading.sources import Part, make_plan

@@ -11,7 +11,7 @@ import numpy as np
 from daybreak.data.prepare.hashes import NEAR_BITS, NEAR_COLOUR, NEAR_FIELD
 
 BANDS = NEAR_BITS + 1
-"""Two 64-bit hashes that differ in at most NEAR_BITS bits are equal in at least one of so many bands of 16 bits."""
+"""Two 64-bit hashes that differ in at most NEAR_BITS bits are equal in at least one of this many bands of 16 bits."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 NEAR_BITS = 3
-"""Perceptual hashes of one picture, saved in several sizes and qualities, differ in at most so many of 64 bits."""
+"""Perceptual hashes of one picture, saved in several sizes and qualities, differ in at most this many of 64 bits."""
 NEAR_COLOUR, NEAR_FIELD = 2.5, 12
 """And the means of 8 x 8 fields by at most this, on average and each, of 255: variants in colour or detail stay."""
 BLANK = 2.0

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from daybreak.data.places import write_atomically
-from daybreak.data.prepare.process import Dropped, Kept, process
+from daybreak.data.prepare.convert import Dropped, Kept, process
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.reading.rows import read_part
 from daybreak.data.reading.sources import Part

@@ -31,7 +31,7 @@ from daybreak.data.shards.reader import read_index
 
 
 def _silent(_stage: str, _done: int, _of: int, _pictures: int) -> None:
-    """Tells nobody."""
+    """Tells no one."""
 
 
 class Progress(Protocol):

@@ -137,7 +137,7 @@ def caption_columns(columns: list[str], reading: Reading, where: str) -> dict[st
 
 
 def other_captions(columns: list[str], taken: dict[str, str], reading: Reading) -> list[str]:
-    """Columns that are called as captions are and that nobody asked for."""
+    """Columns that are called as captions are and that were not asked for."""
     if reading.captions:
         return []
     return [c for name in CAPTION_NAMES for c in columns if c.lower() == name and c not in taken.values()]

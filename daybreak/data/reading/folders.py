@@ -214,7 +214,7 @@ def _elsewhere(path: str) -> bool:
 
 
 def more_captions(taken: dict[str, str], more: list[str]) -> str:
-    """The note that a table has caption columns which nobody asked for."""
+    """The note that a table has caption columns that were not asked for."""
     every = " ".join(f"--caption {c}" for c in [*taken.values(), *more])
     return (
         f"captions are taken from {', '.join(taken.values())}; {', '.join(more)} look like some too ({every} takes all)"

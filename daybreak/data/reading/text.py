@@ -2,7 +2,7 @@
 
 A byte order mark is obeyed (UTF-8, UTF-16, UTF-32). Without one text is UTF-8; where it is none, UTF-16 if every other
 byte is zero, and else Windows-1252, with a note. What is none of these, and text with traces of a conversion that went
-wrong before (U+FFFD, NUL), is refused: nobody can tell what stood there.
+wrong before (U+FFFD, NUL), is refused: what stood there cannot be told.
 """
 
 from __future__ import annotations

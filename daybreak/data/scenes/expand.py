@@ -55,7 +55,7 @@ def expand(prompts: Sequence[str], seed: int, numbers: Sequence[int]) -> list[st
     """The dense prompt of each; a prompt that `read` cannot read stays as it is.
 
     What picture `numbers[i]` leaves open depends on (seed, numbers[i]) alone, and is chosen among what training shows:
-    nobody asked for what the model has never seen.
+    what the model has never seen was not asked for.
     """
     read_ones = [(i, spec) for i, spec in enumerate(map(read, prompts)) if spec is not None]
     expanded = list(prompts)

@@ -1,4 +1,4 @@
-"""Draws scenes: which objects there are, what they look like, and where they stand."""
+"""Chooses scenes at random: which objects there are, what they look like, and where they stand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paints scenes: background first, then object by object through its coverage."""
+"""Renders scenes: background first, then object by object through its coverage."""
 
 from __future__ import annotations
 

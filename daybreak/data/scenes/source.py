@@ -29,7 +29,7 @@ class ScenesSource:
         self, resolution: int, seed: int = 0, task_weights: tuple[float, ...] = DEFAULT_TASK_WEIGHTS, dense: float = 0.0
     ) -> None:  # fmt: skip
         if not 32 <= resolution <= 1024:
-            raise ValueError(f"data.resolution is {resolution}; scenes can be painted from 32 to 1024 px")
+            raise ValueError(f"data.resolution is {resolution}; scenes can be rendered from 32 to 1024 px")
         self.resolution = resolution
         self.seed = seed
         self.task_weights = task_weights

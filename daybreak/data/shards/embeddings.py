@@ -52,7 +52,7 @@ class EmbeddingReader:
         self._open = lru_cache(maxsize=256)(self._open_file)
 
     def count(self, row: int, column: str) -> int:
-        """How many of a row's captions in a column have features: the first so many. Raises RowError."""
+        """How many of a row's captions in a column have features: always the first ones. Raises RowError."""
         with _readable():
             first, end = self._captions(row, column)
             return end - first

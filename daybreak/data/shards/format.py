@@ -115,7 +115,7 @@ def write_rows(place: str, rows: pa.Table) -> None:
 
 
 def write_arrow(place: str, table: pa.Table) -> None:
-    """Writes an Arrow file, which nobody who looks for .parquet takes for pictures."""
+    """Writes an Arrow file, which a reader that looks for .parquet does not take for pictures."""
     buffer = pa.BufferOutputStream()
     with pa.ipc.new_file(buffer, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)

@@ -11,7 +11,7 @@ together). Each epoch is a permutation of the rows:
 4. The number of rows need not divide by `block`. The block that lies across the end of an epoch holds the last rows of
    this epoch and the first of the next, from the middle of the sorted remainders of each; it has this one's shape.
 
-So every row is seen exactly once an epoch, every block is full and has one shape, and nobody needs to know what was
+So every row is seen exactly once an epoch, every block is full and has one shape, and it need not be known what was
 read before: ranks, workers and resumed runs compute the same order from the position alone.
 """
 

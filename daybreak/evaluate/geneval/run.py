@@ -1,4 +1,4 @@
-"""GenEval from drawing to score. Pictures lie in the layout of its authors' scripts, which can score them too."""
+"""GenEval from sampling to score. Pictures lie in the layout of its authors' scripts, which can score them too."""
 
 from __future__ import annotations
 

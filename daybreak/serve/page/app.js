@@ -158,9 +158,9 @@ async function finish(tile, event, wanted) {
 
 function setBusy(busy) {
   $("go").toggleAttribute("data-busy", busy);
-  $("go").firstElementChild.textContent = busy ? "Stop" : "Draw";
+  $("go").firstElementChild.textContent = busy ? "Stop" : "Generate";
   $("stage").setAttribute("aria-busy", busy);
-  if (busy) $("status").textContent = "Drawing";
+  if (busy) $("status").textContent = "Generating";
 }
 
 // ---- the stage
@@ -277,7 +277,7 @@ function openViewer(index) {
   $("viewer-image").className = isSmall(picture) ? "small" : "";
   $("viewer-image").style.setProperty("--ratio", width / height);
   $("viewer-prompt").textContent = s.prompt;
-  const facts = { "Drawn as": s.revised_prompt, Negative: s.negative_prompt, Model: s.model, Size: `${width} × ${height} px`, Steps: s.steps, Guidance: s.guidance === 1 ? "off" : s.guidance, Seed: s.seed, Drawn: new Date(picture.time).toLocaleString() };
+  const facts = { "Written out as": s.revised_prompt, Negative: s.negative_prompt, Model: s.model, Size: `${width} × ${height} px`, Steps: s.steps, Guidance: s.guidance === 1 ? "off" : s.guidance, Seed: s.seed, Drawn: new Date(picture.time).toLocaleString() };
   $("viewer-facts").replaceChildren(...Object.entries(facts).filter(([, value]) => value !== "" && value !== undefined).flatMap(([name, value]) => {
     const [term, text] = [document.createElement("dt"), document.createElement("dd")];
     term.textContent = name;

@@ -1,4 +1,4 @@
-// The pictures drawn in this browser, newest first, in IndexedDB: {id, blob, settings, time}.
+// The pictures generated in this browser, newest first, in IndexedDB: {id, blob, settings, time}.
 
 const KEPT = 200;
 

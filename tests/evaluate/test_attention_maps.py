@@ -16,9 +16,9 @@ from daybreak.encoders.open_text import open_text_encoder
 from daybreak.encoders.pretrained_text import PretrainedTextEncoder
 from daybreak.encoders.text import TextEncoder
 from daybreak.encoders.tokenizer import CaptionTokenizer
-from daybreak.evaluate.inside import LEVELS, OTHERS, Look, draw_attention, draw_predictions, look_at_words
-from daybreak.evaluate.probe import Probe, spaced
+from daybreak.evaluate.attention_maps import LEVELS, OTHERS, Look, draw_attention, draw_predictions, look_at_words
 from daybreak.evaluate.report import write_report
+from daybreak.evaluate.samples_during_training import Probe, spaced
 from daybreak.formats.run import load_averaged
 from daybreak.sampling.generate import generate, noise_of
 from daybreak.train import checkpoint
@@ -142,7 +142,7 @@ def test_it_lies_beside_the_samples_in_the_log_the_boards_and_the_report(run):
     for name in {"samples"} | names:
         assert [e.step for e in board.Images(name)] == [4, 8]
     page = write_report(run, tiny_config(**ROUTED)).read_text()
-    assert "What goes on inside" in page and all(f"alt='{n}-step-00000008'" in page for n in names)
+    assert "What goes on inside" in page and all(f'alt="{n}-step-00000008"' in page for n in names)
 
 
 def test_without_routing_there_is_nothing_to_compare(finished_run):

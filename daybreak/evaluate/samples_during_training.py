@@ -1,4 +1,4 @@
-"""The same few prompts drawn again and again during training, judged where the data allow it, and looked into."""
+"""Samples of the same few prompts, again and again during training; judged where the data allow it, and looked into."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from daybreak.config import Config, override
 from daybreak.data.batch import Batch, Source, to_floats
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.attention_maps import draw_attention, draw_predictions, look_at_words
 from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks, see_all
 from daybreak.evaluate.grid import save_grid
-from daybreak.evaluate.inside import draw_attention, draw_predictions, look_at_words
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
 from daybreak.sampling.generate import generate_together
 
 PROMPTS = 24
 COMPARED, ATTENDED, EXAMPLES = 12, 6, 4
-"""Of the prompts: those drawn with another guidance too, those whose words are followed; pictures of the data."""
+"""Of the prompts: those sampled with another guidance too, those whose words are followed; pictures of the data."""
 KINDS = {"classifier_free": "guided by text", "routed": "by routing", "both": "by text and routing"}
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """followed: share of prompts, None where nothing can judge; seconds: of drawing one picture.
+    """followed: share of prompts, None where nothing can judge; seconds: of sampling one picture.
 
     inside: files, by what they show; only the first process has them.
     """
@@ -40,7 +40,7 @@ class Drawn:
 
 
 class Probe:
-    """Draws a fixed set of prompts: `evaluate.grid_prompts`, else prompts of `scenes`, else captions of the data."""
+    """Samples a fixed set of prompts: `evaluate.grid_prompts`, else prompts of `scenes`, else captions of the data."""
 
     def __init__(self, config: Config, source: Source) -> None:
         self._config, self._source = config, source
@@ -60,7 +60,7 @@ class Probe:
     def draw(
         self, transformer: Transformer, text_encoder: TextEncoder, path: Path, ranks: Ranks = Ranks()
     ) -> Drawn:  # fmt: skip
-        """Writes the grid to `path`, and beside it what goes on inside. `ranks` draw together; the first one writes.
+        """Writes the grid to `path`, and beside it what goes on inside. `ranks` sample together; the first one writes.
 
         Nothing here touches the run's own random numbers. Raises OSError at the first process where a file cannot be
         written.
@@ -73,7 +73,7 @@ class Probe:
         other = self._other_guidance()
         chosen = spaced(len(self.prompts), COMPARED)
         compared = None
-        if other is not None:  # all processes draw before the first one writes: it may fail in that
+        if other is not None:  # all processes sample before the first one writes: it may fail in that
             prompts = [self.prompts[i] for i in chosen]
             compared = generate_together(ranks, *networks, prompts, other, seed, chosen)
         inside: dict[str, Path] = {}
@@ -87,7 +87,7 @@ class Probe:
         return Drawn(share, seconds / len(self.prompts), inside)
 
     def _other_guidance(self) -> Config | None:
-        """The settings that draw with the other kind of guidance, where the recipe routes tokens and guides at all."""
+        """The settings that sample with the other kind of guidance, where the recipe routes and guides at all."""
         c = self._config
         if c.routing.keep == 1 or c.sample.guidance == 1 or c.distill.teacher is not None:
             return None
@@ -105,7 +105,7 @@ class Probe:
     def _look_inside(
         self, networks: tuple[Transformer, TextEncoder], pictures: Tensor, path: Path
     ) -> dict[str, Path]:  # fmt: skip
-        """Draws attention over some of the pictures, and predictions of pictures of the data; {what: file}."""
+        """Shows attention over some of the pictures, and predictions of pictures of the data; {what: file}."""
         seed = self._config.evaluate.seed
         chosen = spaced(len(self.prompts), ATTENDED)
         drawn, prompts = pictures[chosen], [self.prompts[i] for i in chosen]
