@@ -14,10 +14,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from daybreak import __version__
-from daybreak.config import ConfigError
+from daybreak.commands.flags import with_settings
+from daybreak.config import BudgetConfig, ConfigError
 from daybreak.files import check_empty
+from daybreak.launch.settings import LaunchSettings
 from daybreak.model_folder import model_folder
 from daybreak.run_folder import check_there, stored_averages, trained_config
+from daybreak.serve.settings import ServeSettings
 
 app = typer.Typer(
     name="daybreak",
@@ -123,8 +126,10 @@ def demo(
     context_settings=ANY_SETTING,
     options_metavar="RECIPE [--section.field VALUE ...] [OPTIONS]",
 )
+@with_settings
 def train(
     context: typer.Context,  # the recipe and the settings: click would take a setting's value for an argument
+    limits: BudgetConfig,
     data: Annotated[
         list[str] | None, typer.Option(help="Folder of captioned pictures, or of prepared shards; several shards mix.")
     ] = None,
@@ -134,18 +139,10 @@ def train(
         str | None,
         typer.Option(metavar="RUN|auto", help="Run folder to continue; auto: the one of --out, if there is any."),
     ] = None,
-    deadline: Annotated[
-        str | None, typer.Option(help="All is done by then, evaluation included: 24h, 90min; from now on.")
-    ] = None,
-    budget: Annotated[str | None, typer.Option(help="What the run may cost, such as 1500usd; needs --price.")] = None,
-    price: Annotated[str | None, typer.Option(help="Of a GPU for an hour, such as 2.0/gpu-hour.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs that are paid for; default: the processes.")] = None,
 ) -> None:
     """See TRAIN_HELP."""
     from daybreak.arguments import asked_training
-    from daybreak.train.deadline import Limits
 
-    limits = Limits(deadline, budget, price, gpus)
     asked = asked_training(context.args, data or [], out, config, resume, limits)
     from daybreak.commands.train import run_train
 
@@ -462,20 +459,18 @@ def teach(
     context_settings=ANY_SETTING,
     options_metavar="RECIPE [--section.field VALUE ...] [OPTIONS]",
 )
+@with_settings
 def plan(
     context: typer.Context,
+    limits: BudgetConfig,
     text_tokens: Annotated[
         int | None, typer.Option(min=1, help="Length of a caption; default: the longest read.")
     ] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, max=4096, help="How many GPUs train; default: 1.")] = None,
     gpu: Annotated[
         str | None,
         typer.Option(help="a100, h100, h200, b200, mi300x, l40s, 4090, or cpu: this one. Default: h200."),
     ] = None,
     node: Annotated[int | None, typer.Option(min=1, help="GPUs of a node; default: 8, or all.")] = None,
-    price: Annotated[str | None, typer.Option(help="Of a GPU for an hour, such as 2.0/gpu-hour.")] = None,
-    deadline: Annotated[str | None, typer.Option(help="The time there is, such as 24h.")] = None,
-    budget: Annotated[str | None, typer.Option(help="What the run may cost, such as 1500usd; needs --price.")] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="A run on such GPUs, whose speed is gone by; default: an estimate.")
     ] = None,
@@ -489,9 +484,7 @@ def plan(
     daybreak plan scenes --gpu cpu --calibration runs/mine
     """
     from daybreak.arguments import asked_plan
-    from daybreak.train.deadline import Limits
 
-    limits = Limits(deadline, budget, price, gpus)
     config = asked_plan(context.args, gpu, calibration, limits)
     from daybreak.commands.plan import run_plan
 
@@ -502,20 +495,13 @@ def plan(
     context_settings=ANY_SETTING,
     options_metavar="RECIPE --out RUN [--section.field VALUE ...] [OPTIONS]",
 )
+@with_settings
 def launch(
     context: typer.Context,
+    settings: LaunchSettings,
+    limits: BudgetConfig,
     out: Annotated[Path, typer.Option(help="Run folder, where all nodes see it.")],
-    to: Annotated[Literal["local", "slurm", "sky", "kubernetes"], typer.Option(help="What starts the run.")] = "local",
-    nodes: Annotated[int, typer.Option(min=1)] = 1,
-    gpus: Annotated[int, typer.Option(min=1, help="Of a node.")] = 8,
     data: Annotated[list[str] | None, typer.Option(help="As for daybreak train.")] = None,
-    deadline: Annotated[str | None, typer.Option(help="As for daybreak train.")] = None,
-    budget: Annotated[str | None, typer.Option(help="As for daybreak train.")] = None,
-    price: Annotated[str | None, typer.Option(help="As for daybreak train.")] = None,
-    image: Annotated[str | None, typer.Option(help="Container image that holds daybreak.")] = None,
-    accelerator: Annotated[str, typer.Option(help="SkyPilot's name of the GPU.")] = "H200",
-    file: Annotated[Path | None, typer.Option(help="Script to write; default: RUN's name and the kind.")] = None,
-    submit: Annotated[bool, typer.Option("--submit", help="Start it too.")] = False,
 ) -> None:
     """Write the job that trains on many GPUs: a torchrun script, a SLURM script, a SkyPilot task, a PyTorchJob.
 
@@ -526,10 +512,8 @@ def launch(
     daybreak launch speedrun --data shards --out runs/day --to slurm --nodes 4 --gpus 8 --deadline 24h --submit
     """
     from daybreak.commands.launch import run_launch
-    from daybreak.train.deadline import Limits
 
-    limits = Limits(deadline, budget, price)
-    code = run_launch(console, context.args, data or [], out, to, nodes, gpus, limits, image, accelerator, file, submit)
+    code = run_launch(console, context.args, settings, limits, data or [], out)
     raise typer.Exit(code)
 
 
@@ -801,7 +785,9 @@ def shrink(
 
 
 @app.command()
+@with_settings
 def serve(
+    settings: ServeSettings,
     models: Annotated[
         list[str],
         typer.Argument(
@@ -812,32 +798,15 @@ def serve(
         str, typer.Option(help="Address to listen on; the default is reached from this machine only.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    batch: Annotated[int, typer.Option(min=1, max=256, help="Most pictures drawn together.")] = 8,
-    batch_wait: Annotated[float, typer.Option(min=0, max=1000, help="Wait for companions, ms.")] = 5,
-    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Most pictures that wait; more get 429.")] = 64,
-    timeout: Annotated[float, typer.Option(min=1, max=3600, help="Of a request, seconds.")] = 120,
-    max_size: Annotated[
-        int | None, typer.Option(min=8, help="Longest side, px; default: twice that of training.")
-    ] = None,
-    max_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Most sampler steps.")] = 200,
-    keys: Annotated[Path | None, typer.Option(help="File of hashed API keys; see daybreak key.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures a minute for each key, or address.")] = None,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Let others in without keys.")] = False,
-    compile: Annotated[bool, typer.Option("--compile", help="torch.compile and warm up before being ready.")] = False,
-    bfloat16: Annotated[bool, typer.Option("--bfloat16", help="Compute in bfloat16.")] = False,
-    expand: Annotated[str | None, EXPAND] = None,
 ) -> None:
     """Serve models over HTTP: a page at /, and OpenAI's image API at /v1/images/generations.
 
     Requests are drawn together as they come. SIGTERM ends the server once every accepted request is answered.
     """
     from daybreak.commands.serve import run_serve
-    from daybreak.serve.settings import ServeSettings
 
-    limits = ServeSettings(
-        batch, batch_wait / 1000, queue, timeout, max_size, max_steps, rate, keys, compile, bfloat16, expand
-    )
-    run_serve(console, models, host, port, limits, anonymous)
+    run_serve(console, models, host, port, settings, anonymous)
 
 
 @app.command()

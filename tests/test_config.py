@@ -116,7 +116,7 @@ def test_a_wrong_override_says_what_would_be_right(key, value, message):
         ("train.steps", "-4", "train.steps is -4"),
         ("data.task_weights", "1,2", "six shares"),
         ("text.heads", "3", "text.width"),
-        ("data.background", "0,0,300", "data.background is a colour of three numbers from 0 to 255"),
+        ("data.background", "0,0,300", "data.background is 300; it must lie between 0 and 255"),
         ("data.cache_gb", "0", "data.cache_gb is 0; it must be above 0"),
         ("model.bottleneck", "0", "model.bottleneck is 0; it must be at least 1"),
         ("model.text_blocks", "-1", "model.text_blocks is -1; it must be at least 0"),
@@ -134,7 +134,7 @@ def test_a_wrong_override_says_what_would_be_right(key, value, message):
         ("model.text_convolutions", "-1", "model.text_convolutions is -1; it must be at least 0"),
         ("model.convolutions", "8,0", "model.convolutions is 0; it must be at least 1"),
         ("data.dense", "1.2", "data.dense is 1.2; it must lie between 0 and 1"),
-        ("grounding.weight", "-1", "grounding.weight is -1; a weight must not be negative"),
+        ("grounding.weight", "-1", "grounding.weight is -1; it must be at least 0"),
     ],
 )
 def test_values_out_of_range_are_refused_with_their_name(key, value, message):

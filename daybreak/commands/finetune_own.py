@@ -17,7 +17,7 @@ from daybreak import config as configs
 from daybreak.arguments import asked_training
 from daybreak.commands.export import run_import
 from daybreak.commands.train import run_train
-from daybreak.config import ConfigError
+from daybreak.config import BudgetConfig, ConfigError
 from daybreak.data.changes import save_checks
 from daybreak.evaluate.request import parse_weights
 from daybreak.finetune import settings as settings_file
@@ -34,7 +34,6 @@ from daybreak.formats.safetensors_folder import write_safetensors
 from daybreak.parallel import pick_device
 from daybreak.run_folder import new_run_folder
 from daybreak.train import checkpoint
-from daybreak.train.deadline import Limits
 
 GENTLER = 0.1
 """Of the rates that the base was trained with, where --lr says nothing."""
@@ -127,7 +126,7 @@ def _train_and_compare(
     """Trains what is left to train; unless that was stopped, measures what was gained and forgotten."""
     start = {name: before.loss(probe) for name, probe in probes.items()}
     if _progress(run) < 1:
-        run_train(console, asked_training([], [], None, None, str(run), Limits()))
+        run_train(console, asked_training([], [], None, None, str(run), BudgetConfig()))
     if _progress(run) < 1:
         console.print(f"go on with: daybreak finetune --resume {run}", highlight=False, soft_wrap=True)
         return
