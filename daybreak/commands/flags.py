@@ -12,7 +12,7 @@ import functools
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from rich.markup import escape
 from daybreak.config.documentation import meanings
 from daybreak.config.fields import Field, fields_of
 
-METAVARS = {bool: "", int: "<int>", float: "<number>", str: "<str>", Path: "<path>"}
+METAVARS = {int: "<int>", float: "<number>", str: "<str>", Path: "<path>"}
 
 
 def with_settings(function: Callable[..., None]) -> Callable[..., None]:
@@ -53,6 +53,12 @@ def with_settings(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def listed(meanings: Mapping[str, str]) -> str:
+    """Names and what they mean, for a command's help: a line each."""
+    width = max(map(len, meanings)) + 2
+    return "\n\n".join(f"{name:{width}}{escape(meaning)}" for name, meaning in meanings.items())
+
+
 def _is_settings(hint: Any) -> bool:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
@@ -81,15 +87,14 @@ def _build(kind: type, values: dict[str, Any]) -> Any:
 
 
 def _option(field: Field, meaning: str) -> inspect.Parameter:
-    default, info = _default(field), typer.Option
-    names, metavar = (field.flag,), _metavar(field)
-    if field.kind is bool:
-        names, metavar = (field.flag if default is False else f"{field.flag}/--no-{field.flag[2:]}",), None
-    elif not field.flag.startswith("--"):
-        names, info, metavar = (), typer.Argument, field.flag
+    default, help_ = _default(field), _help(field, meaning)
     kind: Any = bool if field.kind is bool else list[str] if field.many else str
-    annotation = Annotated[kind if default is inspect.Parameter.empty else kind | None,
-                           info(*names, help=_help(field, meaning), metavar=metavar)]  # fmt: skip
+    info: Any = typer.Option(field.flag, help=help_, metavar=None if kind is bool else _metavar(field))
+    if not field.flag.startswith("--"):
+        info = typer.Argument(help=help_, metavar=field.flag)
+    elif kind is bool and default is not False:
+        info = typer.Option(f"{field.flag}/--no-{field.flag[2:]}", help=help_)
+    annotation = Annotated[kind if default is inspect.Parameter.empty else kind | None, info]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -101,7 +106,7 @@ def _default(field: Field) -> Any:
         return field.default
     if field.many:
         return [field.shown(value) for value in field.default] or None
-    return field.shown(field.default) or None
+    return None if field.default in ((), "") else field.shown(field.default)
 
 
 def _help(field: Field, meaning: str) -> str:
@@ -116,6 +121,6 @@ def _metavar(field: Field) -> str:
     """What stands for the value in the help: its words, or its kind and range."""
     if field.choices:
         return f"[{'|'.join(field.choices)}]"
-    kind = (typing.get_args(field.kind) or (field.kind,))[0]
-    word = field.typed.metavar if field.typed is not None else METAVARS[kind]
+    kinds = [kind for kind in typing.get_args(field.kind) or (field.kind,) if kind is not Ellipsis]
+    word = field.typed.metavar if field.typed is not None else ",".join(METAVARS[kind] for kind in kinds)
     return word if field.bounds is None else f"{word} [{field.bounds.range(field.shown)}]"

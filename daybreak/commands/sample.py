@@ -9,8 +9,9 @@ from torch import Tensor
 
 from daybreak import config as configs
 from daybreak.config import ConfigError
+from daybreak.evaluate.checks import told
 from daybreak.evaluate.grid import save_grid
-from daybreak.evaluate.request import Drawing, told
+from daybreak.evaluate.request import Drawing
 from daybreak.formats.open import open_model
 from daybreak.model_folder import check_without_data, is_pipeline
 from daybreak.parallel import pick_device

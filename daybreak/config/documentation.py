@@ -52,7 +52,7 @@ def _of_module(name: str) -> dict[str, dict[str, str]]:
 def first_sentence(thing: Any) -> str:
     """The first sentence of a docstring."""
     text = " ".join((inspect.getdoc(thing) or "").split())
-    return re.split(r"(?<=\.) (?=[A-Z])", text, maxsplit=1)[0]
+    return re.split(r"(?<=\.) ", text, maxsplit=1)[0]
 
 
 def _shown(value: Any) -> str:

@@ -23,8 +23,8 @@ from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.data.changes import captions_check
-from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import exists, join, read_bytes, write_atomically
+from daybreak.data.settings import Captioning, Engine
 from daybreak.data.shards.format import INDEX, WRITTEN_KIND, caption_file, read_written, write_arrow, write_rows
 from daybreak.data.shards.reader import RowError, ShardReader
 
@@ -32,21 +32,6 @@ if TYPE_CHECKING:
     import torch
 
     from daybreak.data.captioner import Captioner
-
-PROMPT = (
-    "Describe this picture in two or three sentences: what is to be seen and where, its colours and its style. "
-    "Do not begin with words such as 'the image shows'."
-)
-
-
-@dataclass(frozen=True)
-class Captioning:
-    """How captions are written; another value of any field is another set of captions."""
-
-    model: str
-    prompt: str = PROMPT
-    max_tokens: int = 160
-    revision: str = "main"
 
 
 @dataclass(frozen=True)

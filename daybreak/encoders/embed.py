@@ -1,7 +1,6 @@
 """`daybreak embed`: a frozen text encoder's features of all captions, beside the shards, so training need not ask it.
 
-`--data.embeddings NAME` trains with
-them.
+`--data.embeddings NAME` trains with them.
 """
 
 from __future__ import annotations
@@ -10,19 +9,16 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from daybreak.config import ConfigError, TextConfig
-from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import exists, join, read_bytes, write_atomically
+from daybreak.data.settings import Engine
 from daybreak.data.shards.embedding_files import embedding_file
 from daybreak.data.shards.reader import ShardReader
 
 if TYPE_CHECKING:
     import torch
-
-Dtype = Literal["bfloat16", "fp8"]
-"""Number formats of features."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import torch
 
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.checks import check_request
 from daybreak.evaluate.evaluation import evaluate
 from daybreak.evaluate.measures import parse_metrics
-from daybreak.evaluate.request import Request, check_request, parse_weights
+from daybreak.evaluate.request import Request, parse_weights
 from daybreak.evaluate.subjects import RunDrawer, Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.model.transformer import Transformer

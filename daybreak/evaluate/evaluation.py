@@ -12,6 +12,7 @@ import torch
 
 from daybreak.config import EvaluateConfig
 from daybreak.evaluate import day_check
+from daybreak.evaluate.checks import check_request
 from daybreak.evaluate.clipscore import measure_clipscore
 from daybreak.evaluate.distribution import frechet_value, measure_distance, measure_inception_score
 from daybreak.evaluate.downloads import GENEVAL_PROMPTS, fetch
@@ -23,7 +24,6 @@ from daybreak.evaluate.measures import METRICS, Measure
 from daybreak.evaluate.memorisation import measure_memorised
 from daybreak.evaluate.pictures import open_pictures
 from daybreak.evaluate.questions import read_questions
-from daybreak.evaluate.request import check_request
 from daybreak.evaluate.scoring import judge_scenes
 from daybreak.evaluate.subjects import Drawer
 from daybreak.evaluate.vqa import PER_PROMPT, Answerer, measure_vqa

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from daybreak.config import ConfigError
+from daybreak.config import ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,8 @@ METRICS = {
                         "dinov2", "training", _DINO),
 }  # fmt: skip
 
+PROMPTS, PICTURES_EACH = 10, 10
+"""Of the day's check: its prompts, and the pictures drawn of each."""
 LEAST_FRECHET = 50
 """Below so many pictures a Fréchet distance is refused: it would say nothing but how few they are."""
 ENOUGH_FRECHET = 10_000
@@ -91,16 +92,15 @@ def measures_of(score: dict[str, Any]) -> list[Measure]:
     return found
 
 
-def parse_metrics(text: str) -> tuple[str, ...]:
+def parse_metrics(text: str, flag: str = "--metrics") -> tuple[str, ...]:
     """ "fid,kid" -> ("fid", "kid"); ConfigError, with the nearest name, for one that does not exist."""
     names = tuple(dict.fromkeys(n.strip().lower() for n in text.split(",") if n.strip()))
     for name in names:
         if name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"--metrics: there is no {name!r}; there are {', '.join(METRICS)}{hint}")
+            hint = did_you_mean(name, METRICS, cutoff=0.5)
+            raise ConfigError(f"{flag}: there is no {name!r}; there are {', '.join(METRICS)}{hint}")
     if not names:
-        raise ConfigError(f"--metrics is empty; there are {', '.join(METRICS)}")
+        raise ConfigError(f"{flag} is empty; there are {', '.join(METRICS)}")
     return names
 
 
