@@ -15,14 +15,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from daybreak import __version__
-from daybreak.commands.flags import listed, with_settings
+from daybreak.commands.flags import App, listed
 from daybreak.config import BudgetConfig, ConfigError
+from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Typed
 from daybreak.config.documentation import first_sentence
+from daybreak.config.quantities import time_in
+from daybreak.config.settings import AverageLength
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.settings import CaptionSettings, Work
 from daybreak.encoders.settings import EmbedSettings
 from daybreak.evaluate.measures import METRICS
 from daybreak.evaluate.request import Drawing, Request
+from daybreak.export.licences import Licences
 from daybreak.files import check_empty
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.launch.settings import LaunchSettings
@@ -33,7 +37,7 @@ from daybreak.run_folder import check_there, stored_averages, trained_config
 from daybreak.serve.settings import ServeSettings
 from daybreak.vote.settings import BlindSettings
 
-app = typer.Typer(
+app = App(
     name="daybreak",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -44,10 +48,13 @@ app = typer.Typer(
 )
 console = Console()
 
-MODEL = typer.Argument(parser=model_folder, metavar="RUN", help="Run folder, or scenes: the model in the box.")
-ANY_SETTING = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Of a command that takes --section.field VALUE: which fields there are is not the parser's to know."""
-
+Run = Annotated[Path, Flag("RUN"), "Run folder."]
+Model = Annotated[
+    Path, Flag("RUN"), Typed(lambda text, _: model_folder(text), "RUN"), "Run folder, or scenes: the model in the box."
+]
+Out = Annotated[Path | None, "Run folder to write; default: a new one in runs/."]
+Shards = Annotated[str, Flag("SHARDS"), "What daybreak prepare made."]
+Data = Annotated[tuple[str, ...], "Folder of captioned pictures, or of prepared shards; several sets of shards mix."]
 TRAIN_HELP = f"""Train a model by a recipe.
 
 [bold]Recipes[/bold]
@@ -92,8 +99,8 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def demo(
-    minutes: Annotated[float, typer.Option(min=0.05, help="Training time; drawing and judging come on top.")] = 8.0,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
+    minutes: Annotated[float, Bounds(least=0.05), "Training time; drawing and judging come on top."] = 8.0,
+    out: Out = None,
 ) -> None:
     """Train a small model of the embedded world before your eyes, then see what it draws and how well it listens.
 
@@ -106,66 +113,53 @@ def demo(
     run_demo(console, minutes, out)
 
 
-@app.command(
-    help=TRAIN_HELP,
-    context_settings=ANY_SETTING,
-    options_metavar="RECIPE [--section.field VALUE ...] [OPTIONS]",
-)
-@with_settings
+@app.command(help=TRAIN_HELP, words="RECIPE")
 def train(
     context: typer.Context,  # the recipe and the settings: click would take a setting's value for an argument
     limits: BudgetConfig,
-    data: Annotated[
-        list[str] | None, typer.Option(help="Folder of captioned pictures, or of prepared shards; several shards mix.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with settings over the recipe's.")] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(metavar="RUN|auto", help="Run folder to continue; auto: the one of --out, if there is any."),
-    ] = None,
+    data: Data = (),
+    out: Out = None,
+    config: Annotated[Path | None, "YAML file with settings over the recipe's."] = None,
+    resume: Annotated[str | None, "Run folder to continue; auto: the one of --out, if there is any."] = None,
 ) -> None:
     """See TRAIN_HELP."""
     from daybreak.arguments import asked_training
 
-    asked = asked_training(context.args, data or [], out, config, resume, limits)
+    asked = asked_training(context.args, list(data), out, config, resume, limits)
     from daybreak.commands.train import run_train
 
     run_train(console, asked)
 
 
-FINETUNE_HELP = """Fine-tune Stable Diffusion, a relative of it, or a run of our own on your pictures.
-
-[bold]BASE[/bold]: a hub id, a diffusers folder (Stable Diffusion 1, 2, XL, 3, FLUX.1, PRX), a single .safetensors file,
-or a run folder of daybreak train. [bold]--data[/bold]: 500 to 10,000 captioned pictures, as daybreak train takes them.
-
-DreamBooth is --instance-prompt and --class-prompt with any --method; --method textual-inversion goes with --token.
-
-Prints what it takes of memory and what is wrong with the pictures, trains, and writes a diffusers folder (full), LoRA
-files for diffusers, ComfyUI and A1111, or an embedding. daybreak sample, evaluate, export, serve and compare-blind take
-the run folder.
-
-[bold]Examples[/bold]
-
-daybreak finetune stable-diffusion-v1-5/stable-diffusion-v1-5 --data my-pictures --deadline 24h --out runs/mine
-
-daybreak finetune my/model --data my-pictures --method lora --rank 32 --prompt "a cat in my style"
-
-daybreak finetune my/model --data dog --instance-prompt "a photo of sks dog" --class-prompt "a photo of a dog"
-
-daybreak finetune --resume runs/mine
-"""
-
-
-@app.command(help=FINETUNE_HELP)
-@with_settings
+@app.command()
 def finetune(
     settings: FinetuneSettings,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default: a new one in runs/.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to continue, in place of a base.")] = None,
-    find_lr: Annotated[bool, typer.Option("--find-lr", help="Find a learning rate in place of training.")] = False,
+    out: Out = None,
+    resume: Annotated[Path | None, "Run folder to continue, in place of a base."] = None,
+    find_lr: Annotated[bool, "Find a learning rate in place of training."] = False,
 ) -> None:
-    """See FINETUNE_HELP."""
+    """Fine-tune Stable Diffusion, a relative of it, or a run of our own on your pictures.
+
+    [bold]BASE[/bold]: a hub id, a diffusers folder (Stable Diffusion 1, 2, XL, 3, FLUX.1, PRX), a single .safetensors
+    file, or a run folder of daybreak train. [bold]--data[/bold]: 500 to 10,000 captioned pictures, as daybreak train
+    takes them.
+
+    DreamBooth is --instance-prompt and --class-prompt with any --method; --method textual-inversion goes with --token.
+
+    Prints what it takes of memory and what is wrong with the pictures, trains, and writes a diffusers folder (full),
+    LoRA files for diffusers, ComfyUI and A1111, or an embedding. daybreak sample, evaluate, export, serve and
+    compare-blind take the run folder.
+
+    [bold]Examples[/bold]
+
+    daybreak finetune stable-diffusion-v1-5/stable-diffusion-v1-5 --data my-pictures --deadline 24h --out runs/mine
+
+    daybreak finetune my/model --data my-pictures --method lora --rank 32 --prompt "a cat in my style"
+
+    daybreak finetune my/model --data dog --instance-prompt "a photo of sks dog" --class-prompt "a photo of a dog"
+
+    daybreak finetune --resume runs/mine
+    """
     from daybreak.finetune.asked import check_finetune, run_to_resume
 
     if resume is not None or not settings.base or not settings.data:
@@ -187,12 +181,11 @@ def finetune(
 
 
 @app.command()
-@with_settings
 def sample(
     drawing: Drawing,
-    run: Annotated[Path, MODEL],
-    prompt: Annotated[list[str], typer.Option(help="What to draw; give it several times for several pictures.")],
-    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
+    run: Model,
+    prompt: Annotated[list[str], "What to draw; give it several times for several pictures."],
+    out: Annotated[Path, "The PNG to write."] = Path("grid.png"),
 ) -> None:
     """Draw pictures with a trained model, or with what was exported of one: one PNG, each picture above its prompt."""
     check_there(run)
@@ -226,13 +219,10 @@ torchrun --nproc-per-node 8 -m daybreak evaluate runs/mine --metrics geneval
 
 
 @app.command(help=EVALUATE_HELP)
-@with_settings
 def evaluate(
     request: Request,
-    subjects: Annotated[list[str], typer.Argument(help="Run folder, folder of pictures, or diffusers pipeline.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results; default: the run's, or one in evaluations/.")
-    ] = None,
+    subjects: Annotated[list[str], Flag("SUBJECT..."), "Run folder, folder of pictures, or diffusers pipeline."],
+    out: Annotated[Path | None, "Folder for the results; default: the run's, or one in evaluations/."] = None,
 ) -> None:
     """See EVALUATE_HELP."""
     from daybreak.evaluate.checks import check_subject
@@ -246,14 +236,14 @@ def evaluate(
 
 @app.command()
 def average(
-    run: Annotated[Path, typer.Argument(help="Run folder, trained with --train.posthoc_ema.")],
-    length: Annotated[float, typer.Option(help="Relative length of the average, 0.01 to 0.25.")],
-    out: Annotated[Path, typer.Option(help="Run folder to write: sample and evaluate it as any other.")],
+    run: Annotated[Path, Flag("RUN"), "Run folder, trained with --train.posthoc_ema."],
+    length: Annotated[AverageLength, "Relative length of the average."],
+    out: Annotated[Path, "Run folder to write: sample and evaluate it as any other."],
 ) -> None:
     """Choose the length of the weights' average after training (post-hoc EMA)."""
     check_there(run)
     check_empty(out)
-    stored_averages(run, length)
+    stored_averages(run)
     from daybreak.commands.average import run_average
 
     run_average(console, run, length, out)
@@ -262,15 +252,14 @@ def average(
 @app.command()
 def teach(
     data: Annotated[
-        list[str] | None,
-        typer.Option(help="Folder of captioned pictures, or of prepared shards; default: the embedded world."),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")] = Path("teacher.safetensors"),
+        tuple[str, ...], "Folder of captioned pictures, or of prepared shards; default: the embedded world."
+    ] = (),
+    out: Annotated[Path, "The .safetensors file to write."] = Path("teacher.safetensors"),
     resolution: Annotated[
-        int | None, typer.Option(min=32, help="Side at which the pictures of --data are read, px; default: 64.")
+        int | None, Bounds(least=32), "Side at which the pictures of --data are read, px; default: 64."
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of 96 pictures.")] = 360,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[Count, "Steps of 96 pictures."] = 360,
+    seed: Annotated[Natural, "The same seed trains the same teacher."] = 0,
 ) -> None:
     """Train a small vision teacher of your pictures, self-supervised: no caption is read, nothing is downloaded.
 
@@ -279,31 +268,20 @@ def teach(
     """
     from daybreak.arguments import asked_teacher
 
-    config = asked_teacher(data or [], out, resolution, seed)
+    config = asked_teacher(list(data), out, resolution, seed)
     from daybreak.commands.teach import run_teach
 
     run_teach(console, config, out, steps)
 
 
-@app.command(
-    context_settings=ANY_SETTING,
-    options_metavar="RECIPE [--section.field VALUE ...] [OPTIONS]",
-)
-@with_settings
+@app.command(words="RECIPE")
 def plan(
     context: typer.Context,
     limits: BudgetConfig,
-    text_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Length of a caption; default: the longest read.")
-    ] = None,
-    gpu: Annotated[
-        str | None,
-        typer.Option(help=f"{', '.join(GPUS)}, or cpu: this one. Default: h200."),
-    ] = None,
-    node: Annotated[int | None, typer.Option(min=1, help="GPUs of a node; default: 8, or all.")] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="A run on such GPUs, whose speed is gone by; default: an estimate.")
-    ] = None,
+    text_tokens: Annotated[Count | None, "Length of a caption; default: the longest read."] = None,
+    gpu: Annotated[str | None, f"{', '.join(GPUS)}, or cpu: this one. Default: h200."] = None,
+    node: Annotated[Count | None, "GPUs of a node; default: 8, or all."] = None,
+    calibration: Annotated[Path | None, "A run on such GPUs, whose speed is gone by; default: an estimate."] = None,
 ) -> None:
     """Show what a recipe takes before it runs: parameters, FLOPs, and on so many GPUs speed, memory, time and cost.
 
@@ -321,17 +299,13 @@ def plan(
     run_plan(console, config, text_tokens, gpu, node, calibration, limits)
 
 
-@app.command(
-    context_settings=ANY_SETTING,
-    options_metavar="RECIPE --out RUN [--section.field VALUE ...] [OPTIONS]",
-)
-@with_settings
+@app.command(words="RECIPE --out RUN")
 def launch(
     context: typer.Context,
     settings: LaunchSettings,
     limits: BudgetConfig,
-    out: Annotated[Path, typer.Option(help="Run folder, where all nodes see it.")],
-    data: Annotated[list[str] | None, typer.Option(help="As for daybreak train.")] = None,
+    out: Annotated[Path, "Run folder, where all nodes see it."],
+    data: Data = (),
 ) -> None:
     """Write the job that trains on many GPUs: a torchrun script, a SLURM script, a SkyPilot task, a PyTorchJob.
 
@@ -343,12 +317,12 @@ def launch(
     """
     from daybreak.commands.launch import run_launch
 
-    code = run_launch(console, context.args, settings, limits, data or [], out)
+    code = run_launch(console, context.args, settings, limits, list(data), out)
     raise typer.Exit(code)
 
 
 @app.command()
-def status(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+def status(run: Run) -> None:
     """Say where a run stands: progress, losses, speed, time left, cost, checkpoints."""
     from daybreak.commands.status import show_status
 
@@ -357,8 +331,8 @@ def status(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
-    out: Annotated[Path, typer.Option(help="The PNG with the losses to write.")] = Path("compare.png"),
+    runs: Annotated[list[Path], Flag("RUN..."), "Two or more run folders."],
+    out: Annotated[Path, "The PNG with the losses to write."] = Path("compare.png"),
 ) -> None:
     """Put runs beside each other: a table, the settings in which they differ, and a plot of their losses."""
     from daybreak.commands.compare import show_comparison
@@ -366,22 +340,16 @@ def compare(
     show_comparison(console, runs, out)
 
 
-@app.command(
-    context_settings=ANY_SETTING,
-    options_metavar="RECIPE ... [--section.field VALUE ...] [OPTIONS]",
-)
+@app.command(words="RECIPE ...")
 def ablate(
     context: typer.Context,
-    seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each recipe, with seeds 0, 1, ...")] = 3,
-    minutes: Annotated[float | None, typer.Option(min=0.01, help="Equal training time for all, minutes.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Equal steps for all, in place of equal time.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write, or one to go on with.")] = None,
-    pictures: Annotated[int, typer.Option(min=2, help="Pictures behind the Fréchet distance (on scenes).")] = 1000,
+    seeds: Annotated[int, Bounds(least=1, most=100), "Runs of each recipe, with seeds 0, 1, ..."] = 3,
+    minutes: Annotated[float | None, Bounds(least=0.01), "Equal training time for all, minutes."] = None,
+    steps: Annotated[Count | None, "Equal steps for all, in place of equal time."] = None,
+    out: Annotated[Path | None, "Folder to write, or one to go on with."] = None,
+    pictures: Annotated[int, Bounds(least=2), "Pictures behind the Fréchet distance (on scenes)."] = 1000,
     charge_teacher: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Seconds that recipes with a teacher of daybreak teach train less; default: its file says."
-        ),
+        NotNegative | None, time_in("s"), "Time that recipes with a taught teacher train less; default: its file says."
     ] = None,
 ) -> None:
     """Compare recipes and their variants at equal time or equal steps, over seeds: table, CSV, plot.
@@ -402,10 +370,9 @@ def ablate(
 
 
 @app.command()
-@with_settings
 def compare_blind(
     settings: BlindSettings,
-    contestants: Annotated[list[Path] | None, typer.Argument(help="Two or more folders of pictures, or runs.")] = None,
+    contestants: Annotated[tuple[Path, ...], Flag("A B ..."), "Two or more folders of pictures, or runs."] = (),
 ) -> None:
     """Let people say which model is better, on a page that does not tell them which is which.
 
@@ -423,22 +390,17 @@ def compare_blind(
     """
     from daybreak.commands.compare_blind import run_compare_blind
 
-    run_compare_blind(console, contestants or [], settings)
+    run_compare_blind(console, list(contestants), settings)
 
 
 @app.command()
-@with_settings
 def prepare(
     settings: PrepareSettings,
     workers: Work,
-    source: Annotated[
-        list[str], typer.Argument(help="Folders, files or addresses (s3://, gs://, hf://); several mix.")
-    ],
-    out: Annotated[str, typer.Option(help="Folder or address for the shards.")],
-    work: Annotated[Path | None, typer.Option(help="Folder for unfinished work; default: in OUT.")] = None,
-    embed: Annotated[
-        str | None, typer.Option(help="Text encoder: then also daybreak embed with it, on the same --engine.")
-    ] = None,
+    source: Annotated[list[str], Flag("SOURCE..."), "Folders, files or addresses (s3://, gs://, hf://); several mix."],
+    out: Annotated[str, "Folder or address for the shards."],
+    work: Annotated[Path | None, "Folder for unfinished work; default: in OUT."] = None,
+    embed: Annotated[str | None, "Text encoder: then also daybreak embed with it, on the same --engine."] = None,
 ) -> None:
     """Bring captioned pictures of any kind into training shards, and list what is wrong with the rest.
 
@@ -452,15 +414,14 @@ def prepare(
 
 
 @app.command()
-@with_settings
 def inspect(
     settings: PrepareSettings,
-    place: Annotated[str, typer.Argument(metavar="SOURCE|SHARDS", help="What prepare takes, or what it made.")],
-    page: Annotated[Path | None, typer.Option(help="The HTML page to write; default: inspect-NAME.html here.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Count tokens with this model's; default: an estimate.")] = None,
-    max_tokens: Annotated[int, typer.Option(min=1, help="The text encoder's limit; 77 for Stable Diffusion's.")] = 256,
-    strict: Annotated[bool, typer.Option(help="Exit with code 1 where there are errors.")] = False,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes; 0: none beside this. Default: cores.")] = None,
+    place: Annotated[str, Flag("SOURCE|SHARDS"), "What prepare takes, or what it made."],
+    page: Annotated[Path | None, "The HTML page to write; default: inspect-NAME.html here."] = None,
+    tokenizer: Annotated[str | None, "Count tokens with this model's; default: an estimate."] = None,
+    max_tokens: Annotated[Count, "The text encoder's limit; 77 for Stable Diffusion's."] = 256,
+    strict: Annotated[bool, "Exit with code 1 where there are errors."] = False,
+    workers: Annotated[int | None, Bounds(least=0), "Processes; 0: none beside this. Default: cores."] = None,
 ) -> None:
     """Say what is wrong with a data set, why it matters and what to do; with one page of pictures and figures.
 
@@ -472,15 +433,12 @@ def inspect(
         raise typer.Exit(1)
 
 
-@app.command(
-    context_settings=ANY_SETTING,
-    options_metavar="RUN [--section.field VALUE ...] [OPTIONS]",
-)
+@app.command(words="RUN")
 def distill(
     context: typer.Context,
-    steps: Annotated[int, typer.Option(min=1, max=64, help="Steps in which the new model draws.")] = 4,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Training time, minutes.")] = 5.0,
-    out: Annotated[Path | None, typer.Option(help="Run folder to write.")] = None,
+    steps: Annotated[int, Bounds(least=1, most=64), "Steps in which the new model draws."] = 4,
+    minutes: Annotated[float, Bounds(least=0.01), "Training time, minutes."] = 5.0,
+    out: Out = None,
 ) -> None:
     """Train a student of a run that draws in few steps, without guidance: 4 in place of 48 passes of the network.
 
@@ -496,20 +454,15 @@ def distill(
 
 @app.command()
 def export(
-    run: Annotated[Path, MODEL],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    licences: Licences,
+    run: Model,
+    out: Annotated[Path, "Folder to write."],
     to: Annotated[
         Literal["diffusers", "safetensors"],
-        typer.Option(help="diffusers: a folder that diffusers loads. safetensors: plain weights under our names."),
+        "diffusers: a folder that diffusers loads. safetensors: plain weights under our names.",
     ] = "diffusers",
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the weights.")
-    ] = "float32",
-    license: Annotated[str | None, typer.Option(help="The model's licence for the card, such as apache-2.0.")] = None,
-    data_license: Annotated[str | None, typer.Option(help="The training data's licence for the card.")] = None,
-    ema: Annotated[
-        float | None, typer.Option(help="Relative length of the average, 0.01 to 0.25 (--train.posthoc_ema).")
-    ] = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"], "Number format of the weights."] = "float32",
+    ema: Annotated[AverageLength | None, "Relative length of the average (--train.posthoc_ema)."] = None,
 ) -> None:
     """Write a run's averaged model as a folder for others, with a model card.
 
@@ -517,16 +470,15 @@ def export(
     diffusers has no class for (convolutions, grounding, sprint, ...) brings its code along: trust_remote_code=True.
     """
     from daybreak.commands.export import run_export
-    from daybreak.export.licences import Licences
 
-    run_export(console, run, to, out, dtype, Licences(license, data_license), ema)
+    run_export(console, run, to, out, dtype, licences, ema)
 
 
 @app.command(name="import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="Folder that daybreak export or PRXPixelPipeline wrote.")],
-    out: Annotated[Path, typer.Option(help="Run folder to make.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of captioned pictures to train on.")] = None,
+    folder: Annotated[Path, Flag("FOLDER"), "Folder that daybreak export or PRXPixelPipeline wrote."],
+    out: Annotated[Path, "Run folder to make."],
+    data: Annotated[Path | None, "Folder of captioned pictures to train on."] = None,
 ) -> None:
     """Make a run of an exported model, as a start for training: daybreak train --resume RUN."""
     from daybreak.commands.export import run_import
@@ -536,13 +488,11 @@ def import_(
 
 @app.command()
 def shrink(
-    run: Annotated[Path, MODEL],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    run: Model,
+    out: Annotated[Path, "Folder to write."],
     to: Annotated[
         Literal["int8", "int8-dynamic", "fp8"],
-        typer.Option(
-            help="int8: 8-bit weights. int8-dynamic: 8-bit arithmetic too. fp8: the same on GPUs that have it."
-        ),
+        "int8: 8-bit weights. int8-dynamic: 8-bit arithmetic too. fp8: the same on GPUs that have it.",
     ] = "int8",
 ) -> None:
     """Write a run's averaged model in 8 bits, and say what that changed: size, speed, memory, score, pictures.
@@ -558,20 +508,14 @@ def shrink(
 
 
 @app.command()
-@with_settings
 def serve(
     settings: ServeSettings,
     models: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MODEL...", help="Run folders, exported folders or diffusers pipelines; NAME=FOLDER names one."
-        ),
+        list[str], Flag("MODEL..."), "Run folders, exported folders or diffusers pipelines; NAME=FOLDER names one."
     ],
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; the default is reached from this machine only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    anonymous: Annotated[bool, typer.Option("--anonymous", help="Let others in without keys.")] = False,
+    host: Annotated[str, "Address to listen on; the default is reached from this machine only."] = "127.0.0.1",
+    port: Annotated[int, Bounds(least=0, most=65535), "0: any free one."] = 8000,
+    anonymous: Annotated[bool, "Let others in without keys."] = False,
 ) -> None:
     """Serve models over HTTP: a page at /, and OpenAI's image API at /v1/images/generations.
 
@@ -584,11 +528,9 @@ def serve(
 
 @app.command()
 def key(
-    name: Annotated[str, typer.Argument(help="Who the key is for.")],
-    file: Annotated[Path, typer.Option(help="File that keeps the hashes; give it to daybreak serve --keys.")] = Path(
-        "keys.txt"
-    ),
-    rate: Annotated[float | None, typer.Option(min=0.01, help="Pictures a minute; default: the server's.")] = None,
+    name: Annotated[str, Flag("NAME"), "Who the key is for."],
+    file: Annotated[Path, "File that keeps the hashes; give it to daybreak serve --keys."] = Path("keys.txt"),
+    rate: Annotated[float | None, Bounds(least=0.01), "Pictures a minute; default: the server's."] = None,
 ) -> None:
     """Make an API key for daybreak serve: shown once, kept as a hash."""
     from daybreak.commands.serve import run_key
@@ -597,8 +539,7 @@ def key(
 
 
 @app.command()
-@with_settings
-def embed(settings: EmbedSettings, shards: Annotated[str, typer.Argument(help="What daybreak prepare made.")]) -> None:
+def embed(settings: EmbedSettings, shards: Shards) -> None:
     """Encode all captions of shards once, with a frozen text encoder, so that training need not.
 
     Tokens are stored without padding. Killed, the same command goes on with the next shard.
@@ -609,10 +550,7 @@ def embed(settings: EmbedSettings, shards: Annotated[str, typer.Argument(help="W
 
 
 @app.command()
-@with_settings
-def caption(
-    settings: CaptionSettings, shards: Annotated[str, typer.Argument(help="What daybreak prepare made.")]
-) -> None:
+def caption(settings: CaptionSettings, shards: Shards) -> None:
     """Have a vision-language model write captions for shards; they join those that are there.
 
     Killed, the same command goes on with the next shard.
@@ -623,7 +561,7 @@ def caption(
 
 
 @app.command()
-def settings(recipe: Annotated[str, typer.Argument(help="Name of the recipe.")] = "scenes") -> None:
+def settings(recipe: Annotated[str, Flag("RECIPE"), "Name of the recipe."] = "scenes") -> None:
     """List every setting of a recipe: its name, its value, and what it means."""
     from daybreak.recipes.show import list_settings
 

@@ -1,8 +1,10 @@
-"""From the settings of a command, a dataclass, to its options: one a field, with the field's type, default and meaning.
+"""From a command's function to its options: flags, types, defaults and help stand in its signature, or in dataclasses.
 
-@app.command()
-@with_settings
-def serve(settings: ServeSettings, models: list[str]) -> None: ...
+    @app.command()
+    def serve(settings: ServeSettings, host: Annotated[str, "Address to listen on."] = "127.0.0.1") -> None: ...
+
+A parameter that is a dataclass of settings stands for all its fields; any other one is annotated as a field is, with
+its meaning beside it in place of below.
 """
 
 from __future__ import annotations
@@ -20,43 +22,73 @@ import typer
 from rich.markup import escape
 
 from daybreak.config.documentation import meanings
-from daybreak.config.fields import Field, fields_of
+from daybreak.config.fields import Field, check_value, fields_of
 
 METAVARS = {int: "<int>", float: "<number>", str: "<str>", Path: "<path>"}
 
 
+class App(typer.Typer):
+    """Typer, for functions that take settings."""
+
+    def command(self, name: str | None = None, *, words: str | None = None, **options: Any) -> Callable[[Any], Any]:
+        """Adds a command. What a user types wrongly raises ConfigError.
+
+        words: what else is typed, beside any setting as --section.field VALUE; the function then finds all that in
+        context.args, since which fields there are is not the parser's to know.
+        """
+        if words is not None:
+            options["context_settings"] = {"allow_extra_args": True, "ignore_unknown_options": True}
+            options["options_metavar"] = f"{words} [--section.field VALUE ...] [OPTIONS]"
+        add = super().command(name, **options)
+        return lambda function: add(with_settings(function))
+
+
 def with_settings(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` as typer takes it: in the place of each parameter that is a dataclass stand options for its fields.
+    """`function` as typer takes it, of options alone.
 
     A parameter of the function's own, or a field of a dataclass before, hides a field of the same name, which then
-    keeps its default. What is typed wrongly raises ConfigError.
+    keeps its default.
     """
-    hints = typing.get_type_hints(function, include_extras=True)
-    own = [p for name, p in inspect.signature(function).parameters.items() if not _is_settings(hints[name])]
-    parameters = [p.replace(kind=p.KEYWORD_ONLY, annotation=hints[p.name]) for p in own]
-    settings: dict[str, list[Field]] = {}
-    for name, kind in hints.items():
-        if _is_settings(kind):
-            taken = {p.name for p in parameters}
-            leaves = [(field, meaning) for field, meaning in _leaves(kind) if field.name not in taken]
-            settings[name] = [field for field, _ in leaves]
-            parameters += [_option(field, meaning) for field, meaning in leaves]
+    plain, hints = typing.get_type_hints(function), typing.get_type_hints(function, include_extras=True)
+    signature = inspect.signature(function).parameters
+    options: list[inspect.Parameter] = []
+    fields: dict[str, list[Field]] = {}
+    for name, p in signature.items():
+        if _is_settings(plain[name]):
+            taken = {option.name for option in options} | (signature.keys() - {name})
+            fields[name] = [field for field in _leaves(plain[name]) if field.name not in taken]
+            options += map(_option, fields[name])
+        elif plain[name] is typer.Context:
+            options.append(p.replace(kind=p.KEYWORD_ONLY, annotation=typer.Context))
+        else:
+            default = dataclasses.MISSING if p.default is p.empty else p.default
+            fields[name] = [Field.of(name, plain[name], hints[name], default)]
+            options += map(_option, fields[name])
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
-        read = {name: _build(hints[name], _values(fields, given)) for name, fields in settings.items()}
-        function(**read, **{p.name: given[p.name] for p in own})
+        read = {}
+        for name in signature:
+            if name not in fields:
+                read[name] = given[name]
+            elif _is_settings(plain[name]):
+                read[name] = _build(plain[name], _values(fields[name], given))
+            else:
+                (field,) = fields[name]
+                read[name] = _values([field], given).get(name, field.default)
+                check_value(field, read[name], field.flag, field.shown)
+        function(**read)
 
     typer_view: Any = command
-    typer_view.__signature__ = inspect.Signature(parameters)
-    typer_view.__annotations__ = {p.name: p.annotation for p in parameters}
+    typer_view.__signature__ = inspect.Signature(options)
+    typer_view.__annotations__ = {p.name: p.annotation for p in options}
     return command
 
 
 def listed(meanings: Mapping[str, str]) -> str:
     """Names and what they mean, for a command's help: a line each."""
     width = max(map(len, meanings)) + 2
-    return "\n\n".join(f"{name:{width}}{escape(meaning)}" for name, meaning in meanings.items())
+    return "\n".join(f"{name:{width}}{escape(meaning)}" for name, meaning in meanings.items())
 
 
 def _is_settings(hint: Any) -> bool:
@@ -68,10 +100,9 @@ def _sections(kind: type) -> dict[str, type]:
     return {name: hint for name, hint in typing.get_type_hints(kind).items() if _is_settings(hint)}
 
 
-def _leaves(kind: type) -> list[tuple[Field, str]]:
+def _leaves(kind: type) -> list[Field]:
     """The fields with their meanings, those of sections among them."""
-    said = meanings(kind)
-    fields = [(field, said[name]) for name, field in fields_of(kind).items()]
+    fields = [dataclasses.replace(field, meaning=meanings(kind)[name]) for name, field in fields_of(kind).items()]
     return fields + [leaf for section in _sections(kind).values() for leaf in _leaves(section)]
 
 
@@ -86,8 +117,8 @@ def _build(kind: type, values: dict[str, Any]) -> Any:
     return kind(**sections, **{name: values[name] for name in fields_of(kind) if name in values})
 
 
-def _option(field: Field, meaning: str) -> inspect.Parameter:
-    default, help_ = _default(field), _help(field, meaning)
+def _option(field: Field) -> inspect.Parameter:
+    default, help_ = _default(field), _help(field)
     kind: Any = bool if field.kind is bool else list[str] if field.many else str
     info: Any = typer.Option(field.flag, help=help_, metavar=None if kind is bool else _metavar(field))
     if not field.flag.startswith("--"):
@@ -109,8 +140,9 @@ def _default(field: Field) -> Any:
     return None if field.default in ((), "") else field.shown(field.default)
 
 
-def _help(field: Field, meaning: str) -> str:
+def _help(field: Field) -> str:
     """The meaning, which says of an optional setting what happens where it is none: that is then its default."""
+    meaning = field.meaning
     if field.default is None or field.default in ((), {}, ""):
         meaning = re.sub(r"\b(?:none|empty): ", "default: ", meaning)
         meaning = re.sub(r"\b(?:None|Empty): ", "Default: ", meaning)
@@ -123,4 +155,4 @@ def _metavar(field: Field) -> str:
         return f"[{'|'.join(field.choices)}]"
     kinds = [kind for kind in typing.get_args(field.kind) or (field.kind,) if kind is not Ellipsis]
     word = field.typed.metavar if field.typed is not None else ",".join(METAVARS[kind] for kind in kinds)
-    return word if field.bounds is None else f"{word} [{field.bounds.range(field.shown)}]"
+    return word if field.bounds is None else f"{word} {field.bounds.words(field.shown)}"

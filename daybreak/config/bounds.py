@@ -25,22 +25,12 @@ class Bounds:
             and (self.below is None or value < self.below)
         )
 
-    def wanted(self, shown: Callable[[float], str]) -> str:
-        """In words: "be at least 1", "lie between 0 and 1". shown: how a number is written."""
+    def words(self, shown: Callable[[float], str]) -> str:
+        """ "at least 1", "between 0 and 1"; shown: how a number is written."""
         if self.least is not None and self.most is not None:
-            return f"lie between {shown(self.least)} and {shown(self.most)}"
+            return f"between {shown(self.least)} and {shown(self.most)}"
         named = (("at least", self.least), ("above", self.above), ("at most", self.most), ("below", self.below))
-        return "be " + " and ".join(f"{word} {shown(number)}" for word, number in named if number is not None)
-
-    def range(self, shown: Callable[[float], str]) -> str:
-        """In signs: "x>=1", "0<=x<=1"."""
-        low = "" if self.least is None else f"{shown(self.least)}<="
-        low = low if self.above is None else f"{shown(self.above)}<"
-        high = "" if self.most is None else f"<={shown(self.most)}"
-        high = high if self.below is None else f"<{shown(self.below)}"
-        if high:
-            return f"{low}x{high}"
-        return f"x>={shown(self.least)}" if self.least is not None else f"x>{low.removesuffix('<')}"
+        return " and ".join(f"{word} {shown(number)}" for word, number in named if number is not None)
 
 
 Count = Annotated[int, Bounds(least=1)]

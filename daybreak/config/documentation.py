@@ -12,6 +12,7 @@ from typing import Any
 
 from daybreak.config.overrides import sections
 from daybreak.config.settings import Config, StageConfig
+from daybreak.config.values import shown
 
 
 def documented_fields(config: Config) -> list[tuple[str, list[tuple[str, str, str]]]]:
@@ -19,7 +20,7 @@ def documented_fields(config: Config) -> list[tuple[str, list[tuple[str, str, st
     parts = [(section, kind, getattr(config, section)) for section, kind in sections().items()]
     parts += [(f"stages.{i}", StageConfig, stage) for i, stage in enumerate(config.stages)]
     return [
-        (section, [(name, _shown(getattr(values, name)), meaning) for name, meaning in meanings(kind).items()])
+        (section, [(name, shown(getattr(values, name)), meaning) for name, meaning in meanings(kind).items()])
         for section, kind, values in parts
     ]
 
@@ -53,9 +54,3 @@ def first_sentence(thing: Any) -> str:
     """The first sentence of a docstring."""
     text = " ".join((inspect.getdoc(thing) or "").split())
     return re.split(r"(?<=\.) ", text, maxsplit=1)[0]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(_shown(v) for v in value) or "none"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,16 +7,19 @@ import functools
 import math
 import typing
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from daybreak.config.bounds import Bounds, Flag, Typed
 from daybreak.config.errors import ConfigError, did_you_mean
-from daybreak.config.values import convert, needed, one_of
+from daybreak.config.values import convert, needed, one_of, shown
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """A setting. kind: its type without markers and without none. default: MISSING where it has to be given."""
+    """A setting. kind: its type without markers and without none. default: MISSING where it has to be given.
+
+    choices: the words that it may be, where it is one of some. meaning: where the annotation holds it.
+    """
 
     name: str
     kind: Any
@@ -25,12 +28,20 @@ class Field:
     bounds: Bounds | None
     typed: Typed | None
     choices: tuple[str, ...]
+    meaning: str
+
+    @classmethod
+    def of(cls, name: str, plain: Any, hint: Any, default: Any) -> Field:
+        """From an annotation without its markers, `plain`, and with them."""
+        choices, found = tuple(_words(plain)), {type(m): m for m in _markers(hint)}
+        flag = found[Flag].name if Flag in found else "--" + name.replace("_", "-")
+        return cls(name, needed(plain), default, flag, found.get(Bounds), found.get(Typed), choices, found.get(str, ""))
 
     @property
     def many(self) -> bool:
         """Whether its flag is given several times, once for each value."""
         origin, args = typing.get_origin(self.kind), typing.get_args(self.kind)
-        return origin is dict or (origin is tuple and Ellipsis in args and self.typed is None)
+        return origin in (dict, list) or (origin is tuple and Ellipsis in args and self.typed is None)
 
     def read(self, text: Any, name: str) -> Any:
         """The value of what was typed: a text, or a list of them where there are `many`."""
@@ -41,44 +52,36 @@ class Field:
 
     def shown(self, value: Any) -> str:
         """A value, or one of many, as it is typed."""
-        if self.typed is not None:
-            return self.typed.shown(value)
-        return ",".join(map(self.shown, value)) if isinstance(value, tuple) else number_text(value)
-
-
-def number_text(value: Any) -> str:
-    """A float without needless digits, if none is lost so; anything else as it is."""
-    short = f"{value:g}" if isinstance(value, float) else ""
-    return short if short and float(short) == value else str(value)
+        return shown(value) if self.typed is None else self.typed.shown(value)
 
 
 @functools.cache
 def fields_of(kind: type) -> dict[str, Field]:
     """Of a dataclass, by their names. Those that are dataclasses themselves are sections, and not listed."""
     plain, hints = typing.get_type_hints(kind), typing.get_type_hints(kind, include_extras=True)
-    result = {}
-    for f in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(plain[f.name]):
-            continue
-        markers = _markers(hints[f.name])
-        found = {type(m): m for m in markers}
-        flag = found[Flag].name if Flag in found else "--" + f.name.replace("_", "-")
-        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        choices = tuple(m for m in markers if isinstance(m, str))
-        result[f.name] = Field(
-            f.name, needed(plain[f.name]), default, flag, found.get(Bounds), found.get(Typed), choices
-        )
-    return result
+    return {
+        f.name: Field.of(f.name, plain[f.name], hints[f.name], default_of(f))
+        for f in dataclasses.fields(kind)
+        if not dataclasses.is_dataclass(plain[f.name])
+    }
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """What a dataclass gives a field that is not given."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _markers(hint: Any) -> list[Any]:
-    """All that an annotation says beside types: what stands in Annotated, and the words of a Literal."""
-    if typing.get_origin(hint) is Literal:
-        return list(typing.get_args(hint))
-    if typing.get_origin(hint) is Annotated:
-        inner, *markers = typing.get_args(hint)
-        return _markers(inner) + markers
-    return [m for inner in typing.get_args(hint) for m in _markers(inner)]
+    """All that stands in an annotation beside types."""
+    own = list(getattr(hint, "__metadata__", ()))
+    inner = typing.get_args(hint)[:1] if own else () if typing.get_origin(hint) is Literal else typing.get_args(hint)
+    return own + [m for part in inner for m in _markers(part)]
+
+
+def _words(plain: Any) -> list[str]:
+    """The words of a Literal, also where several of them, or none, may be given."""
+    args = typing.get_args(plain)
+    return list(args) if typing.get_origin(plain) is Literal else [word for part in args for word in _words(part)]
 
 
 def flag_of(kind: type, name: str) -> str:
@@ -86,25 +89,38 @@ def flag_of(kind: type, name: str) -> str:
     return fields_of(kind)[name].flag
 
 
+class Checked:
+    """A dataclass that raises ConfigError, naming the flag, for a value that the field's annotation does not allow."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 def check_fields(settings: Any, name_of: Callable[[str], str] | None = None) -> None:
     """ConfigError, with the setting's name, for the first value that its annotation does not allow.
 
-    None is allowed wherever it stands; of tuples and dicts each value is checked. name_of: from a field's name to what
-    users know it by; without it, its flag.
+    name_of: from a field's name to what users know it by; without it, its flag.
     """
     for name, field in fields_of(type(settings)).items():
-        known, shown = (name_of(name), number_text) if name_of else (field.flag, field.shown)
-        value = getattr(settings, name)
-        values = value if isinstance(value, tuple) else value.values() if isinstance(value, dict) else (value,)
-        for one in values:
-            if one is None:
-                continue
-            if field.choices:
-                one_of(one, field.choices, known)
-            if isinstance(one, float) and not math.isfinite(one):
-                raise ConfigError(f"{known} is {one:g}; it must be a number")
-            if field.bounds is not None and not field.bounds.hold(one):
-                raise ConfigError(f"{known} is {shown(one)}; it must {field.bounds.wanted(shown)}")
+        known, write = (name_of(name), shown) if name_of else (field.flag, field.shown)
+        check_value(field, getattr(settings, name), known, write)
+
+
+def check_value(field: Field, value: Any, name: str, write: Callable[[Any], str]) -> None:
+    """ConfigError for a value that a field's annotation does not allow; write: how a number is written.
+
+    None is allowed wherever it stands; of tuples and dicts each value is checked.
+    """
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else (value,)
+    for one in values:
+        if one is None:
+            continue
+        if field.choices:
+            one_of(one, field.choices, name)
+        if isinstance(one, float) and not math.isfinite(one):
+            raise ConfigError(f"{name} is {one:g}; it must be a number")
+        if field.bounds is not None and not field.bounds.hold(one):
+            raise ConfigError(f"{name} is {write(one)}; it must be {field.bounds.words(write)}")
 
 
 def from_words(kind: type, words: Mapping[str, str]) -> Any:

@@ -17,26 +17,22 @@ def override(config: Config, key: str, value: Any) -> Config:
     `value` is a string as typed on a command line, or a value as YAML gives it. Raises ConfigError for an unknown key
     (naming the nearest one) and for a value of the wrong kind.
     """
-    section_name, _, field_name = key.partition(".")
     check_name(key, len(config.stages))
-    if section_name == "stages":
-        return _override_stage(config, field_name, value)
-    if not field_name:
-        return dataclasses.replace(config, **{key: convert(value, str, key)})
-    section = getattr(config, section_name)
-    kind = typing.get_type_hints(type(section))[field_name]
-    section = dataclasses.replace(section, **{field_name: convert(value, kind, key)})
-    return dataclasses.replace(config, **{section_name: section})
+    section, _, name = key.rpartition(".")
+    if section.startswith("stages."):
+        number = int(section.removeprefix("stages."))
+        stage = _replaced(config.stages[number], name, value, key)
+        stages = (*config.stages[:number], stage, *config.stages[number + 1 :])
+        return dataclasses.replace(config, stages=stages)
+    if not section:
+        return _replaced(config, name, value, key)
+    return dataclasses.replace(config, **{section: _replaced(getattr(config, section), name, value, key)})
 
 
-def _override_stage(config: Config, number_and_field: str, value: Any) -> Config:
-    """`config` with a field of one stage ("0.resolution") replaced."""
-    number, _, name = number_and_field.partition(".")
-    kind = typing.get_type_hints(StageConfig)[name]
-    stages = list(config.stages)
-    new = convert(value, kind, f"stages.{number_and_field}")
-    stages[int(number)] = dataclasses.replace(stages[int(number)], **{name: new})
-    return dataclasses.replace(config, stages=tuple(stages))
+def _replaced(settings: Any, name: str, value: Any, key: str) -> Any:
+    """A dataclass with one field replaced by what was typed; key: what users call it."""
+    kind = typing.get_type_hints(type(settings))[name]
+    return dataclasses.replace(settings, **{name: convert(value, kind, key)})
 
 
 def check_name(key: str, stages: int = 0) -> None:

@@ -18,7 +18,9 @@ A_SIZE = "a size with its unit: 256MB or 1.5GB"
 
 
 def parse(text: str, name: str, units: dict[str, float], wanted: str) -> float:
-    """ "1h30m" -> 5400. Raises ConfigError, which says what is `wanted`, for anything else, and for bare numbers."""
+    """ "1h30m" -> 5400. Raises ConfigError, which says what is `wanted`, for anything else; 0 alone needs no unit."""
+    if text.strip() == "0":
+        return 0.0
     factors = {unit.lower(): factor for unit, factor in units.items()}
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*", text.lower())
     whole = re.fullmatch(r"(\d+(?:\.\d+)?\s*[a-z]+\s*)+", text.lower())
@@ -28,7 +30,7 @@ def parse(text: str, name: str, units: dict[str, float], wanted: str) -> float:
 
 
 def show(value: float, units: dict[str, float]) -> str:
-    """5400 -> "1h30min": as `parse` reads it. Nothing needs no unit: 0."""
+    """5400 -> "1h30min": as `parse` reads it."""
     if value == 0:
         return "0"
     *above, (smallest, _) = units.items()
@@ -40,24 +42,20 @@ def show(value: float, units: dict[str, float]) -> str:
     return words + (f"{rest:.6g}{smallest}" if rest > 1e-6 else "")
 
 
-def time_in(unit: str) -> Typed:
-    """A time that is kept as a number of `unit`, one of TIMES."""
-    scale = TIMES[unit]
+def quantity(units: dict[str, float], others: dict[str, float], unit: str, wanted: str, metavar: str) -> Typed:
+    """A number of `unit`, typed in `units` or `others` and shown in `units`. wanted: what is said of anything else."""
+    scale = units[unit]
     return Typed(
-        lambda text, name: parse(text, name, TIMES | OTHER_TIMES, A_TIME) / scale,
-        "<time>",
-        lambda value: show(value * scale, TIMES),
+        lambda text, name: parse(text, name, units | others, wanted) / scale,
+        metavar,
+        lambda value: show(value * scale, units),
     )
 
 
-def size_in(unit: str) -> Typed:
-    """A size that is kept as a number of `unit`, one of SIZES."""
-    scale = SIZES[unit]
-    return Typed(
-        lambda text, name: parse(text, name, SIZES, A_SIZE) / scale,
-        "<size>",
-        lambda value: show(value * scale, SIZES),
-    )
+time_in = functools.partial(quantity, TIMES, OTHER_TIMES, wanted=A_TIME, metavar="<time>")
+"""A time that is kept as a number of a unit: time_in("min")."""
+size_in = functools.partial(quantity, SIZES, {}, wanted=A_SIZE, metavar="<size>")
+"""A size that is kept as a number of a unit: size_in("MB")."""
 
 
 def in_usd(suffix: str) -> Typed:

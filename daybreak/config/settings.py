@@ -20,6 +20,8 @@ from daybreak.config.quantities import in_usd, time_in
 
 Channel = Annotated[int, Bounds(least=0, most=255)]
 Colour = tuple[Channel, Channel, Channel]
+AverageLength = Annotated[float, Bounds(least=0.01, most=0.25)]
+"""Of a post-hoc average: the standard deviation of its weights over the run, as a share of the run."""
 Lines = Literal["whole", "lines", "first"]
 TrackerName = Literal["wandb", "mlflow"]
 
@@ -259,7 +261,7 @@ class TrainConfig:
     """Decay of the averaged weights at each update; what sampling and scoring use. 0: the trained weights."""
     ema_every: Count = 1
     """Steps between updates of the average."""
-    posthoc_ema: tuple[Annotated[float, Bounds(least=0.01, most=0.25)], ...] = ()
+    posthoc_ema: tuple[AverageLength, ...] = ()
     """Relative lengths of power-function averages to keep, such as 0.05,0.1, for `daybreak average` afterwards."""
     posthoc_snapshots: Count = 16
     """Snapshots of each over the run."""

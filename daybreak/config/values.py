@@ -29,6 +29,8 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         if Ellipsis not in args and len(items) != len(args):
             raise ConfigError(f"{name} needs {len(args)} values, got {len(items)}")
         return tuple(convert(item, args[0], name) for item in items)
+    if origin is list:
+        return [convert(item, args[0], name) for item in value]
     if kind is bool:
         if str(value).lower() not in WORDS:
             raise ConfigError(f"{name} is {value!r}; it must be true or false")
@@ -42,6 +44,15 @@ def convert(value: Any, kind: Any, name: str) -> Any:
     if not math.isfinite(number) or (kind is int and number != int(number)):
         raise ConfigError(f"{name} is {value!r}; it must be {'a whole number' if kind is int else 'a number'}")
     return int(number) if kind is int else number
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed: `convert` reads it again."""
+    if isinstance(value, tuple):
+        return ",".join(map(shown, value)) or "none"
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def one_of(value: Any, choices: tuple[Any, ...], name: str) -> Any:

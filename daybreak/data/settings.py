@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from daybreak.config.bounds import Count, Natural, Positive
-from daybreak.config.fields import check_fields
+from daybreak.config.fields import Checked
 
 Engine = Literal["processes", "ray"]
 PROMPT = (
@@ -17,16 +17,13 @@ PROMPT = (
 
 
 @dataclass(frozen=True)
-class Work:
-    """Who works. Raises ConfigError, naming the flag, for a value out of its range."""
+class Work(Checked):
+    """Who works."""
 
     workers: Natural | None = None
     """Processes; 0: none beside this one. None: as many as there are cores (on Ray, in the cluster)."""
     engine: Engine = "processes"
     """What runs the work: processes of this machine, or a Ray cluster."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class ModelWork(Work):
 
 
 @dataclass(frozen=True)
-class Captioning:
+class Captioning(Checked):
     """How captions are written; another value of any field is another set of captions."""
 
     model: str
@@ -53,13 +50,10 @@ class Captioning:
     revision: str = "main"
     """Revision of the model on the hub."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class CaptionSettings:
-    """A set of captions for shards. Raises ConfigError, naming the flag, for a value out of its range."""
+class CaptionSettings(Checked):
+    """A set of captions for shards."""
 
     how: Captioning
     name: str = "written"
@@ -69,6 +63,3 @@ class CaptionSettings:
     batch: Count = 16
     """Pictures at once."""
     work: ModelWork = field(default_factory=ModelWork)
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from daybreak.config import TextConfig
 from daybreak.config.bounds import Bounds, Count
-from daybreak.config.fields import check_fields
+from daybreak.config.fields import Checked
 from daybreak.data.settings import ModelWork
 
 Dtype = Literal["bfloat16", "fp8"]
@@ -15,8 +15,8 @@ Dtype = Literal["bfloat16", "fp8"]
 
 
 @dataclass(frozen=True)
-class EmbedSettings:
-    """Features of captions. Raises ConfigError, naming the flag, for a value out of its range."""
+class EmbedSettings(Checked):
+    """Features of captions."""
 
     model: str
     """Text encoder: its name or folder, as text.pretrained."""
@@ -31,9 +31,6 @@ class EmbedSettings:
     batch: Count = 64
     """Captions at once."""
     work: ModelWork = field(default_factory=ModelWork)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def text(self) -> TextConfig:

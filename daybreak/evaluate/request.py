@@ -9,7 +9,7 @@ from typing import Annotated
 
 from daybreak.config import Config, ConfigError
 from daybreak.config.bounds import Bounds, Count, Natural, NotNegative, Typed
-from daybreak.config.fields import check_fields
+from daybreak.config.fields import Checked
 from daybreak.evaluate.measures import METRICS, parse_metrics
 from daybreak.hub_models import HUB_MODELS
 
@@ -29,8 +29,8 @@ def parse_weight(word: str, flag: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How pictures are drawn. Raises ConfigError, naming the flag, for a value out of its range."""
+class Drawing(Checked):
+    """How pictures are drawn."""
 
     seed: Natural | None = None
     """The same seed draws the same pictures; none: 0 for a sample, the model's own for an evaluation."""
@@ -46,13 +46,10 @@ class Drawing:
     """Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API.
     `none` draws prompts as they stand; default: as the model has it."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class Request:
-    """What to measure, and with what. Raises ConfigError, naming the flag, for a value out of its range."""
+class Request(Checked):
+    """What to measure, and with what."""
 
     metrics: Annotated[tuple[str, ...], Typed(parse_metrics, "NAME,...", ",".join)] = ()
     """What to measure; empty: what the subject allows."""
@@ -73,9 +70,6 @@ class Request:
     weights: Annotated[dict[str, str], Typed(parse_weight, "NAME=PLACE")] = field(default_factory=dict)
     """File, folder or hub id of a metric's network, in place of a download."""
     drawing: Drawing = field(default_factory=Drawing)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def of(self, config: Config | None, name: str) -> Request:
         """With the metrics that are measured without being asked for, where none are asked for.

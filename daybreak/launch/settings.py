@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from daybreak.config.bounds import Count
-from daybreak.config.fields import check_fields
+from daybreak.config.fields import Checked
 
 
 @dataclass(frozen=True)
-class LaunchSettings:
-    """Where the run starts, and on how much. Raises ConfigError, naming the flag, for a value out of its range."""
+class LaunchSettings(Checked):
+    """Where the run starts, and on how much."""
 
     to: Literal["local", "slurm", "sky", "kubernetes"] = "local"
     """What starts the run: torchrun on this machine, SLURM, SkyPilot, or Kubeflow's training operator."""
@@ -28,6 +28,3 @@ class LaunchSettings:
     """Script to write; none: the run's name and the kind, in this folder."""
     submit: bool = False
     """Start it too."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from daybreak.config.bounds import Bounds, Flag
-from daybreak.config.fields import check_fields
+from daybreak.config.fields import Checked
 from daybreak.config.quantities import time_in
 
 MAX_PROMPT = 4000
@@ -22,8 +22,8 @@ CLIENT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class ServeSettings:
-    """Limits of a server. Raises ConfigError, naming the flag, for a value out of its range."""
+class ServeSettings(Checked):
+    """Limits of a server."""
 
     batch: Annotated[int, Bounds(least=1, most=256)] = 8
     """Most pictures drawn together."""
@@ -50,6 +50,3 @@ class ServeSettings:
     `none` draws prompts as they stand; default: as each model has it."""
     hosts: Annotated[tuple[str, ...], Flag("--allow-host")] = ("*",)
     """Host names that requests may ask for: a page elsewhere can't reach a loopback server by rebinding its name."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)

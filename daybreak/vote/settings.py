@@ -8,7 +8,7 @@ from typing import Annotated
 
 from daybreak.config import ConfigError
 from daybreak.config.bounds import Bounds, Count, Natural, Typed
-from daybreak.config.fields import check_fields
+from daybreak.config.fields import Checked
 
 QUESTIONS = {
     "overall": "Which picture is better?",
@@ -30,7 +30,7 @@ def parse_questions(text: str, flag: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Address:
+class Address(Checked):
     """Where voters find their page."""
 
     host: str = "127.0.0.1"
@@ -40,12 +40,9 @@ class Address:
     url: str | None = None
     """What links start with, where voters come through a proxy."""
 
-    def __post_init__(self) -> None:
-        check_fields(self)
-
 
 @dataclass(frozen=True)
-class BlindSettings:
+class BlindSettings(Checked):
     """A comparison. What is none is as the comparison has it that is gone on with."""
 
     out: Path | None = None
@@ -63,6 +60,3 @@ class BlindSettings:
     seed: Natural | None = None
     """Of order, sides, and the noise that runs draw from; none: 0."""
     address: Address = field(default_factory=Address)
-
-    def __post_init__(self) -> None:
-        check_fields(self)

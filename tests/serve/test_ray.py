@@ -45,7 +45,7 @@ def test_wrong_arguments_are_named():
         build({"models": "x", "replicas": "many"})
     with pytest.raises(ConfigError, match="timeout is '120'; it must be a time with its unit"):
         build({"models": "x", "timeout": "120"})
-    with pytest.raises(ConfigError, match="batch is 0; it must lie between 1 and 256"):
+    with pytest.raises(ConfigError, match="batch is 0; it must be between 1 and 256"):
         build({"models": "x", "batch": "0"})
     asked = from_words(RaySettings, {"models": "a,b", "replicas": "1-8", "timeout": "2min", "gpus": "0.5"})
     assert (asked.models, asked.replicas, asked.timeout, asked.gpus) == (("a", "b"), (1, 8), 120.0, 0.5)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from daybreak.config import ConfigError
 from daybreak.config.bounds import Flag, Typed
-from daybreak.config.fields import check_fields
+from daybreak.config.fields import Checked
 from daybreak.config.settings import Lines
 
 
@@ -27,8 +27,8 @@ def parse_caption(word: str, flag: str) -> tuple[str, float]:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a source is read. Raises ConfigError, naming the flag, for a value out of its range."""
+class Reading(Checked):
+    """How a source is read."""
 
     captions: Annotated[dict[str, float], Typed(parse_caption, "COLUMN[=WEIGHT]"), Flag("--caption")] = field(
         default_factory=dict
@@ -42,9 +42,6 @@ class Reading:
     """Line breaks in captions: they belong to it (whole), divide several (lines), or end it (first)."""
     uncaptioned: bool = False
     """Keep pictures without a caption, for `daybreak caption`."""
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def caption_columns(self) -> dict[str, float]:
