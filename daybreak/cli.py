@@ -61,8 +61,7 @@ TRAIN_HELP = f"""Train a model by a recipe.
 
 {listed({name: first_sentence(recipe) for name, recipe in RECIPES.items()})}
 
-[bold]Variants[/bold] follow a recipe's name after a plus, as in [cyan]scenes+tread+repa[/cyan]; those from dense on are
-of scenes-demo
+[bold]Variants[/bold] follow a recipe's name after a plus, as in [cyan]scenes+tread+repa[/cyan]
 
 {listed({name: first_sentence(variant) for name, variant in VARIANTS.items()})}
 
@@ -122,7 +121,7 @@ def train(
     config: Annotated[Path | None, "YAML file with settings over the recipe's."] = None,
     resume: Annotated[str | None, "Run folder to continue; auto: the one of --out, if there is any."] = None,
 ) -> None:
-    """See TRAIN_HELP."""
+    """Train a model by a recipe."""
     from daybreak.arguments import asked_training
 
     asked = asked_training(context.args, list(data), out, config, resume, limits)
@@ -224,7 +223,7 @@ def evaluate(
     subjects: Annotated[list[str], Flag("SUBJECT..."), "Run folder, folder of pictures, or diffusers pipeline."],
     out: Annotated[Path | None, "Folder for the results; default: the run's, or one in evaluations/."] = None,
 ) -> None:
-    """See EVALUATE_HELP."""
+    """Judge models and pictures, by numbers and by eye."""
     from daybreak.evaluate.checks import check_subject
 
     for subject in subjects:
@@ -283,7 +282,7 @@ def plan(
     node: Annotated[Count | None, "GPUs of a node; default: 8, or all."] = None,
     calibration: Annotated[Path | None, "A run on such GPUs, whose speed is gone by; default: an estimate."] = None,
 ) -> None:
-    """Show what a recipe takes before it runs: parameters, FLOPs, and on so many GPUs speed, memory, time and cost.
+    """Show what a recipe takes before it runs: parameters, FLOPs, and on a number of GPUs speed, memory, time and cost.
 
     [bold]Examples[/bold]
 

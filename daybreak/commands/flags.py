@@ -15,7 +15,6 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,8 +22,6 @@ from rich.markup import escape
 
 from daybreak.config.documentation import meanings
 from daybreak.config.fields import Field, check_value, fields_of
-
-METAVARS = {int: "<int>", float: "<number>", str: "<str>", Path: "<path>"}
 
 
 class App(typer.Typer):
@@ -120,7 +117,7 @@ def _build(kind: type, values: dict[str, Any]) -> Any:
 def _option(field: Field) -> inspect.Parameter:
     default, help_ = _default(field), _help(field)
     kind: Any = bool if field.kind is bool else list[str] if field.many else str
-    info: Any = typer.Option(field.flag, help=help_, metavar=None if kind is bool else _metavar(field))
+    info: Any = typer.Option(field.flag, help=help_, metavar=None if kind is bool else field.form)
     if not field.flag.startswith("--"):
         info = typer.Argument(help=help_, metavar=field.flag)
     elif kind is bool and default is not False:
@@ -147,12 +144,3 @@ def _help(field: Field) -> str:
         meaning = re.sub(r"\b(?:none|empty): ", "default: ", meaning)
         meaning = re.sub(r"\b(?:None|Empty): ", "Default: ", meaning)
     return escape(meaning)
-
-
-def _metavar(field: Field) -> str:
-    """What stands for the value in the help: its words, or its kind and range."""
-    if field.choices:
-        return f"[{'|'.join(field.choices)}]"
-    kinds = [kind for kind in typing.get_args(field.kind) or (field.kind,) if kind is not Ellipsis]
-    word = field.typed.metavar if field.typed is not None else ",".join(METAVARS[kind] for kind in kinds)
-    return word if field.bounds is None else f"{word} {field.bounds.words(field.shown)}"

@@ -53,9 +53,10 @@ class Flag:
 class Typed:
     """How a value is typed where that is not the plain form of its type.
 
-    parse: from the text and the name of the setting to the value, ConfigError where it is none. shown: the text again.
+    parse: from the text and the name of the setting to the value, ConfigError where it is none. form: what stands for
+    the text in the help. shown: the text again.
     """
 
     parse: Callable[[str, str], Any]
-    metavar: str
+    form: str
     shown: Callable[[Any], str] = str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import inspect
 import re
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from daybreak.config.fields import fields_of
 from daybreak.config.overrides import sections
 from daybreak.config.settings import Config, StageConfig
 from daybreak.config.values import shown
@@ -31,6 +33,11 @@ def meanings(kind: type) -> dict[str, str]:
     for part in reversed(kind.__mro__[:-1]):
         found |= _of_module(part.__module__)[part.__name__]
     return found
+
+
+def forms(kind: type) -> dict[str, str]:
+    """What may be typed for each field of a section as --section.field, whose name says the unit."""
+    return {name: dataclasses.replace(field, typed=None).form for name, field in fields_of(kind).items()}
 
 
 @functools.cache

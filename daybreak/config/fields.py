@@ -7,11 +7,14 @@ import functools
 import math
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from daybreak.config.bounds import Bounds, Flag, Typed
 from daybreak.config.errors import ConfigError, did_you_mean
 from daybreak.config.values import convert, needed, one_of, shown
+
+KINDS = {bool: "<bool>", int: "<int>", float: "<number>", str: "<str>", Path: "<path>"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +45,15 @@ class Field:
         """Whether its flag is given several times, once for each value."""
         origin, args = typing.get_origin(self.kind), typing.get_args(self.kind)
         return origin in (dict, list) or (origin is tuple and Ellipsis in args and self.typed is None)
+
+    @property
+    def form(self) -> str:
+        """What may be typed: words, or the kind of value and its bounds."""
+        if self.choices:
+            return f"[{'|'.join(self.choices)}]"
+        kinds = [KINDS[kind] for kind in typing.get_args(self.kind) or (self.kind,) if kind is not Ellipsis]
+        word = ",".join(kinds) if self.typed is None else self.typed.form
+        return word if self.bounds is None else f"{word} {self.bounds.words(self.shown)}"
 
     def read(self, text: Any, name: str) -> Any:
         """The value of what was typed: a text, or a list of them where there are `many`."""

@@ -42,19 +42,19 @@ def show(value: float, units: dict[str, float]) -> str:
     return words + (f"{rest:.6g}{smallest}" if rest > 1e-6 else "")
 
 
-def quantity(units: dict[str, float], others: dict[str, float], unit: str, wanted: str, metavar: str) -> Typed:
+def quantity(units: dict[str, float], others: dict[str, float], unit: str, wanted: str, form: str) -> Typed:
     """A number of `unit`, typed in `units` or `others` and shown in `units`. wanted: what is said of anything else."""
     scale = units[unit]
     return Typed(
         lambda text, name: parse(text, name, units | others, wanted) / scale,
-        metavar,
+        form,
         lambda value: show(value * scale, units),
     )
 
 
-time_in = functools.partial(quantity, TIMES, OTHER_TIMES, wanted=A_TIME, metavar="<time>")
+time_in = functools.partial(quantity, TIMES, OTHER_TIMES, wanted=A_TIME, form="<time>")
 """A time that is kept as a number of a unit: time_in("min")."""
-size_in = functools.partial(quantity, SIZES, {}, wanted=A_SIZE, metavar="<size>")
+size_in = functools.partial(quantity, SIZES, {}, wanted=A_SIZE, form="<size>")
 """A size that is kept as a number of a unit: size_in("MB")."""
 
 

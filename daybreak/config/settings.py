@@ -31,7 +31,7 @@ class DataConfig:
     """Where pictures and captions come from."""
 
     source: Literal["scenes", "folder", "shards"] = "scenes"
-    """`scenes`: the embedded world. `folder`: captioned pictures on disk. `shards`: what `daybreak prepare` made."""
+    """The embedded world (scenes), captioned pictures on disk (folder), or what `daybreak prepare` made (shards)."""
     folder: str | None = None
     """Folder of captioned pictures, for source `folder`."""
     shards: tuple[str, ...] = ()
@@ -109,7 +109,7 @@ class ModelConfig:
     modulation: Literal["block", "shared", "none"] = "block"
     """How blocks learn of the time: a modulation each, one for all with a bias each, or not at all."""
     layout: Literal["text_kv", "joint"] = "text_kv"
-    """text_kv: text as keys and values only. joint: two streams that attend to each other (MiniT2I's)."""
+    """How text enters: as keys and values only (text_kv), or as a stream of its own (joint, MiniT2I's)."""
     text_blocks: Natural = 0
     """Trained transformer blocks on the text alone, ahead of the others."""
     convolutions: tuple[Count, ...] = ()
@@ -138,9 +138,9 @@ class RoutingConfig:
     end: int | None = None
     """Blocks after which the tokens return; none: before the last one."""
     method: Literal["tread", "sprint"] = "tread"
-    """tread: the others return as they left. sprint: they return as a learned token, fused with how they left."""
+    """How the others return: as they left (tread), or as a learned token, fused with how they left (sprint)."""
     path_drop: Share = 0.0
-    """sprint: share of the pictures whose middle blocks are left out whole, which guidance then subtracts."""
+    """Share of the pictures whose middle blocks are left out whole (sprint), which guidance then subtracts."""
 
 
 @dataclass(frozen=True)
@@ -148,14 +148,14 @@ class AlignmentConfig:
     """Features of a middle block drawn to those of a vision teacher (REPA)."""
 
     weight: NotNegative = 0.0
-    """0: none."""
+    """Weight of the loss; 0: none."""
     teacher: str = "embedded"
-    """`embedded` (of this package, knows scenes), a file of `daybreak teach`, or a hub id or folder (DINOv2, DINOv3,
-    SigLIP)."""
+    """The embedded one (`embedded`, which knows scenes), a file of `daybreak teach`, or a hub id or folder (DINOv2,
+    DINOv3, SigLIP)."""
     layer: int = 8
-    """Features are taken after so many blocks."""
+    """Blocks after which the features are taken."""
     projector: Literal["mlp", "conv"] = "mlp"
-    """mlp: REPA's, on each token. conv: iREPA's 3 x 3 convolution; it needs all tokens."""
+    """What maps features to the teacher's: REPA's MLP on each token, or iREPA's 3 x 3 convolution, which needs all."""
     projector_width: Count = 2048
     """Hidden width of the mlp projector."""
     until: Share = 1.0
@@ -169,7 +169,7 @@ class GroundingConfig:
     """Words drawn to where their phrase stands in the picture, where the data know it (`scenes`)."""
 
     weight: NotNegative = 0.0
-    """0: none. Needs model.grounding."""
+    """Weight of the loss; 0: none. Needs model.grounding."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ class PerceptualConfig:
     lpips: NotNegative = 0.0
     """Weight of LPIPS; 0: none."""
     lpips_network: str = "embedded"
-    """`embedded` (LPIPS's form on this package's teacher), a file of `daybreak teach`, or that of torchvision's VGG16
-    weights."""
+    """The embedded one (`embedded`: LPIPS's form on this package's teacher), a file of `daybreak teach`, or that of
+    torchvision's VGG16 weights."""
     lpips_heads: str | None = None
     """File of LPIPS's published 1 x 1 heads for VGG16; none: the network is no VGG16."""
     lpips_scale: PositiveShare = 0.5
@@ -250,9 +250,9 @@ class TrainConfig:
     batch: Count = 48
     """Pictures a step."""
     steps: Count | None = None
-    """Ends the run after so many steps."""
+    """Ends the run after this many steps."""
     minutes: Positive | None = None
-    """Ends the run after so many minutes of training; sampling and scoring are not counted."""
+    """Ends the run after this many minutes of training; sampling and scoring are not counted."""
     seed: Natural = 0
     """Of the first weights, the data's order and the noise."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -276,7 +276,7 @@ class TrainConfig:
     shard: Count | None = None
     """GPUs that share one copy of the weights (FSDP); none: those of a node, each node holding a copy (HSDP)."""
     explode: Annotated[float, Bounds(above=1)] = 10.0
-    """A step whose loss is so many times the largest of the last hundred steps is not applied."""
+    """A step whose loss is this many times the largest of the last hundred steps is not applied."""
     stall_minutes: Positive = 30.0
     """The run ends, with every thread's stack in RUN/stalls, where no step ends for so long."""
     watch_every: Count = 50
