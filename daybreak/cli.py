@@ -58,11 +58,9 @@ Data = Annotated[tuple[str, ...], "Folder of captioned pictures, or of prepared 
 TRAIN_HELP = f"""Train a model by a recipe.
 
 [bold]Recipes[/bold]
-
 {listed({name: first_sentence(recipe) for name, recipe in RECIPES.items()})}
 
 [bold]Variants[/bold] follow a recipe's name after a plus, as in [cyan]scenes+tread+repa[/cyan]
-
 {listed({name: first_sentence(variant) for name, variant in VARIANTS.items()})}
 
 [bold]Settings[/bold]: every field of the configuration can be set by its name, for example
@@ -74,15 +72,10 @@ a folder of pictures with a .txt beside each, or shards that [bold]daybreak prep
 as s3://; given several times, sets of shards are mixed.
 
 [bold]Examples[/bold]
-
 daybreak train scenes --train.minutes 20
-
 daybreak train folder --data my-pictures --out runs/mine --data.resolution 128
-
 daybreak train --resume runs/mine
-
 daybreak train scenes --deadline 10min
-
 torchrun --nproc-per-node 8 -m daybreak train speedrun --data shards --out runs/day --resume auto --budget 1500usd
 --price 2.0/gpu-hour
 """
@@ -150,13 +143,9 @@ def finetune(
     compare-blind take the run folder.
 
     [bold]Examples[/bold]
-
     daybreak finetune stable-diffusion-v1-5/stable-diffusion-v1-5 --data my-pictures --deadline 24h --out runs/mine
-
     daybreak finetune my/model --data my-pictures --method lora --rank 32 --prompt "a cat in my style"
-
     daybreak finetune my/model --data dog --instance-prompt "a photo of sks dog" --class-prompt "a photo of a dog"
-
     daybreak finetune --resume runs/mine
     """
     from daybreak.finetune.asked import check_finetune, run_to_resume
@@ -202,17 +191,12 @@ EVALUATE_HELP = f"""Judge models and pictures, by numbers and by eye.
 compared in one page.
 
 [bold]Metrics[/bold] (--metrics, with commas)
-
 {listed({name: metric.meaning for name, metric in METRICS.items()})}
 
 [bold]Examples[/bold]
-
 daybreak evaluate runs/mine
-
 daybreak evaluate runs/mine --metrics fid,kid,clipscore --reference held-out-pictures
-
 daybreak evaluate my/model --metrics geneval --weights mask2former=FOLDER --weights clip=FOLDER
-
 torchrun --nproc-per-node 8 -m daybreak evaluate runs/mine --metrics geneval
 """
 
@@ -285,9 +269,7 @@ def plan(
     """Show what a recipe takes before it runs: parameters, FLOPs, and on a number of GPUs speed, memory, time and cost.
 
     [bold]Examples[/bold]
-
     daybreak plan speedrun --gpus 32 --gpu h200 --price 2.0 --deadline 24h
-
     daybreak plan scenes --gpu cpu --calibration runs/mine
     """
     from daybreak.arguments import asked_plan
@@ -311,7 +293,6 @@ def launch(
     A lost process or node is started again and goes on from the last checkpoint.
 
     [bold]Examples[/bold]
-
     daybreak launch speedrun --data shards --out runs/day --to slurm --nodes 4 --gpus 8 --deadline 24h --submit
     """
     from daybreak.commands.launch import run_launch
@@ -358,9 +339,7 @@ def ablate(
     hold for all recipes.
 
     [bold]Examples[/bold]
-
     daybreak ablate scenes scenes+tread scenes+repa --seeds 3 --minutes 1 --out runs/routing
-
     daybreak ablate scenes scenes+adamw --steps 300 --model.depth 6
     """
     from daybreak.commands.ablate import run_ablate
@@ -380,11 +359,8 @@ def compare_blind(
     same command goes on. --results DIR gives win rates, Bradley–Terry scores and agreement, as tables, CSV and a page.
 
     [bold]Examples[/bold]
-
     daybreak compare-blind samples/old samples/new --voters 3 --out blind/new-vs-old
-
     daybreak compare-blind runs/a runs/b --prompts prompts.txt --questions overall,prompt
-
     daybreak compare-blind --results blind/new-vs-old
     """
     from daybreak.commands.compare_blind import run_compare_blind

@@ -16,10 +16,7 @@ def run_caption(console: Console, shards: str, settings: CaptionSettings) -> Non
     job = CaptionJob(shards, s.name, s.how, s.batch, s.work.cache)
     with progress_bar(console) as bar:
         task = bar.add_task("captioning", total=None, note="")
-
-        def show(done: int, of: int) -> None:
-            bar.update(task, completed=done, total=of)
-
+        show = lambda done, of: bar.update(task, completed=done, total=of)  # noqa: E731
         written = write_captions(job, s.weight, s.work.workers, s.work.engine, show)
     console.print(
         f"{written:,} captions as {s.name!r} in {join(shards, 'captions', s.name)}", highlight=False, soft_wrap=True

@@ -12,8 +12,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from daybreak.commands.listen import listen
 from daybreak.config import ConfigError
 from daybreak.config.fields import as_words
+from daybreak.config.values import shown
 from daybreak.vote import study as studies
 from daybreak.vote.contestants import read_prompts
 from daybreak.vote.pairs import pairs_of_study, schedule
@@ -63,14 +65,10 @@ def _same_study(folder: Path, contestants: list[Path], s: BlindSettings) -> Stud
     )
     for name, there, here in given:
         if here not in (None, ()) and there != here:
-            raise ConfigError(f"--out {folder} holds another comparison ({name}: {_shown(there)}, not {_shown(here)})")
+            raise ConfigError(f"--out {folder} holds another comparison ({name}: {shown(there)}, not {shown(here)})")
     if s.prompts is not None and not set(study.prompts) <= set(read_prompts(s.prompts)):
         raise ConfigError(f"--out {folder} holds another comparison (its prompts are not those of {s.prompts})")
     return study
-
-
-def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _need_server() -> None:
@@ -85,7 +83,8 @@ def _serve(console: Console, folder: Path, study: Study, votes: Votes, address: 
 
     from daybreak.vote.app import make_app
 
-    host, listening = address.host, _listen(address.host, address.port)
+    host, listening = address.host, listen(address.host, address.port)
+    listening.listen(128)  # who follows a link as soon as it is printed waits, and is not turned away
     port = listening.getsockname()[1]
     shown_host = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     base = (address.url or f"http://{shown_host}:{port}").rstrip("/")
@@ -116,20 +115,6 @@ def _serve(console: Console, folder: Path, study: Study, votes: Votes, address: 
     finally:
         votes.close()
     _print(console, "stopped; all votes are kept")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket at host:port, taken before the links are printed."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(128)
-    except OSError as e:
-        listening.close()
-        raise ConfigError(f"cannot serve at --host {host} --port {port}: {e.strerror or e}") from None
-    return listening
 
 
 def show_results(console: Console, folder: Path) -> None:

@@ -15,10 +15,7 @@ def run_embed(console: Console, shards: str, settings: EmbedSettings) -> None:
     job = EmbedJob(shards, s.name, text, s.dtype, s.batch, s.work.cache)
     with progress_bar(console) as bar:
         task = bar.add_task("embedding", total=None, note="")
-
-        def show(done: int, of: int) -> None:
-            bar.update(task, completed=done, total=of)
-
+        show = lambda done, of: bar.update(task, completed=done, total=of)  # noqa: E731
         written = write_embeddings(job, s.work.workers, s.work.engine, show)
     console.print(f"{written / 1e6:,.1f} MB of text features as {s.name}", highlight=False)
     console.print(

@@ -9,19 +9,19 @@ its meaning beside it in place of below.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING, is_dataclass, replace
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from daybreak.config.documentation import meanings
-from daybreak.config.fields import Field, check_value, fields_of
+from daybreak.config.fields import Field, fields_of, sections_of
 
 
 class App(typer.Typer):
@@ -51,29 +51,23 @@ def with_settings(function: Callable[..., None]) -> Callable[..., None]:
     options: list[inspect.Parameter] = []
     fields: dict[str, list[Field]] = {}
     for name, p in signature.items():
-        if _is_settings(plain[name]):
+        if is_dataclass(plain[name]):
             taken = {option.name for option in options} | (signature.keys() - {name})
             fields[name] = [field for field in _leaves(plain[name]) if field.name not in taken]
             options += map(_option, fields[name])
         elif plain[name] is typer.Context:
             options.append(p.replace(kind=p.KEYWORD_ONLY, annotation=typer.Context))
         else:
-            default = dataclasses.MISSING if p.default is p.empty else p.default
+            default = MISSING if p.default is p.empty else p.default
             fields[name] = [Field.of(name, plain[name], hints[name], default)]
             options += map(_option, fields[name])
 
     @functools.wraps(function)
     def command(**given: Any) -> None:
-        read = {}
-        for name in signature:
-            if name not in fields:
-                read[name] = given[name]
-            elif _is_settings(plain[name]):
-                read[name] = _build(plain[name], _values(fields[name], given))
-            else:
-                (field,) = fields[name]
-                read[name] = _values([field], given).get(name, field.default)
-                check_value(field, read[name], field.flag, field.shown)
+        read = {name: given[name] for name in signature if name not in fields}
+        for name, those in fields.items():
+            typed = _values(those, given)
+            read[name] = _build(plain[name], typed) if is_dataclass(plain[name]) else typed.get(name, those[0].default)
         function(**read)
 
     typer_view: Any = command
@@ -88,19 +82,10 @@ def listed(meanings: Mapping[str, str]) -> str:
     return "\n".join(f"{name:{width}}{escape(meaning)}" for name, meaning in meanings.items())
 
 
-def _is_settings(hint: Any) -> bool:
-    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
-
-
-def _sections(kind: type) -> dict[str, type]:
-    """The fields of a dataclass that are dataclasses themselves."""
-    return {name: hint for name, hint in typing.get_type_hints(kind).items() if _is_settings(hint)}
-
-
 def _leaves(kind: type) -> list[Field]:
     """The fields with their meanings, those of sections among them."""
-    fields = [dataclasses.replace(field, meaning=meanings(kind)[name]) for name, field in fields_of(kind).items()]
-    return fields + [leaf for section in _sections(kind).values() for leaf in _leaves(section)]
+    fields = [replace(field, meaning=meanings(kind)[name]) for name, field in fields_of(kind).items()]
+    return fields + [leaf for section in sections_of(kind).values() for leaf in _leaves(section)]
 
 
 def _values(fields: list[Field], given: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +95,7 @@ def _values(fields: list[Field], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(kind: type, values: dict[str, Any]) -> Any:
-    sections = {name: _build(section, values) for name, section in _sections(kind).items()}
+    sections = {name: _build(section, values) for name, section in sections_of(kind).items()}
     return kind(**sections, **{name: values[name] for name in fields_of(kind) if name in values})
 
 
@@ -128,7 +113,7 @@ def _option(field: Field) -> inspect.Parameter:
 
 def _default(field: Field) -> Any:
     """As typer takes it: what would be typed; None where nothing stands for it."""
-    if field.default is dataclasses.MISSING:
+    if field.default is MISSING:
         return inspect.Parameter.empty
     if field.default is None or field.kind is bool:
         return field.default

@@ -7,6 +7,7 @@ import functools
 import math
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,11 +57,29 @@ class Field:
         return word if self.bounds is None else f"{word} {self.bounds.words(self.shown)}"
 
     def read(self, text: Any, name: str) -> Any:
-        """The value of what was typed: a text, or a list of them where there are `many`."""
-        if typing.get_origin(self.kind) is dict:
-            assert self.typed is not None
-            return dict(self.typed.parse(word, name) for word in text)
-        return convert(text, self.kind, name) if self.typed is None else self.typed.parse(text, name)
+        """The value of a text, or of a list of them where there are `many`; ConfigError for a wrong one."""
+        if self.typed is None:
+            value = convert(text, self.kind, name)
+        else:
+            value = dict(self.typed.parse(t, name) for t in text) if self.many else self.typed.parse(text, name)
+        self.check(value, name, self.shown)
+        return value
+
+    def check(self, value: Any, name: str, write: Callable[[Any], str]) -> None:
+        """ConfigError for a value that the annotation does not allow; write: how a number is written.
+
+        None is allowed wherever it stands; of tuples and dicts each value is checked.
+        """
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else (value,)
+        for one in values:
+            if one is None:
+                continue
+            if self.choices:
+                one_of(one, self.choices, name)
+            if isinstance(one, float) and not math.isfinite(one):
+                raise ConfigError(f"{name} is {one:g}; it must be a number")
+            if self.bounds is not None and not self.bounds.hold(one):
+                raise ConfigError(f"{name} is {write(one)}; it must be {self.bounds.words(write)}")
 
     def shown(self, value: Any) -> str:
         """A value, or one of many, as it is typed."""
@@ -71,16 +90,17 @@ class Field:
 def fields_of(kind: type) -> dict[str, Field]:
     """Of a dataclass, by their names. Those that are dataclasses themselves are sections, and not listed."""
     plain, hints = typing.get_type_hints(kind), typing.get_type_hints(kind, include_extras=True)
-    return {
-        f.name: Field.of(f.name, plain[f.name], hints[f.name], default_of(f))
-        for f in dataclasses.fields(kind)
-        if not dataclasses.is_dataclass(plain[f.name])
-    }
+    result = {}
+    for f in dataclasses.fields(kind):
+        if not dataclasses.is_dataclass(plain[f.name]):
+            default = f.default if f.default_factory is MISSING else f.default_factory()
+            result[f.name] = Field.of(f.name, plain[f.name], hints[f.name], default)
+    return result
 
 
-def default_of(field: dataclasses.Field[Any]) -> Any:
-    """What a dataclass gives a field that is not given."""
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+def sections_of(kind: type) -> dict[str, type]:
+    """The fields of a dataclass that are dataclasses themselves, by their names."""
+    return {name: hint for name, hint in typing.get_type_hints(kind).items() if dataclasses.is_dataclass(hint)}
 
 
 def _markers(hint: Any) -> list[Any]:
@@ -115,24 +135,7 @@ def check_fields(settings: Any, name_of: Callable[[str], str] | None = None) -> 
     """
     for name, field in fields_of(type(settings)).items():
         known, write = (name_of(name), shown) if name_of else (field.flag, field.shown)
-        check_value(field, getattr(settings, name), known, write)
-
-
-def check_value(field: Field, value: Any, name: str, write: Callable[[Any], str]) -> None:
-    """ConfigError for a value that a field's annotation does not allow; write: how a number is written.
-
-    None is allowed wherever it stands; of tuples and dicts each value is checked.
-    """
-    values = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else (value,)
-    for one in values:
-        if one is None:
-            continue
-        if field.choices:
-            one_of(one, field.choices, name)
-        if isinstance(one, float) and not math.isfinite(one):
-            raise ConfigError(f"{name} is {one:g}; it must be a number")
-        if field.bounds is not None and not field.bounds.hold(one):
-            raise ConfigError(f"{name} is {write(one)}; it must be {field.bounds.words(write)}")
+        field.check(getattr(settings, name), known, write)
 
 
 def from_words(kind: type, words: Mapping[str, str]) -> Any:

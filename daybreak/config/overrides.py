@@ -7,6 +7,7 @@ import typing
 from typing import Any
 
 from daybreak.config.errors import ConfigError, did_you_mean
+from daybreak.config.fields import sections_of
 from daybreak.config.settings import Config, StageConfig
 from daybreak.config.values import convert
 
@@ -55,4 +56,4 @@ def field_names(stages: int = 0) -> list[str]:
 
 def sections() -> dict[str, type]:
     """The sections of a config by name, with their dataclasses."""
-    return {name: kind for name, kind in typing.get_type_hints(Config).items() if hasattr(kind, "__dataclass_fields__")}
+    return sections_of(Config)

@@ -31,15 +31,15 @@ def parse(text: str, name: str, units: dict[str, float], wanted: str) -> float:
 
 def show(value: float, units: dict[str, float]) -> str:
     """5400 -> "1h30min": as `parse` reads it."""
-    if value == 0:
-        return "0"
+    if value <= 0:
+        return f"-{show(-value, units)}" if value else "0"
     *above, (smallest, _) = units.items()
     words = ""
     for unit, factor in above:
         count = int(value / factor + 1e-9)
         words, value = words + (f"{count}{unit}" if count else ""), value - count * factor
     rest = value / units[smallest]
-    return words + (f"{rest:.6g}{smallest}" if rest > 1e-6 else "")
+    return words if words and rest < 1e-6 else f"{words}{rest:.6g}{smallest}"
 
 
 def quantity(units: dict[str, float], others: dict[str, float], unit: str, wanted: str, form: str) -> Typed:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import types
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
+from daybreak.config.bounds import Typed
 from daybreak.config.errors import ConfigError, did_you_mean
 
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -37,13 +40,14 @@ def convert(value: Any, kind: Any, name: str) -> Any:
         return WORDS[str(value).lower()]
     if kind in (str, Path):
         return kind(value)
-    try:
-        number = float(value) if not isinstance(value, bool) else math.nan
-    except (TypeError, ValueError):
-        number = math.nan
+    number: float = math.nan
+    if not isinstance(value, bool):
+        with contextlib.suppress(TypeError, ValueError):
+            number = float(value)
+            number = int(str(value))  # which keeps all digits
     if not math.isfinite(number) or (kind is int and number != int(number)):
         raise ConfigError(f"{name} is {value!r}; it must be {'a whole number' if kind is int else 'a number'}")
-    return int(number) if kind is int else number
+    return kind(number)
 
 
 def shown(value: Any) -> str:
@@ -61,6 +65,16 @@ def one_of(value: Any, choices: tuple[Any, ...], name: str) -> Any:
         hint = did_you_mean(str(value), choices)
         raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(choices)}{hint}")
     return value
+
+
+def some_of(known: Collection[str]) -> Typed:
+    """Some of the words that there are, with commas between them."""
+
+    def parse(text: str, name: str) -> tuple[str, ...]:
+        words = dict.fromkeys(word.strip().lower() for word in text.split(",") if word.strip())
+        return tuple(one_of(word, tuple(known), name) for word in words or ("",))
+
+    return Typed(parse, "NAME,...", ",".join)
 
 
 def needed(kind: Any) -> Any:

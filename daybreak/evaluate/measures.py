@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from daybreak.config import ConfigError, did_you_mean
+from daybreak.config import ConfigError
+from daybreak.config.values import some_of
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ METRICS = {
                         "dinov2", "training", _DINO),
 }  # fmt: skip
 
+SOME_METRICS = some_of(METRICS)
+"""How metrics are asked for: fid,kid."""
 PROMPTS, PICTURES_EACH = 10, 10
 """Of the day's check: its prompts, and the pictures drawn of each."""
 LEAST_FRECHET = 50
@@ -90,18 +93,6 @@ def measures_of(score: dict[str, Any]) -> list[Measure]:
         pictures = int(score.get("pictures", 0))
         found.insert(0, Measure("scenes", score["overall"], pictures, parts=parts))
     return found
-
-
-def parse_metrics(text: str, flag: str = "--metrics") -> tuple[str, ...]:
-    """ "fid,kid" -> ("fid", "kid"); ConfigError, with the nearest name, for one that does not exist."""
-    names = tuple(dict.fromkeys(n.strip().lower() for n in text.split(",") if n.strip()))
-    for name in names:
-        if name not in METRICS:
-            hint = did_you_mean(name, METRICS, cutoff=0.5)
-            raise ConfigError(f"{flag}: there is no {name!r}; there are {', '.join(METRICS)}{hint}")
-    if not names:
-        raise ConfigError(f"{flag} is empty; there are {', '.join(METRICS)}")
-    return names
 
 
 def check_frechet(name: str, pictures: int, what: str) -> None:

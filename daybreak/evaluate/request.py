@@ -10,7 +10,7 @@ from typing import Annotated
 from daybreak.config import Config, ConfigError
 from daybreak.config.bounds import Bounds, Count, Natural, NotNegative, Typed
 from daybreak.config.fields import Checked
-from daybreak.evaluate.measures import METRICS, parse_metrics
+from daybreak.evaluate.measures import METRICS, SOME_METRICS
 from daybreak.hub_models import HUB_MODELS
 
 
@@ -51,7 +51,7 @@ class Drawing(Checked):
 class Request(Checked):
     """What to measure, and with what."""
 
-    metrics: Annotated[tuple[str, ...], Typed(parse_metrics, "NAME,...", ",".join)] = ()
+    metrics: Annotated[tuple[str, ...], SOME_METRICS] = ()
     """What to measure; empty: what the subject allows."""
     reference: Path | None = None
     """Real pictures to compare with, best such that training never saw."""

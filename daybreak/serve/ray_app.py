@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from daybreak.config import ConfigError
 from daybreak.config.bounds import Count, NotNegative, Typed
-from daybreak.config.fields import check_fields, from_words
+from daybreak.config.fields import from_words
 from daybreak.extras import require
 from daybreak.serve.settings import ServeSettings
 
@@ -42,7 +42,7 @@ class RaySettings(ServeSettings):
     """The least and the most replicas that run at once."""
 
     def __post_init__(self) -> None:
-        check_fields(self, str)
+        super().__post_init__()
         if not self.models:
             raise ConfigError("models=FOLDER is needed: the folders of the models to serve")
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from daybreak.config import ConfigError
-from daybreak.config.bounds import Bounds, Count, Natural, Typed
+from daybreak.config.bounds import Bounds, Count, Natural
 from daybreak.config.fields import Checked
+from daybreak.config.values import some_of
 
 QUESTIONS = {
     "overall": "Which picture is better?",
@@ -16,17 +16,6 @@ QUESTIONS = {
     "realism": "Which picture looks more real?",
 }
 """What can be asked of a pair."""
-
-
-def parse_questions(text: str, flag: str) -> tuple[str, ...]:
-    """ "overall,prompt" -> ("overall", "prompt"); ConfigError for an unknown, repeated or missing question."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in names:
-        if name not in QUESTIONS:
-            raise ConfigError(f"{flag}: unknown question {name!r}; there are {', '.join(QUESTIONS)}")
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"{flag} {text!r} should name some of {', '.join(QUESTIONS)}, each once")
-    return names
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ class BlindSettings(Checked):
     """Tell the results of the comparison in this folder."""
     prompts: Path | None = None
     """What runs draw: a prompt a line, or .jsonl with text."""
-    questions: Annotated[tuple[str, ...], Typed(parse_questions, "NAME,...")] = ()
+    questions: Annotated[tuple[str, ...], some_of(QUESTIONS)] = ()
     """What voters are asked: some of overall, prompt and realism; empty: overall."""
     voters: Annotated[int, Bounds(least=1, most=1000)] = 1
     """People who vote; each gets a link."""
