@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -38,8 +39,8 @@ def run_launch(
     words = [name, *(w for d in data for w in ("--data", d)), "--out", str(out), "--resume", "auto"]
     words += [*as_words(limits), *(f"--{key}={value}" for key, value in overrides)]
     minutes = round(60 * limits.hours) + 10 if limits.hours is not None else None
-    job = Job(re.sub(r"[^a-z0-9-]+", "-", out.name.lower()).strip("-") or "run", words, s.nodes, s.gpus, minutes,
-              s.image, s.accelerator)  # fmt: skip
+    job_name = re.sub(r"[^a-z0-9-]+", "-", out.name.lower()).strip("-") or "run"
+    job = Job(**asdict(s), name=job_name, words=words, minutes=minutes)
     write, suffix = FORMS[s.to]
     path = s.file or Path(f"{job.name}-{s.to}{suffix}")
     text = write(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,15 +20,10 @@ from daybreak.sampling.expand import expanded
 from daybreak.sampling.generate import generate
 
 
-def run_sample(
-    console: Console,
-    run: Path,
-    prompts: list[str],
-    out: Path,
-    drawing: Drawing,
-) -> None:
+def run_sample(console: Console, run: Path, prompts: list[str], out: Path, drawing: Drawing) -> None:
     """`daybreak sample`: prompts to one PNG, drawn by a run, what export or shrink wrote of one, or a pipeline."""
     seed = drawing.seed or 0
+    drawing = replace(drawing, seed=seed)
     if is_pipeline(run):
         from daybreak.subjects import sample_pipeline
 

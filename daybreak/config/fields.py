@@ -116,11 +116,6 @@ def _words(plain: Any) -> list[str]:
     return list(args) if typing.get_origin(plain) is Literal else [word for part in args for word in _words(part)]
 
 
-def flag_of(kind: type, name: str) -> str:
-    """The flag by which the field `name` of a dataclass is set."""
-    return fields_of(kind)[name].flag
-
-
 class Checked:
     """A dataclass that raises ConfigError, naming the flag, for a value that the field's annotation does not allow."""
 

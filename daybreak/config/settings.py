@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from daybreak.config.bounds import (
-    BelowOne,
-    Bounds,
-    Count,
-    Flag,
-    Natural,
-    NotNegative,
-    Positive,
-    PositiveShare,
-    Share,
-)
+from daybreak.config.bounds import BelowOne, Bounds, Count, Flag, Natural, NotNegative, Positive, PositiveShare, Share
 from daybreak.config.quantities import in_usd, time_in
 
 Channel = Annotated[int, Bounds(least=0, most=255)]

@@ -66,7 +66,7 @@ class Request(Checked):
     questions: Path | None = None
     """Questions of vqa: CSV as DPG-Bench's."""
     geneval_prompts: Path | None = None
-    """GenEval's evaluation_metadata.jsonl; none: its prompts as this package makes them."""
+    """GenEval's evaluation_metadata.jsonl; none: fetched from its authors."""
     weights: Annotated[dict[str, str], Typed(parse_weight, "NAME=PLACE")] = field(default_factory=dict)
     """File, folder or hub id of a metric's network, in place of a download."""
     drawing: Drawing = field(default_factory=Drawing)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from daybreak.config import ConfigError
-from daybreak.config.fields import flag_of
+from daybreak.config.fields import fields_of
 from daybreak.data.listing import check_place, holds_shards
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import check_empty
@@ -72,13 +72,9 @@ def check_own(settings: FinetuneSettings, find_lr: bool) -> None:
 
 def refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:
     """ConfigError for flags that training as daybreak train does makes no use of, and for several processes."""
-    for name in NO_USE:
-        if settings.differs(name):
-            raise ConfigError(
-                f"{flag_of(FinetuneSettings, name)} has no use with {settings.base}, a model of our own: leave it out"
-            )
-    if find_lr:
-        raise ConfigError(f"--find-lr has no use with {settings.base}, a model of our own: leave it out")
+    fields = fields_of(FinetuneSettings)
+    for flag in [fields[name].flag for name in NO_USE if settings.differs(name)] + ["--find-lr"] * find_lr:
+        raise ConfigError(f"{flag} has no use with {settings.base}, a model of our own: leave it out")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"{settings.base} is a model of our own, which is fine-tuned in one process; for several: daybreak "

@@ -11,7 +11,7 @@ import yaml
 
 from daybreak.config import ConfigError
 from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Positive, Share, Typed
-from daybreak.config.fields import check_fields, flag_of
+from daybreak.config.fields import check_fields, fields_of
 from daybreak.config.quantities import time_in
 from daybreak.config.settings import Colour, Lines, TrackerName
 from daybreak.evaluate.measures import PICTURES_EACH, PROMPTS
@@ -169,7 +169,7 @@ class FinetuneSettings:
         ):
             for name in names:
                 if not used and self.differs(name):
-                    raise ConfigError(f"{flag_of(type(self), name)} has no use without {needs}")
+                    raise ConfigError(f"{fields_of(type(self))[name].flag} has no use without {needs}")
 
     def differs(self, name: str) -> bool:
         """Whether a setting has another value than its default."""

@@ -185,7 +185,7 @@ def test_a_diffusers_pipeline(tmp_path, evaluate, weights, pipeline):
         (["--metrics", "clipscore", "--prompts", "none.txt"], "--prompts none.txt cannot be read"),
         (["--metrics", "vqa", "--questions", "none.csv"], "--questions none.csv cannot be read"),
         (["--metrics", "kid", "--size", 41, "--count", 4], "--size 41 cannot be drawn by .*divisible by 8"),
-        (["--metrics", "kid", "--guidance", "inf"], "--guidance is inf; it must be a number"),
+        (["--metrics", "kid", "--guidance", "inf"], "--guidance is 'inf'; it must be a number"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_picture_is_drawn(tmp_path, evaluate, weights, pipeline, words, message):
