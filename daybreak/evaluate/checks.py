@@ -81,10 +81,8 @@ def check_sample(model: Path, out: Path, drawing: Drawing) -> None:
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
     kind = check_kind(model)
-    if kind == "run":
-        configs.check(told(trained_config(model), drawing))
-    elif kind not in ("finetuned", "pipeline") and (model / CONFIG_FILE).is_file():
-        check_without_data(told(configs.load(model / CONFIG_FILE), drawing))
+    ours = kind not in ("finetuned", "pipeline") and (model / CONFIG_FILE).is_file()
+    config_of(model, "run" if kind == "run" else "model" if ours else "pipeline", drawing)
 
 
 def check_request(request: Request, draws: bool, config: Config | None) -> None:
