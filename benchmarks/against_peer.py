@@ -29,12 +29,11 @@ from workload import SIZES, batches, only, open_state
 from daybreak.config import Config
 from daybreak.encoders.text import TextTokens
 from daybreak.parallel import pick_device
-from daybreak.train.loop import _prepare
+from daybreak.train.pixel import Pixel
 from daybreak.train.precision import autocast
-from daybreak.train.state import TrainState
 
 
-def difference(state: TrainState, peer: Peer, config: Config) -> float:
+def difference(state: Pixel, peer: Peer, config: Config) -> float:
     """Largest difference of the two models' predictions on the same input, pictures in [-1, 1]."""
     g = torch.Generator().manual_seed(1)
     side, length = config.data.resolution, 24
@@ -84,7 +83,7 @@ def main() -> None:
     state = open_state(config, device)
     peer = Peer(options.peer, config, device, options.compile)
     apart = difference(state, peer, config)
-    _prepare(state, config)
+    state.prepare()
     work = batches(config, 4, (options.words[0], options.words[1]))
     ours, theirs = cycle(work), cycle(work)
     times = take_turns(

@@ -24,7 +24,6 @@ from workload import SIZES, batches, only, open_state
 
 from daybreak.config import Config
 from daybreak.parallel import pick_device
-from daybreak.train.loop import _prepare
 
 
 def measure(config: Config, rounds: int) -> tuple[float, int, float]:
@@ -35,7 +34,7 @@ def measure(config: Config, rounds: int) -> tuple[float, int, float]:
     work = cycle(batches(config, 2, (20, 60)))
     _, flops, _ = count(lambda: whole_step(state, config, next(work)))
     reset_peak(device)
-    _prepare(state, config)
+    state.prepare()
     time = seconds(lambda: whole_step(state, config, next(work)), device, rounds)
     return time, flops, peak_gib(device) - before
 

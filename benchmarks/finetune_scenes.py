@@ -159,7 +159,7 @@ def main() -> None:
     )  # fmt: skip
     run = run_finetune(console, started, o.out / "base")
     base = run.folder / "model"
-    size, spent = run.state.trained.count() / 1e6, time.process_time() - began
+    size, spent = run.base.trained.count() / 1e6, time.process_time() - began
     print(f"base: {size:.2f} M parameters, {spent:.0f} s of CPU", flush=True)
 
     table = [
@@ -178,8 +178,7 @@ def main() -> None:
         runs[name] = run.folder
         last = json.loads((run.folder / "probes.jsonl").read_text().splitlines()[-1])
         cells = [
-            f"{run.state.start[k]:.4f} → {last[k]:.4f} ({last[k] / run.state.start[k] - 1:+.1%})"
-            for k in ("domain", "general")
+            f"{run.start[k]:.4f} → {last[k]:.4f} ({last[k] / run.start[k] - 1:+.1%})" for k in ("domain", "general")
         ]
         cells.append(f"{last['drift']:.2f}")
         table.append(f"| {method} | {lr:g} | {' | '.join(cells)} | {time.process_time() - since:.0f} |")

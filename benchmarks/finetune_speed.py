@@ -10,6 +10,7 @@ every step, recomputed activations, mixed precision, AdamW, clipping at 1, EMA f
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -28,10 +29,12 @@ from PIL import Image
 from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from daybreak.finetune.loop import one_step
-from daybreak.finetune.opening import open_data, open_run, open_state, plan_of
+from daybreak.finetune.opening import open_data, open_trainee, plan_of
+from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.parallel import Ranks, pick_device
+from daybreak.train.stage import Stage
+from daybreak.train.step import Step, clip_and_step
 
 SIZES = {
     "sd15": {"unet": {"sample_size": 64, "cross_attention_dim": 768}, "text": 768, "layers": 12, "heads": 12,
@@ -81,17 +84,20 @@ def ours(base: Path, data: Path, out: Path, method: str, batch: int, side: int) 
         base=str(base), data=str(data), method=method, batch=batch, resolution=side, general_prompts=("noise",),
         sample_steps=1, guidance=1.0, held_out=0.0,
     )  # fmt: skip
-    state = open_state(settings, pick_device())
-    plan = plan_of(state)
+    base = open_prepared(settings, pick_device())
+    plan = plan_of(base)
     print(f"plan: {plan.total / 2**30:.2f} GiB, {plan.at_once} at once, recompute {plan.recompute}", flush=True)
-    run = open_run(state, plan, open_data(state)[:2], out, [], Ranks(), None, lambda *_: None, resume=False)
-    if state.device.type == "cuda":
-        state._rest(state.family.pipeline)
+    run = open_trainee(base, plan, open_data(base)[:2], out, Ranks(), lambda *_: None)
+    if base.device.type == "cuda":
+        base._rest(base.family.pipeline)
+    run.prepare()
+    stage, taking = Stage(run, 0, Ranks()), Step(run, Ranks(), print)
 
     def step() -> None:
-        one_step(run, 1.0)
-        state.averages.update(state.step)
-        state.step += 1
+        taking.backward(next(stage.batches), run.config, 0.0, watched=False)
+        clip_and_step(run.parameters(), run.optimizers, settings.clip_norm, 1.0, math.isfinite, run.scaler)
+        run.update_averages()
+        run.step += 1
 
     return step
 

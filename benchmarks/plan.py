@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import statistics
 import time
 
@@ -21,8 +22,8 @@ from daybreak.plan.account import account
 from daybreak.plan.forecast import Machines, Pace, forecast, work_of
 from daybreak.recipes import recipe
 from daybreak.train.meters import matmul_rate
-from daybreak.train.state import TrainState
-from daybreak.train.step import StepRandomness, backward, clip_and_step
+from daybreak.train.pixel import Pixel
+from daybreak.train.step import backward, clip_and_step
 
 CASES: list[tuple[str, dict[str, object]]] = [
     ("scenes", {}),
@@ -37,15 +38,14 @@ CASES: list[tuple[str, dict[str, object]]] = [
 def measured(config: Config, steps: int) -> tuple[float, int]:
     """Median images a second, and the mean length of the captions in tokens as they are padded."""
     source = open_source(config)
-    state = TrainState.create(config, source, torch.device("cpu"))
+    state = Pixel.create(config, source, torch.device("cpu"))
     times, lengths = [], []
     for step in range(steps + 2):
         batch = source.batch(step * config.train.batch, config.train.batch)
         lengths.append(state.text_encoder.tokens(batch.captions)[0].shape[1])
         began = time.process_time()
-        random = StepRandomness.draw(batch.shape, config, state.generator)
-        backward(state.transformer, state.text_encoder, batch, random, config, state.objective, 0.5)
-        clip_and_step(state.parameters(), state.optimizers, 1.0, 1.0)
+        backward(state, batch, state.random(batch, config), config, 0.5, len(batch))
+        clip_and_step(state.parameters(), state.optimizers, 1.0, 1.0, math.isfinite)
         times.append(time.process_time() - began)
     return config.train.batch / statistics.median(times[2:]), round(statistics.mean(lengths))
 

@@ -16,6 +16,7 @@ model's own account (`daybreak plan`, with captions at their real length) over t
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,28 +36,25 @@ from daybreak.model.transformer import Prediction
 from daybreak.parallel import pick_device
 from daybreak.plan.account import account
 from daybreak.train.ema import update_average
-from daybreak.train.loop import _prepare
+from daybreak.train.pixel import Pixel, StepRandomness
 from daybreak.train.precision import autocast, lower_precision
-from daybreak.train.state import TrainState
-from daybreak.train.step import StepRandomness, clip_and_step, training_loss
+from daybreak.train.step import backward, clip_and_step
 
 PARTS = ("data and noise", "text", "forward", "teachers and losses", "backward", "optimiser", "EMA")
 Phase = Callable[[str, Callable[[], Any]], Any]
 
 
-def whole_step(state: TrainState, config: Config, batch: Batch) -> None:
+def whole_step(state: Pixel, config: Config, batch: Batch) -> None:
     """The step as the training loop does it."""
-    random = StepRandomness.draw(batch.shape, config, state.generator)
-    with autocast(config, state.device):
-        loss, _ = training_loss(state.transformer, state.text_encoder, batch, random, config, state.objective)
-    loss.backward()
-    norm = clip_and_step(state.parameters(), state.optimizers, config.optim.clip_norm, 1.0)
-    assert torch.isfinite(norm), "the gradient is not finite, so no update was made"
-    average(state, config)
+    backward(state, batch, state.random(batch, config), config, 0.0, len(batch))
+    parameters, clip = state.parameters(), config.optim.clip_norm
+    _, applied = clip_and_step(parameters, state.optimizers, clip, 1.0, math.isfinite)
+    assert applied, "the gradient is not finite, so no update was made"
+    state.update_averages()
     state.step += 1
 
 
-def average(state: TrainState, config: Config, anyway: bool = False) -> None:
+def average(state: Pixel, config: Config, anyway: bool = False) -> None:
     """The loop's update of the averaged weights, every so many steps or `anyway`."""
     every = config.train.ema_every
     if (state.step + 1) % every and not anyway:
@@ -66,7 +64,7 @@ def average(state: TrainState, config: Config, anyway: bool = False) -> None:
         update_average(state.average_text, state.text_encoder, config.train.ema, state.step // every)
 
 
-def divided_step(state: TrainState, config: Config, batch: Batch, phase: Phase) -> None:
+def divided_step(state: Pixel, config: Config, batch: Batch, phase: Phase) -> None:
     """The same step in parts, each through `phase`; the losses' own backward pass counts as theirs."""
     device = state.device
 
@@ -95,7 +93,7 @@ def divided_step(state: TrainState, config: Config, batch: Batch, phase: Phase) 
     phase("backward", lambda: torch.autograd.backward(inputs, [leaf.grad for leaf in leaves]))
     phase(
         "optimiser",
-        lambda: clip_and_step(state.parameters(), state.optimizers, config.optim.clip_norm, 1.0),
+        lambda: clip_and_step(state.parameters(), state.optimizers, config.optim.clip_norm, 1.0, math.isfinite),
     )
     phase("EMA", lambda: average(state, config, anyway=True))
     state.step += 1
@@ -118,7 +116,7 @@ def measure(config: Config, options: argparse.Namespace, device: torch.device, r
         return result
 
     divided_step(state, config, next(waiting), counting)
-    _prepare(state, config)
+    state.prepare()
     times: dict[str, list[float]] = {name: [] for name in PARTS}
 
     def timing(name: str, work: Callable[[], Any]) -> Any:

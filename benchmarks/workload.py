@@ -44,8 +44,8 @@ from daybreak.optim.groups import build_optimizers
 from daybreak.plan.networks import PUBLISHED, config_of
 from daybreak.recipes import recipe
 from daybreak.train.ema import averaged_copy
+from daybreak.train.pixel import Pixel
 from daybreak.train.precision import lower_precision, muon_dtype
-from daybreak.train.state import TrainState
 
 RANDOM_VGG = "random"
 """As perceptual.lpips_network: VGG16 with random weights."""
@@ -196,15 +196,15 @@ def open_objective(config: Config, dtype: torch.dtype, device: torch.device) -> 
     return Objective(first, projector, lpips, second)
 
 
-def open_state(config: Config, device: torch.device) -> TrainState:
-    """A run's state as `TrainState.create` makes it, with random weights in the frozen networks."""
+def open_state(config: Config, device: torch.device) -> Pixel:
+    """A run's state as `Pixel.create` makes it, with random weights in the frozen networks."""
     torch.manual_seed(0)
     dtype = torch.bfloat16 if lower_precision(config, device) else torch.float32
     text_encoder = open_text(config, dtype, device)
     transformer = Transformer(config.model, text_encoder.width, config.routing).to(device)
     objective = open_objective(config, dtype, device)
     modules: dict[str, nn.Module] = {"transformer": transformer, "text_encoder": text_encoder, **objective.trained()}
-    return TrainState(
+    return Pixel(
         transformer=transformer,
         text_encoder=text_encoder,
         average=averaged_copy(transformer),
@@ -212,4 +212,5 @@ def open_state(config: Config, device: torch.device) -> TrainState:
         optimizers=build_optimizers(modules, config.optim, muon_dtype(config, device)),
         generator=torch.Generator().manual_seed(0),
         objective=objective,
+        config=config,
     )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
@@ -26,10 +27,14 @@ def pick_device() -> torch.device:
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number, and how many there are."""
+    """The processes that train, draw or measure together, as this one sees them: its number, and how many there are.
+
+    mesh: how weights are spread over them; None where they are not.
+    """
 
     rank: int = 0
     world: int = 1
+    mesh: DeviceMesh | None = None
 
     @property
     def first(self) -> bool:
@@ -39,6 +44,16 @@ class Ranks:
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """This process's part of `items`: every world-th."""
         return items[self.rank :: self.world]
+
+    def rows(self, batch: int) -> slice:
+        """This process's rows of a batch for all."""
+        each = batch // self.world
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def wait(self) -> None:
+        """Returns once every process is here."""
+        if self.world > 1:
+            distributed.barrier()
 
     def gather(self, value: T) -> list[T]:
         """Every process's `value`, in the order of their numbers, at every process."""
@@ -52,6 +67,29 @@ class Ranks:
         """Undoes `share`: the whole in its first order, at every process."""
         parts = self.gather(list(part))
         return [parts[i % self.world][i // self.world] for i in range(sum(map(len, parts)))]
+
+    def agree(self, of_first: list[float], of_any: list[bool]) -> tuple[list[float], list[bool]]:
+        """The first process's numbers, and for each flag whether any process has it, at every process."""
+        if self.world == 1:
+            return of_first, of_any
+        mine = of_first if self.first else [0.0] * len(of_first)
+        both = torch.tensor([*mine, *map(float, of_any)], dtype=torch.float64)
+        distributed.all_reduce(both)
+        values = both.tolist()
+        return values[: len(of_first)], [v > 0 for v in values[len(of_first) :]]
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of every process's `values` [n], at every process."""
+        if self.world > 1:
+            distributed.all_reduce(values, op=distributed.ReduceOp.SUM)
+            values = values / self.world
+        return values
+
+    def sum_over_shards(self, values: Tensor) -> Tensor:
+        """The sum of `values` [n] over the processes that share one copy of the weights."""
+        if self.mesh is not None:
+            distributed.all_reduce(values, group=self.mesh.get_group("shard"))
+        return values
 
 
 @contextmanager
@@ -72,22 +110,14 @@ def joined() -> Generator[Ranks]:
         yield Ranks()
 
 
-def sum_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
-    """Every process gets the sum over all; a process without work has none of its own."""
-    if ranks.world == 1:
-        return
+def average_gradients(parameters: Iterable[nn.Parameter], ranks: Ranks) -> None:
+    """Every process gets the mean over all of those that are not sharded; FSDP has done it for the others."""
     for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        distributed.all_reduce(parameter.grad)
-
-
-def total(values: Tensor, ranks: Ranks) -> Tensor:
-    """The sum over all processes, on the CPU."""
-    values = values.cpu()
-    if ranks.world > 1:
-        distributed.all_reduce(values)
-    return values
+        if not isinstance(parameter, DTensor):
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            distributed.all_reduce(parameter.grad)
+            parameter.grad /= ranks.world
 
 
 def local(tensor: Tensor) -> Tensor:

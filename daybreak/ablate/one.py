@@ -32,7 +32,7 @@ from daybreak.train.clock import Clock
 from daybreak.train.guard import TrainingError
 from daybreak.train.host_memory import process_peak_bytes
 from daybreak.train.loop import log_score, train
-from daybreak.train.state import TrainState
+from daybreak.train.pixel import Pixel
 
 MEASURES = "measures.json"
 LOSS_SHARE = 0.1
@@ -56,7 +56,7 @@ def run_one(plan: plans.Plan, folder: Path, recipe: str, seed: int) -> None:
     write_whole(run / MEASURES, json.dumps(measures, indent=2) + "\n")
 
 
-def measure(state: TrainState, config: Config, run: Path, plan: plans.Plan) -> dict[str, Any]:
+def measure(state: Pixel, config: Config, run: Path, plan: plans.Plan) -> dict[str, Any]:
     """The figures of a run that was just trained.
 
     Shares in [0, 1] by the keys of score.json, and frechet with frechet_floor (on `scenes` alone); images and steps

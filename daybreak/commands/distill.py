@@ -19,7 +19,7 @@ from daybreak.formats.run import load_averaged
 from daybreak.parallel import pick_device
 from daybreak.train import checkpoint
 from daybreak.train.loop import log_score, train
-from daybreak.train.state import TrainState
+from daybreak.train.pixel import Pixel
 
 
 def run_distill(console: Console, asked: Distillation) -> None:
@@ -41,7 +41,7 @@ def start(run: Path, teacher: Config, config: Config, out: Path) -> None:
     check_student_folder(out)
     open_source(config)  # refuses before anything is written
     networks = load_averaged(run, teacher, torch.device("cpu"))
-    state = TrainState.around(*networks, config, pick_device())
+    state = Pixel.around(*networks, config, pick_device())
     building = out.with_name(out.name + ".incomplete")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)

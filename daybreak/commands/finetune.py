@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from daybreak import STARTED
+from daybreak.checkpoint_files import complete
 from daybreak.commands.finetune_own import resume_own
 from daybreak.config import ConfigError
 from daybreak.data.changes import save_checks
@@ -17,42 +18,33 @@ from daybreak.display import Display, progress_bar
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import make_folder
 from daybreak.finetune import settings as settings_file
-from daybreak.finetune.advice import Adviser
 from daybreak.finetune.asked import check_run_folder, is_own_run
-from daybreak.finetune.find_lr import find_learning_rate, write_curve
-from daybreak.finetune.log import TRACKER, log_report
-from daybreak.finetune.loop import Run, describe, finished, train
 from daybreak.finetune.memory import GIB, Plan
-from daybreak.finetune.opening import (
-    PICTURES,
-    absolute,
-    changed_data,
-    deadline,
-    open_data,
-    open_run,
-    open_state,
-    plan_of,
-    write_skipped,
-)
+from daybreak.finetune.opening import PICTURES, absolute, changed_data, open_data, open_trainee, plan_of, write_skipped
+from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.report import figures, make_report, summary
 from daybreak.finetune.result import save_result
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.parallel import joined, pick_device
+from daybreak.finetune.trainee import Diffusers, loop_config
+from daybreak.parallel import PATIENCE, Ranks, pick_device
 from daybreak.run_folder import new_run_folder
+from daybreak.train import checkpoint
+from daybreak.train.distributed import processes
+from daybreak.train.find_lr import find_learning_rate, write_curve
+from daybreak.train.loop import log_score, train_on
 from daybreak.train.trackers import check_trackers
 
 
 def run_finetune(
     console: Console, settings: FinetuneSettings, out: Path | None, resume: bool = False, find_lr: bool = False
-) -> Run:
-    """Plan, data, training, result, report; returns the run as training left it.
+) -> Diffusers:
+    """Plan, data, training, result, report; returns the trainee as training left it.
 
     find_lr: finds a learning rate in place of training. ConfigError for a user's mistake, TrainingError where the run
     cannot go on.
     """
-    began = time.time()
     settings = absolute(settings)
-    with joined() as ranks:
+    with processes(loop_config(settings, 1, settings.batch), PATIENCE) as ranks:
         if not ranks.first:
             console = Console(quiet=True)
         folder = out or new_run_folder("finetune")
@@ -60,19 +52,20 @@ def run_finetune(
             raise ConfigError("several processes need the name of their run folder: give --out")
         if not resume:
             check_run_folder(folder)
-        ranks.gather(None)  # all have seen the folder empty
+        ranks.wait()  # all have seen the folder empty
         parse_weights(list(settings.metric_weights))  # refuses before anything long begins
-        check_trackers(settings.trackers, TRACKER, ranks.first)
-        state = open_state(settings, pick_device())
-        plan = plan_of(state)
-        print_plan(console, plan, state.device, state.dtype)
+        check_trackers(settings.trackers, Diffusers.asks_for_trackers, ranks.first)
+        base = open_prepared(settings, pick_device())
+        plan = plan_of(base)
+        print_plan(console, plan, base.device, base.dtype)
         data, report = None, None
         if not resume or not (folder / "cache" / "index.json").is_file():
-            pictures, prior, report = open_data(state)
+            pictures, prior, report = open_data(base)
             data = pictures, prior
             print_report(report, console)
         if ranks.first:
-            _make(folder, settings)
+            make_folder(folder, "the run folder")
+            settings_file.save(settings, folder)
             if data is not None and report is not None:
                 write_page(report, folder / "data.html")
                 write_skipped(folder, data[0].skipped + (data[1].skipped if data[1] else []))
@@ -80,22 +73,29 @@ def run_finetune(
                 console.print(f"note: {told}", markup=False, highlight=False)
             if data is not None:
                 save_checks(folder / PICTURES, data[0].checks)
-        with progress_bar(console) as bar, Display(console) as display:
+        with progress_bar(console) as bar:
             task = bar.add_task("caching", total=None, note="")
-            run = open_run(
-                state, plan, data, folder, [display], ranks, deadline(settings, began),
+            run = open_trainee(
+                base, plan, data, folder, ranks,
                 lambda what, done, of: bar.update(task, description=f"caching {what}", completed=done, total=of),
-                resume,
             )  # fmt: skip
-            bar.stop()
-            run.note(describe(run))
-            if find_lr:
-                _find_lr(console, run)
-                return run
-            adviser = train(run)
-        if ranks.first and finished(run):
-            _finish(console, run, adviser)
-        ranks.gather(None)
+        if find_lr:
+            _find_lr(console, run, ranks)
+            return run
+        with Display(console) as display:
+            display.on_note(
+                f"{base.trained.count() / 1e6:.2f} M of the parameters are trained at {settings.learning_rate:g}; "
+                f"{run.config.train.steps} steps of {settings.batch} ({run.config.train.microbatch} at once)"
+            )
+            if goes_on := bool(complete(folder)):  # else it ended before its first checkpoint, and begins anew
+                checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
+            train_on(run, folder, [display], goes_on, ranks, STARTED)
+        if run.progress >= 1:
+            if run.sharded:
+                base.gather()
+            if ranks.first:
+                _finish(console, run)
+        ranks.wait()
         return run
 
 
@@ -107,31 +107,27 @@ def resume_finetune(console: Console, resume: Path) -> None:
         run_finetune(console, settings_file.load(resume), resume, resume=True)
 
 
-def _find_lr(console: Console, run: Run) -> None:
-    suggestion, curve = find_learning_rate(run, lambda _done, _of: None)
-    if run.ranks.first:
-        path = write_curve(curve, suggestion, run.folder)
-        console.print(f"suggested: --lr {suggestion:.2g}; the curve: {path}", highlight=False, soft_wrap=True)
+def _find_lr(console: Console, run: Diffusers, ranks: Ranks) -> None:
+    factor, curve = find_learning_rate(run, ranks, lambda text: console.print(text, markup=False))
+    if ranks.first:
+        rate = run.settings.learning_rate
+        path = write_curve([(rate * f, loss) for f, loss in curve], rate * factor, run.folder)
+        console.print(f"suggested: --lr {rate * factor:.2g}; the curve: {path}", highlight=False, soft_wrap=True)
 
 
-def _make(folder: Path, settings: FinetuneSettings) -> None:
-    make_folder(folder, "the run folder")
-    settings_file.save(settings, folder)
-
-
-def _finish(console: Console, run: Run, adviser: Adviser) -> None:
-    result = save_result(run.state, run.folder)
-    settings = run.state.settings
+def _finish(console: Console, run: Diffusers) -> None:
+    result = save_result(run.base, run.folder)
+    settings = run.settings
     page = None
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
         console.print("comparing with the base ...")
         tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
-        page = make_report(run, adviser, weights, settings.report_pictures, tell)
-        log_report(run.folder, settings, run.state.step, figures(page), tell)
+        page = make_report(run, weights, settings.report_pictures, tell)
+        log_score(run.config, run.folder, run.step, figures(page), tell, Diffusers, "report/report.json")
         for line in summary(page):
             console.print(f"- {line}", markup=False, highlight=False)
-    left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    left = Table(title="output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
     left.add_row("run folder", str(run.folder))
     left.add_row("result", str(result))
     if page is not None:

@@ -1,10 +1,10 @@
-"""Our own models as a base: a new run of daybreak train that starts from the averaged weights of another one."""
+"""`daybreak finetune` of a model of our own: a run that starts from the averaged weights of another one."""
 
 from __future__ import annotations
 
+import copy
 import json
 import math
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,33 +14,36 @@ from rich.console import Console
 
 from daybreak import STARTED
 from daybreak import config as configs
-from daybreak.arguments import asked_training
-from daybreak.commands.export import run_import
-from daybreak.commands.train import run_train
-from daybreak.config import BudgetConfig, ConfigError
+from daybreak.checkpoint_files import complete
+from daybreak.config import Config, ConfigError
 from daybreak.data.changes import save_checks
+from daybreak.data.listing import of_pictures
+from daybreak.display import Display
+from daybreak.evaluate.report_terminal import print_report
 from daybreak.evaluate.request import parse_weights
+from daybreak.files import make_folder
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.asked import check_own, refuse_what_has_no_use
 from daybreak.finetune.cache import split
-from daybreak.finetune.loop import report_takes_all
 from daybreak.finetune.opening import PICTURES, absolute, changed_data, write_skipped, write_split
-from daybreak.finetune.own_report import OwnModel, OwnProbe, draw_general, open_probes, report_own
+from daybreak.finetune.own_report import OwnModel, draw_general, open_probes, report_own
 from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.report import summary
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.formats.open import open_model
-from daybreak.formats.safetensors_folder import write_safetensors
 from daybreak.parallel import pick_device
-from daybreak.run_folder import new_run_folder
+from daybreak.run_folder import load_run_config, new_run_folder
 from daybreak.train import checkpoint
+from daybreak.train.deadline import no_time
+from daybreak.train.loop import train_on
+from daybreak.train.pixel import Pixel
 
 GENTLER = 0.1
 """Of the rates that the base was trained with, where --lr says nothing."""
 
 
 def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None, find_lr: bool = False) -> None:
-    """Trains a run of our own on other pictures, as daybreak train does.
+    """Trains a run of our own on other pictures, as daybreak train does, from its averaged weights.
 
     Before and after, the losses on held-out pictures and on the base's own pictures of general prompts are measured; a
     report compares the two. ConfigError for a method that only pipelines of diffusers have.
@@ -50,45 +53,26 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     run = out or new_run_folder("finetune")
     before = _base(settings)
     pictures, training, held = _pictures(settings, _side(before))
-    optim = before.config.optim
-    scale = GENTLER if settings.lr is None else settings.lr / optim.adam_lr
-    changes: dict[str, Any] = {
-        "train.steps": settings.steps or math.ceil(settings.epochs * len(training) / settings.batch),
-        "train.minutes": settings.minutes,
-        "train.batch": settings.batch,
-        "train.seed": settings.seed,
-        "optim.adam_lr": optim.adam_lr * scale,
-        "optim.muon_lr": optim.muon_lr * scale,
-        "optim.warmup_steps": settings.warmup_steps,
-        "optim.decay_share": settings.decay_share,
-        "optim.clip_norm": settings.clip_norm,
-        "diffusion.p_uncond": settings.drop_captions,
-        "train.ema": settings.ema,
-        "data.flip": settings.flip,
-        "train.trackers": list(settings.trackers),
-        "evaluate.grid_prompts": list(settings.prompts),
-    }
-    with tempfile.TemporaryDirectory(prefix="daybreak-") as folder:
-        write_safetensors(before.transformer, before.text_encoder, before.config, Path(folder) / "base", torch.float32)
-        run_import(Console(quiet=True), Path(folder) / "base", run, Path(settings.data))
+    config = _config(settings, before.config, len(training))
+    configs.check(config)
+    _check_files(pictures, training)
+    make_folder(run, "the run folder")
     write_split(run, pictures, training, held)
     write_skipped(run, pictures.skipped)
     save_checks(run / PICTURES, pictures.checks)
-    changes["data.resolution"], changes["data.folder"] = _side(before), str(_training_folder(run, pictures, training))
+    config = configs.override(config, "data.folder", str(_training_folder(run, pictures, training)))
     drawing = time.monotonic()
     general = draw_general(run, before, settings)
     if settings.deadline_minutes is not None:
-        report = settings.drawn_for_report(bool(held), general) * (time.monotonic() - drawing) / general
-        until = 60 * settings.deadline_minutes - report  # since the command was given, as daybreak train counts
+        drawn = settings.drawn_for_report(bool(held), general)
+        seconds = drawn * (time.monotonic() - drawing) / general
+        until = 60 * settings.deadline_minutes - seconds  # since the command was given, as daybreak train counts
         if until <= time.time() - STARTED:
-            raise ConfigError(report_takes_all(report))
-        changes["budget.hours"] = until / 3600
-    config = configs.load(run / "config.yaml")
-    for key, value in changes.items():
-        config = configs.override(config, key, value)
+            raise ConfigError(no_time(drawn, seconds))
+        config = configs.override(config, "budget.hours", until / 3600)
     configs.save(config, run / "config.yaml")
     settings_file.save(settings, run, settings_file.OWN_FILE)
-    _train_and_compare(console, run, settings, before, open_probes(run, _side(before)))
+    _train_and_compare(console, run, settings, before)
 
 
 def resume_own(console: Console, run: Path) -> None:
@@ -99,7 +83,34 @@ def resume_own(console: Console, run: Path) -> None:
     before = _base(settings)
     if (told := changed_data(settings, run, None)) is not None:
         console.print(f"note: {told}, as {run / 'training'} lists them", markup=False, highlight=False)
-    _train_and_compare(console, run, settings, before, open_probes(run, _side(before)))
+    _train_and_compare(console, run, settings, before)
+
+
+def _config(settings: FinetuneSettings, base: Config, pictures: int) -> Config:
+    """The base's config with what `settings` say; gentler rates where they say nothing of them."""
+    optim = base.optim
+    scale = GENTLER if settings.lr is None else settings.lr / optim.adam_lr
+    changes: dict[str, Any] = {
+        "train.steps": settings.steps or math.ceil(settings.epochs * pictures / settings.batch),
+        "train.minutes": settings.minutes,
+        "train.batch": settings.batch,
+        "train.seed": settings.seed,
+        "train.ema": settings.ema,
+        "train.trackers": list(settings.trackers),
+        "optim.adam_lr": optim.adam_lr * scale,
+        "optim.muon_lr": optim.muon_lr * scale,
+        "optim.warmup_steps": settings.warmup_steps,
+        "optim.decay_share": settings.decay_share,
+        "optim.clip_norm": settings.clip_norm,
+        "diffusion.p_uncond": settings.drop_captions,
+        "data.source": "folder",
+        "data.folder": settings.data,
+        "data.flip": settings.flip,
+        "evaluate.grid_prompts": list(settings.prompts),
+    }
+    for key, value in changes.items():
+        base = configs.override(base, key, value)
+    return of_pictures(base)
 
 
 def _base(settings: FinetuneSettings) -> OwnModel:
@@ -120,20 +131,28 @@ def _pictures(settings: FinetuneSettings, side: int) -> tuple[Pictures, list[int
     return pictures, *split(pictures.groups, settings.held_out, settings.seed)
 
 
-def _train_and_compare(
-    console: Console, run: Path, settings: FinetuneSettings, before: OwnModel, probes: dict[str, OwnProbe]
-) -> None:
+def _train_and_compare(console: Console, run: Path, settings: FinetuneSettings, before: OwnModel) -> None:
     """Trains what is left to train; unless that was stopped, measures what was gained and forgotten."""
+    probes = open_probes(run, _side(before))
     start = {name: before.loss(probe) for name, probe in probes.items()}
-    if _progress(run) < 1:
-        run_train(console, asked_training([], [], None, None, str(run), BudgetConfig()))
-    if _progress(run) < 1:
-        console.print(f"go on with: daybreak finetune --resume {run}", highlight=False, soft_wrap=True)
+    config, resume = load_run_config(run), bool(complete(run))
+    with Display(console) as display:
+        if resume:
+            pixel = checkpoint.resume(run, config, before.device, note=display.on_note)
+        else:
+            networks = copy.deepcopy(before.transformer), copy.deepcopy(before.text_encoder)
+            for network in networks:
+                network.train().requires_grad_(True)
+            pixel = Pixel.around(*networks, config, before.device)
+        if pixel.progress < 1:
+            train_on(pixel, run, [display], resume, began=STARTED)
+    if pixel.progress < 1:
         return
     after = OwnModel(*open_model(run, torch.device("cpu")), pick_device())
     losses = {name: after.loss(probe) for name, probe in probes.items()}
     for name, loss in losses.items():
         console.print(f"{name} loss {start[name]:.4f} -> {loss:.4f} ({loss / start[name] - 1:+.1%})", highlight=False)
+    print_report(console, config, run, {})
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
         page = report_own(console, run, settings, weights, before, after, start, losses)
@@ -142,19 +161,19 @@ def _train_and_compare(
         console.print(f"report  {page}", highlight=False, soft_wrap=True)
 
 
-def _progress(run: Path) -> float:
-    """Share of the budget that the newest checkpoint has used."""
-    return float(json.loads((checkpoint.newest(run) / "state.json").read_text())["progress"])
+def _check_files(pictures: Pictures, training: list[int]) -> None:
+    """ConfigError where pictures do not lie in a folder, as files of their own."""
+    for i in training:
+        if not (key := Path(pictures.look.rows[i].key)).is_file():
+            raise ConfigError(
+                f"{key} is no file of its own: a model of our own is fine-tuned on a folder of pictures; for tars and "
+                "tables: daybreak prepare, and daybreak train with daybreak import's run"
+            )
 
 
 def _training_folder(run: Path, pictures: Pictures, training: list[int]) -> Path:
     """RUN/training: the user's pictures without the held-out ones, as daybreak train reads a folder."""
     keys = [Path(pictures.look.rows[i].key) for i in training]
-    if not all(key.is_file() for key in keys):
-        raise ConfigError(
-            f"{keys[0]} is no file of its own: a model of our own is fine-tuned on a folder of pictures; for tars and "
-            "tables: daybreak prepare, and daybreak train with daybreak import's run"
-        )
     folder = run / "training"
     folder.mkdir()
     lines = [

@@ -28,7 +28,7 @@ def run_train(console: Console, asked: Training) -> None:
 
 def train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
     with processes(config) as ranks:
-        run, resume = ranks.drawers.gather((run, resume))[0]  # a new folder's name, told by the clock, is the first's
+        run, resume = ranks.gather((run, resume))[0]  # a new folder's name, told by the clock, is the first's
         if not ranks.first:
             console = Console(quiet=True)
         with Display(console) as display:
@@ -42,7 +42,7 @@ def train_and_report(console: Console, config: Config, run: Path, resume: bool) 
             if has_deadline(config.budget):
                 left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
                 until = time.monotonic() + left - afterwards(state.durations, wanted)
-            evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks.drawers, until)
+            evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks, until)
             if evaluation.pictures < wanted:
                 console.print(f"note: there was time for {evaluation.pictures} of {wanted} prompts", highlight=False)
         if ranks.first:

@@ -259,6 +259,8 @@ class TrainConfig:
     """Compile the transformer and the frozen networks (torch.compile); pays on a GPU."""
     save_minutes: Positive = 5.0
     """Time between checkpoints, minutes."""
+    save_steps: Count | None = None
+    """Steps between further checkpoints; none: time alone decides."""
     keep: Count = 2
     """Newest checkpoints that stay; the one with the best score stays besides."""
     microbatch: Count | None = None
@@ -273,6 +275,8 @@ class TrainConfig:
     """Steps between measurements of norms by group and of the loss by noise level."""
     sample_every: PositiveShare = 0.125
     """Share of the budget between sample grids."""
+    sample_steps: Count | None = None
+    """Steps between sample grids, in place of a share of the budget; none: sample_every decides."""
     trackers: tuple[TrackerName, ...] = ()
     """Where curves and pictures go beside TensorBoard: wandb, mlflow, or both; each needs its package installed."""
 

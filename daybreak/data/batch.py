@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+B = TypeVar("B", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Batch:
         text, phrases = (None if v is None else v[rows] for v in (self.text, self.phrases))
         return Batch(self.images[rows], self.captions[rows], text, phrases)  # type: ignore[arg-type]
 
+    def pinned(self) -> Batch:
+        """The same with images in pinned memory."""
+        return replace(self, images=self.images.pin_memory())
+
     @property
     def shape(self) -> torch.Size:
         """[B, 3, H, W], however the images are held."""
@@ -70,10 +76,10 @@ class Skipped:
     reason: str
 
 
-class Source(Protocol):
+class Source(Protocol[B]):
     """Where batches come from. Sample number n is the same picture and caption each time it is asked for."""
 
-    def batch(self, position: int, size: int) -> Batch:
+    def batch(self, position: int, size: int) -> B:
         """Samples number `position` to `position + size - 1` of the training order."""
         ...
 

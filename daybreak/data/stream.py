@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -58,7 +57,7 @@ class Stream(Iterator[Batch]):
     def _prepare(self, position: int) -> Batch:
         batch = self._source.batch(position, self._batch)
         # From pinned memory a copy to the GPU runs beside the computation.
-        return dataclasses.replace(batch, images=batch.images.pin_memory()) if self._pin else batch
+        return batch.pinned() if self._pin else batch
 
     def close(self) -> None:
         """Ends the threads; batches in preparation are finished first, those behind them are not begun."""

@@ -21,7 +21,7 @@ from daybreak.evaluate.scoring import judge_scenes
 from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
 from daybreak.sampling.generate import generate
-from daybreak.train.state import TrainState
+from daybreak.train.pixel import Pixel
 
 PICTURES = 64
 """Behind distance and time."""
@@ -46,7 +46,7 @@ class Row:
     frechet: float | None = None
 
 
-def compare(console: Console, run: Path, teacher: Config, state: TrainState, config: Config, out: Path) -> list[Row]:
+def compare(console: Console, run: Path, teacher: Config, state: Pixel, config: Config, out: Path) -> list[Row]:
     """Draws the same prompts from the same noise three ways; prints the table, writes distillation.json and .png."""
     networks = load_averaged(run, teacher, state.device)
     hurried = replace(teacher, sample=replace(teacher.sample, steps=config.sample.steps))

@@ -13,7 +13,7 @@ from daybreak.export.card import copy_samples, cost, licence
 from daybreak.export.licences import Licences
 from daybreak.export.usage import usage
 from daybreak.finetune.families import family_of
-from daybreak.finetune.opening import side_of
+from daybreak.finetune.prepared import side_of
 from daybreak.finetune.settings import FinetuneSettings
 
 METHODS = {

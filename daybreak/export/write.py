@@ -27,7 +27,7 @@ from daybreak.formats.safetensors_folder import write_safetensors
 from daybreak.model_folder import PIPELINE, Format
 from daybreak.parallel import pick_device
 from daybreak.train import checkpoint
-from daybreak.train.state import TrainState
+from daybreak.train.pixel import Pixel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -103,7 +103,7 @@ def import_folder(console: Console, folder: Path, out: Path, data: Path | None) 
         config = of_pictures(config)
     if config.data.source == "folder" and config.data.folder is None:
         raise ConfigError(f"{folder} does not hold its pictures; say with --data FOLDER what to train on")
-    state = TrainState.around(transformer, text_encoder, config, pick_device())
+    state = Pixel.around(transformer, text_encoder, config, pick_device())
     with new_folder(out) as building:
         building.mkdir(parents=True)
         configs.save(configs.check(config), building / "config.yaml")

@@ -22,6 +22,7 @@ from torch import Tensor
 from daybreak.data.places import write_atomically
 from daybreak.finetune.families import Family, Text
 from daybreak.finetune.pictures import Pictures
+from daybreak.finetune.settings import FinetuneSettings
 
 MOST_HELD_OUT = 1000
 FEW = 20
@@ -114,6 +115,62 @@ class Order:
     def _shuffle(self, part: int, epoch: int) -> np.ndarray:
         rows, _, seed = self._parts[part]
         return np.random.default_rng([seed, epoch]).permutation(len(rows))
+
+
+@dataclass(frozen=True)
+class CachedBatch:
+    """numbers: of the cache's rows; captions: drawn for this step; weights [B]: of each picture in the whole batch."""
+
+    numbers: list[int]
+    captions: list[str]
+    weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def rows(self, rows: slice) -> CachedBatch:
+        """Some of the pictures."""
+        return CachedBatch(self.numbers[rows], self.captions[rows], self.weights[rows])
+
+    def pinned(self) -> CachedBatch:
+        """The pictures lie in the cache."""
+        return self
+
+
+class CachedPictures:
+    """A cache as a source of batches.
+
+    The user's pictures and the prior ones each count by their own mean (DreamBooth, arXiv 2208.12242, eq. 2).
+    """
+
+    def __init__(self, cache: Cache, order: Order, settings: FinetuneSettings, side: int) -> None:
+        self._cache, self._order, self._settings, self._side = cache, order, settings, side
+
+    def batch(self, position: int, size: int) -> CachedBatch:
+        """Samples number `position` to `position + size - 1`; they are of one step."""
+        s, own = self._settings, self._order.own
+        step, first = divmod(position, s.batch)
+        numbers = self._order.rows(step)[first : first + size]
+        captions = [self._cache.drawn(row, s.seed, step) for row in numbers]
+        weights = [1 / own if i < own else s.prior_weight / (s.batch - own) for i in range(first, first + size)]
+        return CachedBatch(numbers, captions, torch.tensor(weights))
+
+    def some_captions(self, n: int) -> list[str]:
+        """See `Source`."""
+        return self._cache.captions[:n]
+
+    def key(self, n: int) -> str:
+        """What sample number n is called: the number of its row in RUN/cache, and its caption."""
+        step, place = divmod(n, self._settings.batch)
+        row = self._order.rows(step)[place]
+        return f"{row}: {self._cache.captions[row]}"
+
+    def describe(self) -> str:
+        """See `Source`."""
+        c = self._cache
+        held = f", {len(c.held_out)} held out" if c.held_out else ", none held out"
+        prior = f", {len(c.prior)} of the class" if c.prior else ""
+        return f"{len(c.training)} pictures{held}{prior} at {self._side} px"
 
 
 def split(groups: list[int], share: float, seed: int) -> tuple[list[int], list[int]]:

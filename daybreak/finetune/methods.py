@@ -15,6 +15,7 @@ from daybreak.extras import require
 from daybreak.finetune.adapters import layer_names, targeted
 from daybreak.finetune.families import Family
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.parallel import local
 
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
 """Layers of a CLIP text model that LoRA adapts."""
@@ -162,7 +163,8 @@ class Averages:
     def update(self, step: int) -> None:
         """After step number `step`, from 0; short runs forget where they began (d = (1 + step) / (10 + step))."""
         d = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.tensors.values()), [p.data for p in self._trained.parameters.values()], 1 - d)
+        trained = [local(p.data) for p in self._trained.parameters.values()]
+        torch._foreach_lerp_([local(t) for t in self.tensors.values()], trained, 1 - d)
 
     @contextmanager
     def in_place(self) -> Generator[None]:
@@ -174,17 +176,18 @@ class Averages:
 @contextmanager
 def weights(trained: Trained, tensors: dict[str, Tensor]) -> Generator[None]:
     """Within, the networks have these weights, do not train, and need no gradient."""
-    kept = {k: p.data for k, p in trained.parameters.items()}
+    own = {name: local(p.data) for name, p in trained.parameters.items()}
+    kept = {name: tensor.clone() for name, tensor in own.items()}
     training = [n.training for n in trained.networks]
-    for name, parameter in trained.parameters.items():
-        parameter.data = tensors[name]
+    for name, tensor in own.items():
+        tensor.copy_(local(tensors[name]))
     for network in trained.networks:
         network.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for name, parameter in trained.parameters.items():
-            parameter.data = kept[name]
+        for name, tensor in own.items():
+            tensor.copy_(kept[name])
         for network, was in zip(trained.networks, training, strict=True):
             network.train(was)

@@ -20,21 +20,15 @@ from daybreak.data.inspect.findings import Report
 from daybreak.evaluate.day_check import diverse
 from daybreak.evaluate.pictures import save_pictures, write_captions
 from daybreak.finetune import cache as caches
-from daybreak.finetune import state as states
-from daybreak.finetune.bases import base_of
 from daybreak.finetune.cache import Cache, Order
 from daybreak.finetune.drawing import draw
-from daybreak.finetune.families import Family, family_of
-from daybreak.finetune.loop import Run
 from daybreak.finetune.memory import Plan, make_plan
-from daybreak.finetune.methods import Averages, make_trainable
 from daybreak.finetune.pictures import Pictures, findings, look_again, open_pictures
+from daybreak.finetune.prepared import Prepared
 from daybreak.finetune.probes import GENERAL_PROMPTS, Probe
-from daybreak.finetune.process import process_of
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.finetune.state import State, compute_dtype
+from daybreak.finetune.trainee import Diffusers, loop_config
 from daybreak.parallel import Ranks
-from daybreak.train.watch import Watcher
 
 SAMPLES = 4
 """Held-out captions that are drawn as samples, where no prompts are given."""
@@ -45,54 +39,14 @@ PICTURES = "pictures.npy"
 Progress = Callable[[str, int, int], None]
 
 
-def open_state(settings: FinetuneSettings, device: torch.device) -> State:
-    """The base, prepared for its method, at step 0, on the CPU. ConfigError for what cannot work."""
-    dtype = compute_dtype(settings.precision, device)
-    low = device.type == "cuda" and settings.method != "full"
-    pipeline = base_of(settings, dtype if low else torch.float32)
-    if low and hasattr(pipeline, "vae"):
-        pipeline.vae.float()  # SDXL's overflows in float16, and it works once
-    family = family_of(pipeline, settings.base)
-    process = process_of(pipeline, settings)
-    if settings.low_rank and not hasattr(family.network, "add_adapter"):
-        raise ConfigError(f"diffusers has no LoRA format for {type(pipeline).__name__}: take --method full")
-    torch.manual_seed(settings.seed)  # what adapters begin with
-    trained = make_trainable(family, settings)
-    return State(
-        settings=settings,
-        family=family,
-        process=process,
-        trained=trained,
-        averages=Averages(trained, settings.ema),
-        optimizer=states.make_optimizer(trained, settings),
-        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
-        generator=torch.Generator().manual_seed(settings.seed),
-        device=device,
-        dtype=dtype,
-    )
-
-
-def side_of(family: Family, settings: FinetuneSettings) -> int:
-    """Side of the training pictures, px. ConfigError where it does not divide."""
-    side = settings.resolution or family.resolution
-    if side % family.multiple:
-        near = max(1, round(side / family.multiple)) * family.multiple
-        raise ConfigError(
-            f"--resolution {side} does not divide by {family.multiple}, as {settings.base} needs; {near} does"
-        )
-    return side
-
-
-def plan_of(state: State) -> Plan:
+def plan_of(base: Prepared) -> Plan:
     """The memory plan."""
-    side = side_of(state.family, state.settings)
-    return make_plan(state.family, state.settings, state.trained.count(), side, state.dtype, state.device)
+    return make_plan(base.family, base.settings, base.trained.count(), base.side, base.dtype, base.device)
 
 
-def open_data(state: State) -> tuple[Pictures, Pictures | None, Report]:
+def open_data(base: Prepared) -> tuple[Pictures, Pictures | None, Report]:
     """The user's pictures, those of the class where a folder holds them, and what is to be said of the former."""
-    settings = state.settings
-    side = side_of(state.family, settings)
+    settings, side = base.settings, base.side
     pictures = open_pictures(
         settings.data, side, settings.background, settings.instance_prompt, lines=settings.captions
     )
@@ -101,58 +55,53 @@ def open_data(state: State) -> tuple[Pictures, Pictures | None, Report]:
     prior = None
     if settings.class_data is not None:
         prior = open_pictures(settings.class_data, side, settings.background, settings.class_prompt, "--class-data")
-    return pictures, prior, findings(pictures, state.family)
+    return pictures, prior, findings(pictures, base.family)
 
 
-def open_run(
-    state: State, plan: Plan, data: tuple[Pictures, Pictures | None] | None, folder: Path, watchers: list[Watcher],
-    ranks: Ranks, ends: float | None, progress: Progress, resume: bool,
-) -> Run:  # fmt: skip
-    """Caches what stays the same, draws what the base draws, and puts the run together.
+def open_trainee(
+    base: Prepared, plan: Plan, data: tuple[Pictures, Pictures | None] | None, folder: Path, ranks: Ranks,
+    progress: Progress,
+) -> Diffusers:  # fmt: skip
+    """Caches what stays the same, draws what the base draws, and puts the trainee together, at step 0.
 
     `data`: None where a resumed run has its cache; it is what `open_data` gives otherwise.
     """
-    settings, family = state.settings, state.family
-    side = side_of(family, settings)
-    family.pipeline.to(state.device)
-    state.averages.to(state.device)
+    settings, family = base.settings, base.family
+    family.pipeline.to(base.device)
+    base.averages.to(base.device)
     if plan.recompute:
-        recompute(family.network, *state.trained.networks)
+        recompute(family.network, *base.trained.networks)
     general = list(settings.general_prompts or GENERAL_PROMPTS)
     if ranks.first and caches.load(folder / "cache") is None:
         if data is None:
             raise ConfigError(f"{folder}: its cache is damaged; resume it with its pictures in place ({settings.data})")
-        _build(state, data, folder, side, general, progress)
-    ranks.gather(None)
+        _build(base, data, folder, general, progress)
+    ranks.wait()
     cache = caches.load(folder / "cache")
     assert cache is not None
     general_rows = torch.load(folder / "cache" / "general.pt", weights_only=True)
     channels = family.row_channels(cache.rows.shape[1])
-    probes = {"general": Probe.of(general_rows, general, state.process, channels)}
+    probes = {"general": Probe.of(general_rows, general, base.process, channels)}
     if cache.held_out:
         rows = torch.stack([cache.rows[i] for i in cache.held_out[:64]])
-        probes["domain"] = Probe.of(rows, [cache.captions[i] for i in cache.held_out[:64]], state.process, channels)
+        probes["domain"] = Probe.of(rows, [cache.captions[i] for i in cache.held_out[:64]], base.process, channels)
+    if base.device.type == "cuda" and cache.bytes() <= ON_DEVICE:
+        cache.to(base.device)
     order = Order(cache.training, cache.prior, settings.batch, settings.seed)
-    if state.device.type == "cuda" and cache.bytes() <= ON_DEVICE:
-        cache.to(state.device)
-    if resume:
-        states.restore(state, folder)
-    for network in state.trained.networks:
-        network.train()
-    # With LoRA's low-precision base on the device, what is trained stays in float32.
-    return Run(
+    config = loop_config(settings, settings.steps or order.steps(settings.epochs), min(plan.at_once, settings.batch))
+    base.shard(config, ranks.mesh)
+    half = base.dtype == torch.float16
+    return Diffusers(
+        config=config,
+        optimizers=[base.optimizer()],
+        generator=torch.Generator().manual_seed(settings.seed),
+        scaler=torch.amp.GradScaler(base.device.type) if half else None,
+        base=base,
         folder=folder,
-        state=state,
         cache=cache,
-        order=order,
-        steps=settings.steps or order.steps(settings.epochs),
-        micro_batch=min(plan.at_once, settings.batch),
-        side=side,
         prompts=list(settings.prompts) or sample_prompts(cache),
         probes=probes,
-        watchers=watchers,
-        ranks=ranks,
-        ends=ends,
+        world=ranks.world,
     )
 
 
@@ -171,26 +120,21 @@ def sample_prompts(cache: Cache) -> list[str]:
 
 
 def _build(
-    state: State,
-    data: tuple[Pictures, Pictures | None],
-    folder: Path,
-    side: int,
-    general: list[str],
-    progress: Progress,
+    base: Prepared, data: tuple[Pictures, Pictures | None], folder: Path, general: list[str], progress: Progress
 ) -> None:
-    settings, family = state.settings, state.family
+    settings, family, side = base.settings, base.family, base.side
     pictures, prior = data
-    with torch.no_grad(), state.autocast():
+    with torch.no_grad(), base.autocast():
         # Before training: what the base draws is what must not be forgotten.
         before = draw(family.pipeline, general, settings, side)
         write_general(before, general, folder / "general")
         if settings.class_prompt is not None and prior is None:
-            prior = _draw_class(state, settings.class_prompt, folder / "class", side, progress)
+            prior = _draw_class(base, settings.class_prompt, folder / "class", progress)
         cache = caches.build(
             folder / "cache", family, pictures, prior, [*general, *settings.prompts], settings.held_out, settings.seed,
-            settings.flip, not state.trained.text, state.dtype, state.device, progress,
+            settings.flip, not base.trained.text, base.dtype, base.device, progress,
         )  # fmt: skip
-        rows = [family.rows(before[i : i + 4].to(state.device)).float().cpu() for i in range(0, len(before), 4)]
+        rows = [family.rows(before[i : i + 4].to(base.device)).float().cpu() for i in range(0, len(before), 4)]
     torch.save(torch.cat(rows), folder / "cache" / "general.pt")
     write_split(folder, pictures, cache.training, cache.held_out)
 
@@ -221,19 +165,19 @@ def write_general(pictures: torch.Tensor, prompts: list[str], folder: Path) -> N
     write_captions(folder, names, prompts)
 
 
-def _draw_class(state: State, prompt: str, folder: Path, side: int, progress: Progress) -> Pictures:
+def _draw_class(base: Prepared, prompt: str, folder: Path, progress: Progress) -> Pictures:
     """The base's own pictures of the class prompt; those that an earlier attempt has drawn are kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    count = state.settings.class_count
+    count, side = base.settings.class_count, base.side
     for i in range(0, count, 8):
         names = [folder / f"{n:05d}.png" for n in range(i, min(i + 8, count))]
         if not all(n.is_file() for n in names):
-            drawn = draw(state.family.pipeline, [prompt] * len(names), state.settings, side, seed=1000 + i)
+            drawn = draw(base.family.pipeline, [prompt] * len(names), base.settings, side, seed=1000 + i)
             for name, pixels in zip(names, to_uint8(drawn), strict=True):
                 Image.fromarray(np.ascontiguousarray(pixels)).save(name)
         progress("class pictures", i + len(names), count)
     write_captions(folder, [f"{n:05d}.png" for n in range(count)], [prompt] * count)
-    return open_pictures(str(folder), side, state.settings.background, prompt)
+    return open_pictures(str(folder), side, base.settings.background, prompt)
 
 
 def changed_data(settings: FinetuneSettings, run: Path, read: Pictures | None) -> str | None:
@@ -255,11 +199,6 @@ def write_skipped(folder: Path, skipped: list[Skipped]) -> None:
     """RUN/skipped.jsonl."""
     lines = [json.dumps({"path": s.path, "reason": s.reason}, ensure_ascii=False) + "\n" for s in skipped]
     (folder / "skipped.jsonl").write_text("".join(lines), encoding="utf-8")
-
-
-def deadline(settings: FinetuneSettings, began: float) -> float | None:
-    """The moment at which everything has to be over, seconds since 1970."""
-    return None if settings.deadline_minutes is None else began + 60 * settings.deadline_minutes
 
 
 def absolute(settings: FinetuneSettings) -> FinetuneSettings:

@@ -126,8 +126,7 @@ def report_own(
     captions = [json.loads(line)["text"] for line in listed.read_text(encoding="utf-8").splitlines()]
     # Both with the same sampler, guidance and prompts, those of the base, which say what it was trained on too.
     after.config = before.config
-    rows = [{"step": 0, **start}, {"step": steps, **losses}]
-    (run / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found["probes"] = [{"step": 0, **start}, {"step": steps, **losses}]
 
     def tell(line: str) -> None:
         console.print(line, markup=False, highlight=False)

@@ -73,7 +73,7 @@ class Probe:
             part = slice(start, start + 8)
             rows, text = self.rows[part].to(device), text_of(self.captions[part])
             for random in self.random:
-                losses = squared_errors(family, family.network, process, rows, text, random.part(part))
+                losses = squared_errors(family, family.network, process, rows, text, random.rows(part))
                 total += float(losses.double().sum())
         return total / (len(self.rows) * len(LEVELS))
 

@@ -26,12 +26,12 @@ from daybreak.evaluate.report_evaluation import shown_value
 from daybreak.evaluate.request import Request
 from daybreak.evaluate.subjects import Drawer, Subject
 from daybreak.evaluate.workbench import Workbench
-from daybreak.finetune.advice import DRIFT, FORGETTING, Adviser
+from daybreak.finetune.advice import DRIFT, FORGETTING
 from daybreak.finetune.bases import base_of
 from daybreak.finetune.drawing import AT_ONCE, draw
-from daybreak.finetune.loop import Run, measure
 from daybreak.finetune.probes import drift
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.trainee import Diffusers
 from daybreak.parallel import Ranks
 
 COMPARED = ("fid", "kid", "clipscore")
@@ -55,9 +55,7 @@ class _Drawer:
         return draw(self._pipeline, prompts, self._settings, self._side, seed=first + 1)
 
 
-def make_report(
-    run: Run, adviser: Adviser, weights: dict[str, str], pictures: int, tell: Callable[[str], None]
-) -> Path:
+def make_report(run: Diffusers, weights: dict[str, str], pictures: int, tell: Callable[[str], None]) -> Path:
     """Draws with the averaged weights and with the base, measures both, and writes the report. Returns report.html.
 
     `weights`: networks of the metrics in place of downloads; `pictures`: how many are compared with the held-out ones.
@@ -65,27 +63,28 @@ def make_report(
     """
     folder = run.folder / "report"
     folder.mkdir(exist_ok=True)
-    state, settings = run.state, run.state.settings
-    found: dict[str, Any] = {"method": settings.method, "base": settings.base, "steps": state.step}
+    base, settings = run.base, run.settings
+    found: dict[str, Any] = {"method": settings.method, "base": settings.base, "steps": run.step}
     found["learning rate"] = settings.learning_rate
 
     def compare(name: str, pipeline: Any) -> dict[str, Any]:
-        drawer = _Drawer(pipeline, settings, run.side)
-        return judge(run.folder, name, drawer, _captions(run), weights, pictures, state.device, run.ranks, tell)
+        drawer = _Drawer(pipeline, settings, base.side)
+        return judge(run.folder, name, drawer, _captions(run), weights, pictures, base.device, Ranks(), tell)
 
-    with state.drawing():
-        losses = measure(run)
-        found["tuned"] = compare("tuned", state.family.pipeline)
+    with base.drawing():
+        losses = run.probe_losses()
+        found["tuned"] = compare("tuned", base.family.pipeline)
         tell("drawing the general prompts again ...")
         prompts = [i.caption for i in open_pictures(run.folder / "general", "general").items]
-        found["drift"] = show_general(run.folder, draw(state.family.pipeline, prompts, settings, run.side))
-    if state.device.type == "cuda":
-        state.family.pipeline.to("cpu")
-    base = base_of(settings, state.dtype).to(state.device)
+        found["drift"] = show_general(run.folder, draw(base.family.pipeline, prompts, settings, base.side))
+    if base.device.type == "cuda":
+        base.family.pipeline.to("cpu")
+    plain = base_of(settings, base.dtype).to(base.device)
     with torch.no_grad():
-        found["base_model"] = compare("base", base)
-    found["advice"] = [{"step": step, "alarm": a.alarm, "text": a.text} for step, a in adviser.given]
-    return write_report(run.folder, found, state.start, losses)
+        found["base_model"] = compare("base", plain)
+    found["advice"] = [{"step": step, "alarm": a.alarm, "text": a.text} for step, a in run.adviser.given]
+    found["probes"] = probes_of(run.folder)
+    return write_report(run.folder, found, run.start, losses)
 
 
 def write_report(run: Path, found: dict[str, Any], start: dict[str, float], losses: dict[str, float]) -> Path:
@@ -100,6 +99,12 @@ def write_report(run: Path, found: dict[str, Any], start: dict[str, float], loss
     page = folder / "report.html"
     page.write_text(_html(found, folder, run), encoding="utf-8")
     return page
+
+
+def probes_of(run: Path) -> list[dict[str, Any]]:
+    """The step and the losses of each probe in a run's log, oldest first."""
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{"step": e["step"], **e["values"]} for e in events if e["event"] == "probe"]
 
 
 def verdict(found: dict[str, Any]) -> list[str]:
@@ -134,7 +139,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _captions(run: Run) -> list[str]:
+def _captions(run: Diffusers) -> list[str]:
     cache = run.cache
     return [cache.captions[i] for i in cache.held_out or cache.training]
 
@@ -243,7 +248,7 @@ def _html(found: dict[str, Any], folder: Path, run: Path) -> str:
         parts.append(f"<tr><td>{html.escape(what)}<td class=number>{base}<td class=number>{tuned}<td>{better}</tr>")
     parts.append("</table>")
     parts.append(html_parts.warnings(_missing(found) + [f"step {a['step']}: {a['text']}" for a in found["advice"]]))
-    curves = [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
+    curves = found["probes"]
     for name, caption in (("domain", "loss on held-out pictures"), ("general", "loss on general prompts")):
         if curves and name in curves[0]:
             line = (name, [float(c["step"]) for c in curves], [float(c[name]) for c in curves])

@@ -23,8 +23,8 @@ from daybreak.finetune.adapter_files import LORA
 from daybreak.finetune.bases import base_of, open_base
 from daybreak.finetune.drawing import scheduler_for
 from daybreak.finetune.families import Family, family_of
+from daybreak.finetune.prepared import Prepared
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.finetune.state import State
 from daybreak.model_folder import kind_of
 
 if TYPE_CHECKING:
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 EMBEDDING = "learned_embeds.safetensors"
 
 
-def save_result(state: State, run: Path) -> Path:
+def save_result(base: Prepared, run: Path) -> Path:
     """Writes the averaged weights (the trained ones without --ema); complete or not at all. Returns the folder."""
-    settings, family = state.settings, state.family
+    settings, family = base.settings, base.family
     name = "embedding" if settings.token else "lora" if settings.low_rank else "model"
     folder = run / name
     with whole_folder(folder) as building:
         if settings.token:
-            _save_embedding(state, building / EMBEDDING)
+            _save_embedding(base, building / EMBEDDING)
         else:
-            with state.averages.in_place() if settings.ema else torch.no_grad():
+            with base.averages.in_place() if settings.ema else torch.no_grad():
                 if settings.low_rank:
                     _save_lora(family, settings, building)
                 else:
@@ -62,11 +62,11 @@ def _save_lora(family: Family, settings: FinetuneSettings, folder: Path) -> None
     adapter_files.check(folder, family.pipeline, parts)
 
 
-def _save_embedding(state: State, path: Path) -> None:
+def _save_embedding(base: Prepared, path: Path) -> None:
     """{word: [vectors, C]} as `load_textual_inversion` reads it; of two encoders {"clip_l": ..., "clip_g": ...}."""
-    source = state.averages.tensors if state.settings.ema else state.trained.parameters
+    source = base.averages.tensors if base.settings.ema else base.trained.parameters
     rows = [t.detach().float().cpu().contiguous() for t in source.values()]
-    word = state.settings.token
+    word = base.settings.token
     assert word is not None
     save_file({word: rows[0]} if len(rows) == 1 else {"clip_l": rows[0], "clip_g": rows[1]}, path)
 

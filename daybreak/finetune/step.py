@@ -42,7 +42,7 @@ class StepRandomness:
             flip=(torch.rand(shape[0], generator=generator) < 0.5) & flip,
         )
 
-    def part(self, rows: slice) -> StepRandomness:
+    def rows(self, rows: slice) -> StepRandomness:
         """Of a micro-batch."""
         return StepRandomness(self.noise[rows], self.posterior[rows], self.t[rows], self.drop[rows], self.flip[rows])
 

@@ -17,7 +17,12 @@ from daybreak.model.transformer import Prediction
 
 
 def weights(config: Config, progress: float) -> dict[str, float]:
-    """Weight of each term at a point of the run, `progress` in [0, 1]; terms that do not count are absent."""
+    """Weight of each term at a point of the run, `progress` in [0, 1]; terms that do not count are absent.
+
+    A student learns from its teacher alone (losses/distillation.py).
+    """
+    if config.distill.teacher is not None:
+        return {"distillation": 1.0}
     aligned = config.alignment.weight if progress < config.alignment.until else 0.0
     all_terms = {
         "velocity": 1.0,
@@ -32,15 +37,21 @@ def weights(config: Config, progress: float) -> dict[str, float]:
 
 def compute(
     prediction: Prediction, x0: Tensor, x_t: Tensor, t: Tensor, objective: Objective | None, config: Config,
-    wanted: set[str], places: GroundingTarget | None = None,
+    wanted: set[str], places: GroundingTarget | None = None, taught: Tensor | None = None,
 ) -> dict[str, Tensor]:  # fmt: skip
     """The wanted terms, as scalars: means over the batch, unweighted. x0 and x_t [B, 3, H, W], t [B].
 
-    `objective` may be None where no other network is asked; `places`: where words belong, for the grounding.
+    `objective` may be None where no other network is asked; `places`: where words belong, for the grounding; `taught`:
+    what a student is to predict in place of x0, for the distillation.
     """
-    terms = {"velocity": velocity_loss(prediction.x0, x0, x_t, t, config.diffusion.floor).mean()}
+    floor, terms = config.diffusion.floor, {}
+    if "velocity" in wanted:
+        terms["velocity"] = velocity_loss(prediction.x0, x0, x_t, t, floor).mean()
+    if "distillation" in wanted:
+        assert taught is not None
+        terms["distillation"] = velocity_loss(prediction.x0, taught, x_t, t, floor).mean()
     if "contrastive" in wanted:
-        terms["contrastive"] = contrastive_loss(prediction.x0, x0, x_t, t, config.diffusion.floor).mean()
+        terms["contrastive"] = contrastive_loss(prediction.x0, x0, x_t, t, floor).mean()
     if "grounding" in wanted:
         assert prediction.grounding is not None and places is not None
         terms["grounding"] = grounding_loss(prediction.grounding, places)

@@ -16,7 +16,6 @@ from daybreak.config import Config
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextTokens
-from daybreak.losses.compute import velocity_loss
 from daybreak.losses.distillation_teacher import DistillationTeacher
 from daybreak.model.transformer import Transformer
 from daybreak.sampling.guidance import Denoiser
@@ -34,8 +33,20 @@ def sample_grid_times(n: int, config: Config, generator: torch.Generator) -> Ten
     return times[torch.randint(len(times) - 1, (n,), generator=generator)]
 
 
-def targets(x_t: Tensor, t: Tensor, teacher: Denoiser, student: Denoiser, config: Config) -> Tensor:
+@torch.no_grad()
+def targets(
+    student: Transformer, text: TextTokens, teacher: DistillationTeacher, captions: list[str], x_t: Tensor, t: Tensor,
+    config: Config,
+) -> Tensor:  # fmt: skip
     """The clean pictures [B, 3, H, W] that the student is to predict at x_t, t [B] (times of the grid).
+
+    text: the student's tokens of the captions.
+    """
+    return consistent(x_t, t, teacher.denoiser(captions, config), lambda x, s: student(x, s, text).x0, config)
+
+
+def consistent(x_t: Tensor, t: Tensor, teacher: Denoiser, student: Denoiser, config: Config) -> Tensor:
+    """The same for any two denoisers.
 
     Equation 5 of the paper with the straight path: x_s = teacher's Heun step from t to the next time s; x_end = the
     student's Euler step from s to the segment's end; the velocity (x_end - x_t) / (end - t), as a prediction of x0.
@@ -49,16 +60,3 @@ def targets(x_t: Tensor, t: Tensor, teacher: Denoiser, student: Denoiser, config
     x_end = x_s + (end - then).view(-1, 1, 1, 1) * v_s
     v = (x_end - x_t) / (end - t).view(-1, 1, 1, 1)
     return flow.to_x0(x_t, v, t, FLOOR)
-
-
-def loss(
-    student: Transformer, text: TextTokens, teacher: DistillationTeacher, captions: list[str], x_t: Tensor, t: Tensor,
-    config: Config,
-) -> Tensor:  # fmt: skip
-    """The squared distance to `targets` in velocity space, weighted as in training: a scalar.
-
-    text: the student's tokens of the captions; x_t [B, 3, H, W] at t [B], times of the grid.
-    """
-    with torch.no_grad():
-        target = targets(x_t, t, teacher.denoiser(captions, config), lambda x, s: student(x, s, text).x0, config)
-    return velocity_loss(student(x_t, t, text).x0, target, x_t, t, config.diffusion.floor).mean()

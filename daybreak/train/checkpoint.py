@@ -12,7 +12,6 @@ RUN/checkpoints/best.json     which one had the best score
 
 from __future__ import annotations
 
-import copy
 import errno
 import json
 import re
@@ -25,27 +24,23 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 from daybreak import __version__
 from daybreak import checkpoint_files as files
-from daybreak import config as configs
 from daybreak.checkpoint_files import complete as complete
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
 from daybreak.files import check_empty
 from daybreak.formats.run import load_averages, load_weights
 from daybreak.model.transformer import Transformer
-from daybreak.optim.muon import Muon
-from daybreak.parallel import local, part_of
+from daybreak.parallel import Ranks
 from daybreak.run_folder import AVERAGES
 from daybreak.run_folder import newest as newest
 from daybreak.train import phema, tensors
-from daybreak.train.distributed import Processes
-from daybreak.train.state import TrainState
+from daybreak.train.pixel import Pixel, contiguous
+from daybreak.train.trainee import Trainee
 
-NUMBERS = ("step", "position", "seconds", "progress", "losses", "skipped_steps", "rollbacks", "durations")
-"""Fields of the state that state.json holds."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """Errors of a full disk, or of a user's full share of it."""
 
@@ -64,16 +59,16 @@ class SaveError(RuntimeError):
 class Checkpoints:
     """Writes a run's checkpoints. Where there is a GPU or several processes, training goes on meanwhile."""
 
-    def __init__(self, run: Path, processes: Processes) -> None:
-        self._run, self._processes = run, processes
+    def __init__(self, run: Path, ranks: Ranks) -> None:
+        self._run, self._ranks = run, ranks
         # Its own group: the writing thread's messages must not mix with those of training.
-        self._group: Any = distributed.new_group(backend="gloo") if processes.world > 1 else None
+        self._group: Any = distributed.new_group(backend="gloo") if ranks.world > 1 else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Path | None] | None = None
-        if processes.first:
+        if ranks.first:
             files.clear_unfinished(run)
 
-    def save(self, state: TrainState, wait: bool) -> Path | None:
+    def save(self, trainee: Trainee, wait: bool) -> Path | None:
         """Begins a checkpoint, after the one before is finished; `wait`: returns when it is. Called by every rank.
 
         Returns its folder where it waited, at the first rank. Raises SaveError where this one, or the one before, could
@@ -84,40 +79,35 @@ class Checkpoints:
             self.finish()
         except SaveError as e:
             trouble = e
-        building = files.folder_of(self._run, state.step).with_suffix(files.INCOMPLETE)
+        building = files.folder_of(self._run, trainee.step).with_suffix(files.INCOMPLETE)
         try:
-            if self._processes.first and trouble is None:
+            if self._ranks.first and trouble is None:
                 shutil.rmtree(building, ignore_errors=True)
                 (building / tensors.FOLDER).mkdir(parents=True)
         except OSError as e:
             trouble = _save_error(building, e)
-        _, (failed,) = self._processes.agree([], [trouble is not None])  # all go on, or none
+        _, (failed,) = self._ranks.agree([], [trouble is not None])  # all go on, or none
         if failed:
             raise trouble or SaveError(f"{building.with_suffix('')} could not be written by another rank")
-        transformer, text = state.drawing_networks()
-        averages = {k: v.detach().to("cpu", copy=True) for k, v in transformer.state_dict().items()}
-        if not text.frozen:
-            text = TextEncoder(text.tokenizer, copy.deepcopy(text.network).cpu(), text.max_tokens)
-        numbers = {name: getattr(state, name) for name in NUMBERS}
+        drawing = trainee.write_drawing(building)
+        numbers = {name: getattr(trainee, name) for name in trainee.numbers}
         numbers = json.loads(json.dumps(numbers)) | {"daybreak": __version__, "torch": torch.__version__}
-        writing = tensors.write(state, building / tensors.FOLDER, self._group)
+        writing = tensors.write(trainee, building / tensors.FOLDER, self._group)
 
         def finish() -> Path | None:
             try:
-                if self._processes.first:
-                    save_file(_contiguous(averages), building / "transformer.safetensors")
-                    if not text.frozen:
-                        text.save(building)
+                if self._ranks.first:
+                    drawing()
                     (building / "state.json").write_text(json.dumps(numbers))
-                    configs.save(state.config, building / "config.yaml")
+                    trainee.save_settings(building)
                 writing()
-                return files.publish(building, state.config.train.keep) if self._processes.first else None
+                return files.publish(building, trainee.config.train.keep) if self._ranks.first else None
             except tensors.WRITE_ERRORS as e:
-                if self._processes.first:
+                if self._ranks.first:
                     shutil.rmtree(building, ignore_errors=True)
                 raise _save_error(building, e) from None
 
-        if state.device.type == "cpu" and self._processes.world == 1:
+        if trainee.device.type == "cpu" and self._ranks.world == 1:
             # In a thread of its own torch would start a second team of OpenMP threads. With more of them than cores
             # they no longer wait awake, and every step after that takes half as long again.
             return finish()
@@ -134,11 +124,11 @@ class Checkpoints:
         self._thread.shutdown(wait=True)
 
 
-def save(state: TrainState, run: Path) -> Path:
+def save(trainee: Trainee, run: Path) -> Path:
     """Writes a checkpoint of a process of its own and returns its folder; see `Checkpoints`."""
-    checkpoints = Checkpoints(run, Processes())
+    checkpoints = Checkpoints(run, Ranks())
     try:
-        folder = checkpoints.save(state, wait=True)
+        folder = checkpoints.save(trainee, wait=True)
     finally:
         checkpoints.close()
     assert folder is not None
@@ -165,41 +155,34 @@ def newest_good(run: Path, note: Callable[[str], None] = lambda _: None, skip: i
 
 
 def resume(
-    run: Path, config: Config, device: torch.device, processes: Processes = Processes(),
+    run: Path, config: Config, device: torch.device, ranks: Ranks = Ranks(),
     note: Callable[[str], None] = lambda _: None,
-) -> TrainState:  # fmt: skip
-    """The state of the newest undamaged checkpoint, to the bit, on any number of processes.
+) -> Pixel:  # fmt: skip
+    """The state of the newest undamaged checkpoint of our own model, to the bit, on any number of processes.
 
     ConfigError where it does not fit `config` or none is undamaged.
     """
-    folder = newest_good(run, note if processes.first else lambda _: None)
-    transformer, text_encoder = load_averages(folder, config)
-    state = TrainState.around(transformer, text_encoder, config, device, processes.mesh)
-    _load_training(state, folder, config)
-    return state
+    folder = newest_good(run, note if ranks.first else lambda _: None)
+    pixel = Pixel.of_checkpoint(folder, config, device, ranks.mesh)
+    restore(pixel, folder)
+    return pixel
 
 
-def roll_back(state: TrainState, folder: Path) -> None:
-    """Brings `state` back to what it was at an undamaged checkpoint."""
-    transformer, text_encoder = load_averages(folder, state.config)
-    for module, stored in ((state.average, transformer), (state.average_text, text_encoder)):
-        if not getattr(module, "frozen", False):
-            for mine, whole in zip(module.parameters(), stored.parameters(), strict=True):
-                local(mine.detach()).copy_(part_of(whole.detach(), mine))
-    _load_training(state, folder, state.config)
+def roll_back(trainee: Trainee, folder: Path) -> None:
+    """Brings `trainee` back to what it was at an undamaged checkpoint."""
+    trainee.restore_drawing(folder)
+    restore(trainee, folder)
 
 
-def _load_training(state: TrainState, folder: Path, config: Config) -> None:
-    tensors.read(state, folder / tensors.FOLDER)
+def restore(trainee: Trainee, folder: Path) -> None:
+    """Fills `trainee` with what training goes on with. ConfigError where that is damaged or does not fit."""
+    tensors.read(trainee, folder / tensors.FOLDER)
     try:
         numbers = json.loads((folder / "state.json").read_text())
-        for name in NUMBERS:
-            setattr(state, name, numbers[name])
+        for name in trainee.numbers:
+            setattr(trainee, name, numbers[name])
     except (OSError, ValueError, KeyError) as e:
         raise ConfigError(f"{folder / 'state.json'} is damaged: {e}") from None
-    for optimizer in state.optimizers:
-        for group in optimizer.param_groups:  # the config's rate, should it have been changed for the continuation
-            group["base_lr"] = config.optim.muon_lr if isinstance(optimizer, Muon) else config.optim.adam_lr
 
 
 def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
@@ -212,7 +195,7 @@ def save_average(run: Path, config: Config, length: float, out: Path) -> Path:
     transformer, text_encoder = load_average_of(run, config, length)
     folder = out / "checkpoints" / newest_good(run).name
     folder.mkdir(parents=True)
-    save_file(_contiguous(transformer.state_dict()), folder / "transformer.safetensors")
+    save_file(contiguous(transformer.state_dict()), folder / "transformer.safetensors")
     if not text_encoder.frozen:
         text_encoder.save(folder)
     return folder
@@ -229,12 +212,6 @@ def load_average_of(run: Path, config: Config, length: float) -> tuple[Transform
         part = {k.removeprefix(name + "."): v for k, v in averaged.items() if k.startswith(name + ".")}
         load_weights(module, part, run / AVERAGES)
     return transformer, text_encoder
-
-
-def _contiguous(named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What safetensors can store: contiguous, and each memory once (T5 ties its two embedding tables)."""
-    kept: dict[int, str] = {}
-    return {k: v.contiguous() for k, v in named.items() if kept.setdefault(v.data_ptr(), k) == k}
 
 
 def _save_error(building: Path, error: BaseException) -> SaveError:

@@ -146,7 +146,7 @@ def end_seconds(durations: dict[str, float], prompts: int, others: int, total_se
     """
     d = durations
     picture, most = d.get("picture", 0.0), EVALUATION_SHARE * total_seconds
-    evaluation = min((prompts + others) * picture, most)
+    evaluation = max(others * picture, min((prompts + others) * picture, most))
     work = d.get("save", 0.0) + d.get("samples", 0.0) + evaluation
     beside = min(MARGIN * work, MOST_MARGIN * total_seconds - DRIFT * min(prompts * picture, most))
     return work + beside + afterwards(d, prompts + others)
@@ -159,6 +159,14 @@ def afterwards(durations: dict[str, float], pictures: int) -> float:
     """
     judging = JUDGING_SHARE * pictures * durations.get("picture", 0.0)
     return judging + durations.get("samples", 0.0) / 4 + durations.get("boards", 0.0) + EXIT_SECONDS
+
+
+def no_time(pictures: int, seconds: float) -> str:
+    """What is wrong with a deadline in which the pictures after training leave no time to train."""
+    return (
+        f"--deadline leaves no time to train: the {pictures} pictures that are drawn after it take about "
+        f"{seconds:.0f} s here; give more time, or have fewer drawn"
+    )
 
 
 def evaluation_prompts(config: Config) -> int:

@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
@@ -29,75 +28,23 @@ for _kind in (TextTokens, Prediction):
     torch.export.register_dataclass(_kind)
 
 
-@dataclass(frozen=True)
-class Processes:
-    """This process's number and how many there are. mesh: how weights are spread; None for a process of its own."""
-
-    rank: int = 0
-    world: int = 1
-    mesh: DeviceMesh | None = None
-
-    @property
-    def first(self) -> bool:
-        """Whether this one writes files and talks."""
-        return self.rank == 0
-
-    def agree(self, of_first: list[float], of_any: list[bool]) -> tuple[list[float], list[bool]]:
-        """The first rank's numbers, and for each flag whether any rank has it, at every rank."""
-        if self.world == 1:
-            return of_first, of_any
-        mine = of_first if self.first else [0.0] * len(of_first)
-        both = torch.tensor([*mine, *map(float, of_any)], dtype=torch.float64)
-        distributed.all_reduce(both)
-        values = both.tolist()
-        return values[: len(of_first)], [v > 0 for v in values[len(of_first) :]]
-
-    def mean(self, values: Tensor) -> Tensor:
-        """The mean of every rank's `values` [n], at every rank."""
-        if self.world > 1:
-            distributed.all_reduce(values, op=distributed.ReduceOp.SUM)
-            values = values / self.world
-        return values
-
-    def sum_over_shards(self, values: Tensor) -> Tensor:
-        """The sum of `values` [n] over the ranks that share one copy of the weights."""
-        if self.mesh is not None:
-            distributed.all_reduce(values, group=self.mesh.get_group("shard"))
-        return values
-
-    def share(self, batch: int) -> slice:
-        """This rank's rows of a batch for all."""
-        each = batch // self.world
-        return slice(self.rank * each, (self.rank + 1) * each)
-
-    @property
-    def drawers(self) -> Ranks:
-        """The same processes, as those that draw and measure together."""
-        return Ranks(self.rank, self.world)
-
-    def wait(self) -> None:
-        """Returns once every rank is here."""
-        if self.world > 1:
-            distributed.barrier()
-
-
 @contextmanager
-def processes(config: Config) -> Generator[Processes]:
+def processes(config: Config, patience: timedelta = timedelta(0)) -> Generator[Ranks]:
     """The processes that torchrun started, joined; or this one alone.
 
-    A rank that waits for another longer than `train.stall_minutes` fails. Raises ConfigError where the batch or the
-    shards do not divide.
+    A rank that waits for another longer than `train.stall_minutes`, or `patience`, fails.
+    Raises ConfigError where the batch or the shards do not divide.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Processes()
+        yield Ranks()
         return
     shard = config.train.shard or min(world, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
     _check_divides(config, world, shard)
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    limit = timedelta(minutes=config.train.stall_minutes)
+    limit = max(patience, timedelta(minutes=config.train.stall_minutes))
     # After a restart the store still holds the addresses of the dead: each attempt writes under a name of its own.
     store, rank, _ = next(distributed.rendezvous("env://", timeout=limit))
     store = distributed.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
@@ -107,7 +54,7 @@ def processes(config: Config) -> Generator[Processes]:
         device = "cuda" if cuda else "cpu"
         shape, names = ((world,), ("shard",)) if shard == world else ((world // shard, shard), ("replicate", "shard"))
         mesh = init_device_mesh(device, shape, mesh_dim_names=names)
-        yield Processes(distributed.get_rank(), world, mesh)
+        yield Ranks(distributed.get_rank(), world, mesh)
     finally:
         distributed.destroy_process_group()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from daybreak.config import Config
 from daybreak.data.batch import Source
-from daybreak.train.state import TrainState
+from daybreak.train.trainee import Trainee
 
 MAX_BAD_STEPS = 10
 """So many refused steps in a row, and the run returns to its last good checkpoint."""
@@ -29,8 +29,8 @@ class Guard:
     the last hundred steps. A refused step changes no weight; it is counted, and RUN/bad_steps.jsonl says which samples
     it saw."""
 
-    def __init__(self, config: Config, run: Path, state: TrainState) -> None:
-        self._config, self._path, self._state = config, run / "bad_steps.jsonl", state
+    def __init__(self, config: Config, run: Path, trainee: Trainee) -> None:
+        self._config, self._path, self._trainee = config, run / "bad_steps.jsonl", trainee
         self.in_a_row = self.returns = 0
         self._since_return = 0
         self._last: dict[str, Any] = {}
@@ -39,7 +39,7 @@ class Guard:
         """Whether the step may be applied."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
             return False
-        known = self._state.losses
+        known = self._trainee.losses
         return len(known) < LEAST or loss <= self._config.train.explode * max(known)
 
     def passed(self, loss: float) -> None:
@@ -48,7 +48,7 @@ class Guard:
         self._since_return += 1
         if self._since_return > REMEMBERED:
             self.returns = 0  # that trouble is over
-        self._state.losses = [*self._state.losses[1 - REMEMBERED :], loss]
+        self._trainee.losses = [*self._trainee.losses[1 - REMEMBERED :], loss]
 
     def returned(self) -> None:
         """Takes note of a return to a checkpoint."""
@@ -60,23 +60,23 @@ class Guard:
         write: bool,
     ) -> str:  # fmt: skip
         """Counts and records a step that was not applied; returns what to say of it."""
-        state = self._state
+        trainee = self._trainee
         self.in_a_row += 1
-        state.skipped_steps += 1
+        trainee.skipped_steps += 1
         finite = math.isfinite(loss) and math.isfinite(norm)
         reason = f"loss {loss:.4g} explodes" if finite else f"loss {loss:.4g}, gradient norm {norm:.4g}: not finite"
         self._last = {
-            "step": state.step,
-            "samples": [state.position, state.position + batch],
+            "step": trainee.step,
+            "samples": [trainee.position, trainee.position + batch],
             "reason": reason,
             "lr_factor": lr_factor,
             "terms": {k: repr(v) for k, v in terms.items()},  # JSON has no nan
-            "keys": sample_keys(source, state.position, batch),
+            "keys": sample_keys(source, trainee.position, batch),
         }
         if write:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(self._last, ensure_ascii=False) + "\n")
-        return f"step {state.step}: {reason}; the step was not applied, its samples are listed in {self._path}"
+        return f"step {trainee.step}: {reason}; the step was not applied, its samples are listed in {self._path}"
 
     @property
     def exhausted(self) -> bool:
@@ -90,9 +90,8 @@ class Guard:
         rolled = f" after {self.returns} returns to a checkpoint" if self.returns else ""
         return (
             f"{MAX_BAD_STEPS} steps in a row without a finite gradient or a sane loss{rolled}, at step "
-            f"{self._state.step} ({self._last['reason']}{terms}; learning rate at {self._last['lr_factor']:.0%} of its "
-            f"base): try a lower optim.muon_lr and optim.adam_lr, or train.precision=float32; {self._path} lists the "
-            "samples"
+            f"{self._trainee.step} ({self._last['reason']}{terms}; learning rate at {self._last['lr_factor']:.0%} of "
+            f"its base): try {self._trainee.calmer}; {self._path} lists the samples"
         )
 
 

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from daybreak.config import Config
 from daybreak.model.flops import forward_flops
-from daybreak.parallel import local
-from daybreak.train.distributed import Processes
+from daybreak.parallel import Ranks, local
 from daybreak.train.host_memory import process_peak_bytes
 from daybreak.train.precision import lower_precision
-from daybreak.train.state import TrainState
-from daybreak.train.step import NoiseLevels
 
 SECONDS = 0.05
 """How long the matmul rate is measured."""
 
 
-def groups(state: TrainState) -> dict[str, list[nn.Parameter]]:
+def groups(modules: Mapping[str, nn.Module]) -> dict[str, list[nn.Parameter]]:
     """Trained parameters by what they belong to: the transformer's blocks, its rest, each other module."""
     found: dict[str, list[nn.Parameter]] = {}
-    for part, module in state.trained_modules().items():
+    for part, module in modules.items():
         for name, parameter in module.named_parameters():
             inside = part == "transformer" and name.startswith(("blocks.", "text_blocks."))
             group = "transformer_blocks" if inside else "transformer_rest" if part == "transformer" else part
-            found.setdefault(group, []).append(parameter)
+            if parameter.requires_grad:
+                found.setdefault(group, []).append(parameter)
     return found
 
 
 class Norms:
     """Gradient and update norms by group, over one step: made before it, asked after the gradients and after it."""
 
-    def __init__(self, state: TrainState, processes: Processes) -> None:
-        self._groups, self._processes = groups(state), processes
+    def __init__(self, modules: Mapping[str, nn.Module], ranks: Ranks) -> None:
+        self._groups, self._ranks = groups(modules), ranks
         self._before = {k: [local(p.detach()).clone() for p in ps] for k, ps in self._groups.items()}
         self._gradients: Tensor | None = None
 
@@ -59,12 +58,27 @@ class Norms:
         squares = torch.stack(
             [torch.stack(torch._foreach_norm(ts)).float().square().sum() if ts else torch.zeros(()) for ts in tensors]
         )
-        return self._processes.sum_over_shards(squares).sqrt()
+        return self._ranks.sum_over_shards(squares).sqrt()
 
 
-def by_noise_level(levels: NoiseLevels, processes: Processes) -> dict[str, float]:
+class NoiseLevels:
+    """A loss in four equal ranges of noise levels, summed over pictures: sums and counts [4] each."""
+
+    COUNT = 4
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums, self.counts = torch.zeros(self.COUNT, device=device), torch.zeros(self.COUNT, device=device)
+
+    def add(self, losses: Tensor, levels: Tensor) -> None:
+        """Takes note of a batch: the loss of each picture [B], its noise level [B] in [0, 1]."""
+        level = (levels * self.COUNT).long().clamp(max=self.COUNT - 1)
+        self.sums.index_add_(0, level, losses)
+        self.counts.index_add_(0, level, torch.ones_like(losses))
+
+
+def by_noise_level(levels: NoiseLevels, ranks: Ranks) -> dict[str, float]:
     """loss_at_noise/0.00-0.25 and so on: the mean over all ranks' pictures; ranges without any are absent."""
-    both = processes.mean(torch.cat([levels.sums, levels.counts])).cpu()
+    both = ranks.mean(torch.cat([levels.sums, levels.counts])).cpu()
     sums, counts = both.split(NoiseLevels.COUNT)
     width = 1 / NoiseLevels.COUNT
     return {

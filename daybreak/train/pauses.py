@@ -10,16 +10,13 @@ from pathlib import Path
 
 from daybreak import checkpoint_files as folders
 from daybreak.config import Config
-from daybreak.evaluate.during_training import measure
 from daybreak.evaluate.measures import METRICS
-from daybreak.evaluate.probe import Drawn
+from daybreak.parallel import Ranks
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
-from daybreak.train.deadline import Deadline, end_seconds, evaluation_prompts, metrics_pictures
-from daybreak.train.distributed import Processes
+from daybreak.train.deadline import Deadline, end_seconds
 from daybreak.train.guard import TrainingError
-from daybreak.train.stage import Stage
-from daybreak.train.state import TrainState
+from daybreak.train.trainee import Samples, Trainee
 from daybreak.train.watch import MetricsRecord, SampleRecord, Watcher
 from daybreak.train.watchdog import Watchdog
 
@@ -35,11 +32,12 @@ class Pauses:
     """Each pause stops the clock, tells the watchdog, and learns how long its work takes."""
 
     def __init__(
-        self, config: Config, run: Path, state: TrainState, clock: Clock, deadline: Deadline, ranks: Processes,
-        watchers: list[Watcher], note: Callable[[str], None],
+        self, config: Config, run: Path, trainee: Trainee, clock: Clock, deadline: Deadline, ranks: Ranks,
+        watchers: list[Watcher], note: Callable[[str], None], remark: Callable[[MetricsRecord], None],
     ) -> None:  # fmt: skip
-        self._config, self._run, self._state, self._ranks = config, run, state, ranks
-        self._clock, self._deadline, self._watchers, self._note = clock, deadline, watchers, note
+        self._config, self._run, self._trainee, self._ranks = config, run, trainee, ranks
+        self._clock, self._deadline, self._watchers = clock, deadline, watchers
+        self._note, self._remark = note, remark
         self.checkpoints = Checkpoints(run, ranks)
         self.watchdog = Watchdog(run, config.train.stall_minutes, ranks.rank)
         self._next_save = time.monotonic() + 60 * config.train.save_minutes
@@ -57,57 +55,63 @@ class Pauses:
         """Something that is no step."""
         running = self._clock.running
         self._clock.pause()
-        self.watchdog.alive(self._state.step, name)
+        self.watchdog.alive(self._trainee.step, name)
         began = time.monotonic()
         try:
             yield
         finally:
-            self._state.durations[name] = time.monotonic() - began
+            self._trainee.durations[name] = time.monotonic() - began
             self._keep_room()
-            self.watchdog.alive(self._state.step)
+            self.watchdog.alive(self._trainee.step)
             if running:
                 self._clock.run()
 
-    def draw(self, stage: Stage) -> None:
-        """Draws the probe's prompts with the averaged weights, and what goes on inside."""
-        state = self._state
-        path = self._run / "samples" / f"step-{state.step:08d}.png"
+    def draw(self) -> None:
+        """Draws samples with the averaged weights, and what goes on inside."""
+        trainee = self._trainee
+        path = self._run / "samples" / f"step-{trainee.step:08d}.png"
         with self.working("samples"):
-            networks = state.drawing_networks()
-            drawn, error = Drawn(None, 0.0, {}), None
+            drawn, error = Samples(), None
             try:
-                drawn = stage.probe.draw(*networks, path, self._ranks.drawers)
+                drawn = trainee.draw(path, self._ranks)
             except OSError as e:
                 error = e
                 self._note(f"{path} cannot be written: {e.strerror}")
             if self._ranks.agree([], [error is not None])[1][0]:
                 return  # all of them, or none
             self._drawing.append(drawn.seconds)
-            state.durations["picture"] = min(self._drawing)
+            trainee.durations["picture"] = min(self._drawing)
         followed = drawn.followed
         if self._ranks.first:
             inside = {name: str(file) for name, file in drawn.inside.items()}
-            record = SampleRecord(state.step, state.position, state.seconds, str(path), followed, inside)
+            record = SampleRecord(trainee.step, trainee.position, trainee.seconds, str(path), followed, inside)
             for w in self._watchers:
                 w.on_samples(record)
-        if followed is not None and state.step and not self._config.evaluate.metrics:
+            if drawn.probes:
+                self._tell(dict(drawn.probes), "probe")
+        if followed is not None and trainee.step and not self._config.evaluate.metrics:
             self._score("prompts followed", followed, "higher")
 
-    def measure(self, stage: Stage) -> None:
+    def measure(self) -> None:
         """Measures the recipe's metrics, unless that was just done."""
-        state = self._state
-        if self._measured_at == state.position:
+        trainee = self._trainee
+        if self._measured_at == trainee.position:
             return
-        self._measured_at = state.position
+        self._measured_at = trainee.position
         with self.working("metrics"):
-            networks = state.drawing_networks()
-            values = measure(*networks, stage.config, self._run, state.position, state.device)
+            values = trainee.measure(self._run)
         if self._ranks.first:
-            for w in self._watchers:
-                w.on_metrics(MetricsRecord(state.step, state.position, state.seconds, values))
+            self._tell(values, "metrics")
         name, value = next(iter(values.items()))
         if value is not None:
             self._score(name, value, METRICS[name].better)
+
+    def _tell(self, values: dict[str, float], kind: str) -> None:
+        t = self._trainee
+        record = MetricsRecord(t.step, t.position, t.seconds, values, kind)
+        for w in self._watchers:
+            w.on_metrics(record)
+        self._remark(record)
 
     def save(self) -> None:
         """Begins a checkpoint. Where it cannot be written, says so and tries again in a minute."""
@@ -138,16 +142,16 @@ class Pauses:
             if over or lasting:
                 raise TrainingError(
                     f"{error or 'another rank could not write the checkpoint'}; nothing before it is lost: "
-                    f"{'see to that' if lasting else 'make room'}, then daybreak train --resume {self._run}"
+                    f"{'see to that' if lasting else 'make room'}, then {self._trainee.go_on} {self._run}"
                 )
             if not told:
                 self._note(f"{error}; the run waits for room, at most {(until - time.monotonic()) / 60:.0f} minutes")
                 told = True
             time.sleep(2)
 
-    def rehearse(self, stage: Stage) -> None:
+    def rehearse(self) -> None:
         """Does once what the end of the run will do, so that its length is known: draws, and saves."""
-        self.draw(stage)
+        self.draw()
         self.save()
 
     def close(self) -> None:
@@ -156,7 +160,7 @@ class Pauses:
         self.checkpoints.close()
 
     def _write(self, wait: bool) -> None:
-        self.checkpoints.save(self._state, wait)
+        self.checkpoints.save(self._trainee, wait)
         if self._ranks.first and self._deadline.kept:
             self._deadline.save()
 
@@ -170,7 +174,7 @@ class Pauses:
         if not improved_:
             return
         if self._ranks.first:
-            folders.mark_best(self._run, self._state.step, metric, value)
+            folders.mark_best(self._run, self._trainee.step, metric, value)
         self.save()
 
     def _keep_room(self) -> None:
@@ -178,8 +182,8 @@ class Pauses:
 
         Near the end this stays as it is, for the learning rate to come down in peace; the evaluation gives way.
         """
-        settled = self._state.progress > SETTLED and self._clock.end is not None
+        settled = self._trainee.progress > SETTLED and self._clock.end is not None
         if self._deadline.end is not None and not settled:
             total = self._deadline.total_seconds or 0.0
-            prompts, others = evaluation_prompts(self._config), metrics_pictures(self._config)
-            self._clock.end = self._deadline.end - end_seconds(self._state.durations, prompts, others, total)
+            prompts, others = self._trainee.pictures_at_end()
+            self._clock.end = self._deadline.end - end_seconds(self._trainee.durations, prompts, others, total)

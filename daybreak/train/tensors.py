@@ -19,33 +19,46 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.tensor import DTensor
 
 from daybreak.config import ConfigError
 from daybreak.optim.muon import Muon, rows_like
-from daybreak.train.state import TrainState
+from daybreak.train.trainee import Trainee
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as is meant, in a process of its own
 
 FOLDER = "training"
+SCALER = ("scale", "_growth_tracker")
+STATES: dict[type, set[str]] = {Muon: {"momentum", "row_square"}, torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"}}
+"""What our optimisers keep of a parameter."""
 WRITE_ERRORS = (OSError, SafetensorError, CheckpointException)
 """What a failed write raises; CheckpointException is no Exception."""
 
 
-def flat(state: TrainState) -> dict[str, Tensor]:
-    """weights.PART.NAME, optimizer.PART.NAME.KEY, average.LENGTH.PART.NAME and generator."""
-    tensors = {f"weights.{k}": v for k, v in _weights(state).items()}
-    names = _parameter_names(state)
-    for optimizer in state.optimizers:
+def flat(trainee: Trainee) -> dict[str, Tensor]:
+    """What the trainee names, optimizer.PART.NAME.KEY, generator, and the loss scaler's where there is one."""
+    tensors = trainee.tensors()
+    names: dict[Tensor, str] = {p: name for name, p in trainee.named_parameters().items()}
+    for optimizer in trainee.optimizers:
         for parameter, values in optimizer.state.items():
-            tensors |= {f"optimizer.{names[parameter]}.{k}": v for k, v in values.items()}
-    if state.power_averages is not None:
-        for length, average in state.power_averages.tensors.items():
-            tensors |= {f"average.{length:g}.{k}": v for k, v in average.items()}
-    tensors["generator"] = state.generator.get_state()
+            for key, value in values.items():
+                tensors |= _plain(f"optimizer.{names[parameter]}.{key}", value)
+    tensors["generator"] = trainee.generator.get_state()
+    if trainee.scaler is not None:
+        held = trainee.scaler.state_dict()
+        tensors |= {f"scaler.{k}": torch.tensor(float(held[k])) for k in SCALER if k in held}
     return {k: v.detach() for k, v in tensors.items()}
 
 
-def write(state: TrainState, folder: Path, group: ProcessGroup | None) -> Callable[[], Any]:
+def _plain(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """A tensor, or of one of torchao's, which are made of several, the plain ones."""
+    if isinstance(tensor, DTensor) or not hasattr(tensor, "__tensor_flatten__"):
+        return {name: tensor}
+    parts, _ = tensor.__tensor_flatten__()
+    return {f"{name}.{part}": getattr(tensor, part) for part in parts}
+
+
+def write(trainee: Trainee, folder: Path, group: ProcessGroup | None) -> Callable[[], Any]:
     """Copies the tensors as they are now, so that training may go on, and returns what writes them or waits for it.
 
     Called by every rank of `group`; None: this process alone.
@@ -53,22 +66,24 @@ def write(state: TrainState, folder: Path, group: ProcessGroup | None) -> Callab
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     if group is None:
         # Contiguous, as safetensors stores them; kernels of convolutions lie with their channels last.
-        tensors = {k: v.to("cpu", copy=True).contiguous() for k, v in flat(state).items()}
+        tensors = {k: v.to("cpu", copy=True).contiguous() for k, v in flat(trainee).items()}
         return lambda: dcp.save(tensors, storage_writer=writer, no_dist=True)
     # What is on a GPU is copied by async_save; what is on the CPU would be written while it changes.
-    tensors = {k: v.clone().contiguous() if v.device.type == "cpu" else v.contiguous() for k, v in flat(state).items()}
+    tensors = {
+        k: v.clone().contiguous() if v.device.type == "cpu" else v.contiguous() for k, v in flat(trainee).items()
+    }
     future = dcp.async_save(tensors, storage_writer=writer, process_group=group)
     assert isinstance(future, Future)
     return future.result
 
 
-def read(state: TrainState, folder: Path) -> None:
+def read(trainee: Trainee, folder: Path) -> None:
     """Fills `state` with what any number of ranks wrote. ConfigError where it is damaged or does not fit."""
     reader = HuggingFaceStorageReader(str(folder))
     try:
         stored: dict[str, Any] = reader.read_metadata().state_dict_metadata
-        _prepare_optimizers(state, stored, folder)
-        tensors = flat(state)
+        _prepare_optimizers(trainee, stored, folder)
+        tensors = flat(trainee)
         missing = [k for k in tensors if k not in stored]
         wrong = [k for k, v in tensors.items() if k in stored and tuple(stored[k].size) != tuple(v.shape)]
         unknown = [k for k in stored if k not in tensors and not k.startswith("average.")]
@@ -82,36 +97,26 @@ def read(state: TrainState, folder: Path) -> None:
         if isinstance(e, ConfigError):
             raise
         raise ConfigError(f"{folder} is damaged: {' '.join(str(e).split())[:200]}") from None
-    state.generator.set_state(tensors["generator"].cpu())
+    trainee.generator.set_state(tensors["generator"].cpu())
+    if trainee.scaler is not None and "scaler.scale" in tensors:
+        held = {k: tensors[f"scaler.{k}"].item() for k in SCALER}
+        trainee.scaler.load_state_dict(trainee.scaler.state_dict() | held)
 
 
-def _weights(state: TrainState) -> dict[str, Tensor]:
-    """Trained weights by part and name; tied ones once."""
-    seen: set[int] = set()
-    found: dict[str, Tensor] = {}
-    for part, module in state.trained_modules().items():
-        for name, tensor in module.state_dict(keep_vars=True).items():
-            if id(tensor) not in seen:
-                seen.add(id(tensor))
-                found[f"{part}.{name}"] = tensor
-    return found
-
-
-def _parameter_names(state: TrainState) -> dict[Tensor, str]:
-    return {p: f"{part}.{n}" for part, m in state.trained_modules().items() for n, p in m.named_parameters()}
-
-
-def _prepare_optimizers(state: TrainState, stored: dict[str, Any], folder: Path) -> None:
+def _prepare_optimizers(trainee: Trainee, stored: dict[str, Any], folder: Path) -> None:
     """Gives every optimiser the state tensors that the checkpoint holds, to be filled."""
     by_parameter: dict[str, dict[str, Any]] = {}
     for name, about in stored.items():
         if name.startswith("optimizer."):
             parameter, _, key = name.removeprefix("optimizer.").rpartition(".")
             by_parameter.setdefault(parameter, {})[key] = about
-    names = _parameter_names(state)
-    for optimizer in state.optimizers:
-        own = {"momentum", "row_square"} if isinstance(optimizer, Muon) else {"step", "exp_avg", "exp_avg_sq"}
+    names: dict[Tensor, str] = {p: name for name, p in trainee.named_parameters().items()}
+    for optimizer in trainee.optimizers:
+        own = STATES.get(type(optimizer))
         optimizer.state.clear()
+        if own is None:
+            _step_in_place(optimizer)
+            continue
         for parameter in (p for group in optimizer.param_groups for p in group["params"]):
             about = by_parameter.get(names[parameter], {})
             if not about.keys() <= own:
@@ -121,6 +126,19 @@ def _prepare_optimizers(state: TrainState, stored: dict[str, Any], folder: Path)
                 )
             for key in about:
                 optimizer.state[parameter][key] = _empty(parameter, key)
+
+
+def _step_in_place(optimizer: torch.optim.Optimizer) -> None:
+    """Has an optimiser of another library make its state itself, by a step of the rate 0."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+        rate, group["lr"] = group["lr"], torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
+        group["before"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    for group in optimizer.param_groups:
+        group["lr"] = group.pop("before")
 
 
 def _empty(parameter: Tensor, key: str) -> Tensor:

@@ -59,12 +59,13 @@ class SampleRecord:
 
 @dataclass(frozen=True)
 class MetricsRecord:
-    """The recipe's metrics, measured on the averaged weights (evaluate/during_training.py)."""
+    """What was measured of the averaged weights. kind: "metrics" (the recipe's), or "probe" (fine-tuning's)."""
 
     step: int
     images: int
     seconds: float
     values: dict[str, float]
+    kind: str = "metrics"
 
 
 class Watcher(Protocol):
@@ -142,6 +143,11 @@ class LogFiles:
         """One line for a step that was not applied."""
         self._line({"event": "bad_step", "step": step, "reason": reason})
 
+    def on_advice(self, alarm: str, text: str, step: int) -> None:
+        """One line, and the text."""
+        self._line({"event": "advice", "step": step, "alarm": alarm, "text": text})
+        self._boards.text(f"advice/{alarm}", text, step)
+
     def on_samples(self, record: SampleRecord) -> None:
         """One line, the pictures, and the share of prompts followed."""
         self._line({"event": "samples", **asdict(record)})
@@ -153,8 +159,9 @@ class LogFiles:
 
     def on_metrics(self, record: MetricsRecord) -> None:
         """One line, and one point per metric."""
-        self._line({"event": "metrics", **asdict(record)})
-        values = {f"metrics/{k}": v for k, v in record.values.items() if v is not None}
+        told = asdict(record)
+        self._line({"event": told.pop("kind"), **told})
+        values = {f"{record.kind}/{k}": v for k, v in record.values.items() if v is not None}
         self._boards.scalars(values, record.step)
 
     def on_note(self, text: str) -> None:

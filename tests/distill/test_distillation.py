@@ -47,7 +47,7 @@ def test_a_student_that_is_its_teacher_is_done_where_trajectories_are_straight()
     config = grid_config()
     times = distillation.grid_times(config)[:-1]
     x = torch.randn(len(times), 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    target = distillation.targets(x, times, straight, straight, config)
+    target = distillation.consistent(x, times, straight, straight, config)
     torch.testing.assert_close(target, straight(x, times), atol=1e-5, rtol=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_targets_are_the_papers():
     config = grid_config(steps=2, substeps=3)
     times = distillation.grid_times(config)
     x = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(1))
-    got = distillation.targets(x, times[:-1], curved, straight, config)
+    got = distillation.consistent(x, times[:-1], curved, straight, config)
     for i in range(6):
         now, then, end = times[i], times[i + 1], times[3 if i < 3 else 6]
         x_s = heun_step(curved, x[i : i + 1], now[None], then[None])

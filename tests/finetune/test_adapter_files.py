@@ -187,9 +187,9 @@ def test_resuming_a_finished_run_of_before_writes_its_files_anew(bases, tmp_path
     pictures = tiny.write_pictures(tmp_path / "pictures", 8)
     changes = {"method": "lora", "rank": 2, "alpha": 6.0, "lr": 2e-2, "steps": 2, "targets": ("to_q", "proj_in")}
     run = tiny.finetune(bases["sd"], pictures, tmp_path / "run", **changes)
-    with run.state.averages.in_place():
-        expected = tiny.drawn(run.state.family.pipeline)
-        mixed_spellings(run.state.family, run.folder / "lora")
+    with run.base.averages.in_place():
+        expected = tiny.drawn(run.base.family.pipeline)
+        mixed_spellings(run.base.family, run.folder / "lora")
     for _ in range(2):  # as it was left, and written anew
         assert torch.allclose(tiny.drawn(open_result(run.folder)), expected, atol=1e-5)
         resume_finetune(Console(quiet=True), run.folder)

@@ -15,7 +15,6 @@ import tiny
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from rich.console import Console
-from safetensors.torch import load_file
 from tiny import drawn, finetune, probes
 
 from daybreak.commands.finetune import run_finetune
@@ -23,7 +22,7 @@ from daybreak.config import ConfigError
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.adapter_files import KOHYA, LORA
 from daybreak.finetune.methods import weights
-from daybreak.finetune.opening import open_state
+from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.probes import Probe
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
@@ -34,9 +33,9 @@ def test_full(full_run, base):
     assert last["domain"] < 0.97 * first["domain"]
     pipeline = DiffusionPipeline.from_pretrained(full_run / "model")
     assert type(pipeline) is StableDiffusionPipeline
-    averaged = load_file(full_run / "checkpoints" / "step-00000008" / "averaged.safetensors")
+    stored = tiny.stored(full_run)
     for name, tensor in pipeline.unet.state_dict().items():
-        assert torch.equal(tensor, averaged[f"unet.{name}"])
+        assert torch.equal(tensor, stored[f"averaged.unet.{name}"])
     assert not torch.equal(drawn(pipeline), drawn(DiffusionPipeline.from_pretrained(base)))
     for name in ("samples/step-00000008.png", "samples/predictions-step-00000008.png",
                  "samples/attention-step-00000008.png", "data.html", "log.jsonl",
@@ -63,7 +62,7 @@ def test_stopped_and_resumed_on_changed_pictures_it_ends_in_the_same_weights_and
     pictures = shutil.copytree(pictures, tmp_path / "pictures")
     stop_at_step_3(run)
     stopped = finetune(base, pictures, run, lr=3e-3, flip=True, offset_noise=0.05, micro_batch=3, save_every=100)
-    assert 3 <= stopped.state.step < 8 and not (run / "model").exists()
+    assert 3 <= stopped.step < 8 and not (run / "model").exists()
     (pictures / "000.png").unlink()
     (pictures / "001.txt").write_text("the big dog")
     told = Console(file=io.StringIO())
@@ -71,9 +70,7 @@ def test_stopped_and_resumed_on_changed_pictures_it_ends_in_the_same_weights_and
     assert "began with (1 gone, 1 with other captions); it goes on with those it began with" in " ".join(
         told.file.getvalue().split()
     )
-    for name in ("trained.safetensors", "averaged.safetensors"):
-        path = f"checkpoints/step-00000008/{name}"
-        assert (run / path).read_bytes() == (full_run / path).read_bytes()
+    tiny.check_same(run, full_run)
     assert [p["step"] for p in probes(run)] == [0, 8]
 
 
@@ -91,15 +88,13 @@ def test_moments_in_8_bits_train_and_resume(base, pictures, tmp_path):
     pytest.importorskip("torchao", reason="pip install 'daybreak[quant]'")
     settings = {"lr": 3e-3, "adam_8bit": True, "save_every": 100, "steps": 12}
     whole = finetune(base, pictures, tmp_path / "whole", **settings)
-    moments = {type(s["exp_avg"]).__name__ for s in whole.state.optimizer.state.values()}
+    moments = {type(s["exp_avg"]).__name__ for s in whole.optimizers[0].state.values()}
     assert "OptimState8bit" in moments  # of the tensors that are large enough
     run = tmp_path / "run"
     stop_at_step_3(run)
-    assert finetune(base, pictures, run, **settings).state.step < 12
+    assert finetune(base, pictures, run, **settings).step < 12
     run_finetune(Console(quiet=True), settings_file.load(run), run, resume=True)
-    for name in ("trained.safetensors", "averaged.safetensors"):
-        path = f"checkpoints/step-00000012/{name}"
-        assert (run / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+    tiny.check_same(run, tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -109,8 +104,8 @@ def test_low_rank_files_load_in_plain_diffusers(base, pictures, tmp_path, method
     changes = {"method": method, "rank": 4, "alpha": 8.0, "lr": 2e-2, "train_text_encoder": text}
     run = finetune(base, pictures, tmp_path / "run", **changes)
     assert probes(run.folder)[-1]["domain"] < probes(run.folder)[0]["domain"]
-    with run.state.averages.in_place():
-        expected = drawn(run.state.family.pipeline)
+    with run.base.averages.in_place():
+        expected = drawn(run.base.family.pipeline)
     plain = drawn(StableDiffusionPipeline.from_pretrained(base))
     assert (expected - plain).abs().max() > 1e-3
     for name in (LORA, KOHYA) if method == "lora" else (LORA,):
@@ -126,15 +121,15 @@ def test_textual_inversion(base, pictures, tmp_path):
     run = finetune(base, pictures, tmp_path / "run", **changes)
     # Two held-out pictures say little of one word in a random network: the training pictures, with fixed noise.
     rows = [run.cache.training[i] for i in range(16)]
-    probe = Probe.of(run.cache.rows[rows], [run.cache.captions[i] for i in rows], run.state.process, 4)
-    fresh = {k: p.detach() for k, p in open_state(run.state.settings, run.state.device).trained.parameters.items()}
+    probe = Probe.of(run.cache.rows[rows], [run.cache.captions[i] for i in rows], run.base.process, 4)
+    fresh = {k: p.detach() for k, p in open_prepared(run.settings, run.base.device).trained.parameters.items()}
     losses = []
-    for tensors in (fresh, run.state.averages.tensors):
-        with weights(run.state.trained, tensors):
-            losses.append(probe.loss(run.state.family, run.state.process, run.text_of, run.state.device))
+    for tensors in (fresh, run.base.averages.tensors):
+        with weights(run.base.trained, tensors):
+            losses.append(probe.loss(run.base.family, run.base.process, run.text_of, run.base.device))
     assert losses[1] < losses[0]
-    with run.state.averages.in_place():
-        expected = drawn(run.state.family.pipeline, "a <x> dog")
+    with run.base.averages.in_place():
+        expected = drawn(run.base.family.pipeline, "a <x> dog")
     pipeline = StableDiffusionPipeline.from_pretrained(base)
     before = pipeline.text_encoder.get_input_embeddings().weight.clone()
     pipeline.load_textual_inversion(str(run.folder / "embedding" / "learned_embeds.safetensors"), token="<x>")
@@ -156,8 +151,8 @@ def test_other_families(save, pictures, tmp_path):
     base = save(tmp_path / "base")
     run = finetune(base, pictures, tmp_path / "run", method="lora", rank=4, lr=2e-2, resolution=16)
     assert probes(run.folder)[-1]["domain"] < probes(run.folder)[0]["domain"]
-    with run.state.averages.in_place():
-        expected = drawn(run.state.family.pipeline)
+    with run.base.averages.in_place():
+        expected = drawn(run.base.family.pipeline)
     pipeline = DiffusionPipeline.from_pretrained(base)
     pipeline.load_lora_weights(run.folder / "lora", weight_name=LORA)
     assert torch.allclose(drawn(pipeline), expected, atol=1e-5)
@@ -166,7 +161,7 @@ def test_other_families(save, pictures, tmp_path):
 def test_v_prediction_with_zero_terminal_snr(pictures, tmp_path):
     base = tiny.save_sd(tmp_path / "base", "v_prediction")
     run = finetune(base, pictures, tmp_path / "run", zero_snr=True, min_snr=5.0, lr=3e-3, steps=2)
-    assert run.state.process.abar[-1] == 0
+    assert run.base.process.abar[-1] == 0
     scheduler = DiffusionPipeline.from_pretrained(run.folder / "model").scheduler
     assert scheduler.config.rescale_betas_zero_snr and scheduler.config.timestep_spacing == "trailing"
 

@@ -22,8 +22,9 @@ from daybreak.export.licences import Licences
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.adapters import adapters_of, difference
 from daybreak.finetune.advice import Adviser
-from daybreak.finetune.opening import open_state, write_general
+from daybreak.finetune.opening import write_general
 from daybreak.finetune.own_report import OwnModel
+from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.probes import drift
 from daybreak.finetune.report import verdict
 from daybreak.finetune.result import merge, open_result, save_result
@@ -63,19 +64,19 @@ def test_text_encoders_come_back_with_every_adapter_tensor(base, tmp_path, metho
     settings = FinetuneSettings(
         base=str(base), data="-", method=method, rank=4, alpha=8.0, train_text_encoder=True, ema=0.0
     )
-    state = open_state(settings, torch.device("cpu"))
-    for parameter in state.trained.parameters.values():  # as if trained: also DoRA's magnitudes
-        parameter.data += 0.05 * torch.randn(parameter.shape, generator=state.generator)
+    base, noise = open_prepared(settings, torch.device("cpu")), torch.Generator().manual_seed(0)
+    for parameter in base.trained.parameters.values():  # as if trained: also DoRA's magnitudes
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=noise)
     settings_file.save(settings, tmp_path)
-    save_result(state, tmp_path)
+    save_result(base, tmp_path)
     again = open_result(tmp_path)
     for name in ("unet", "text_encoder"):
-        trained, found = (adapters_of(getattr(p, name)) for p in (state.family.pipeline, again))
+        trained, found = (adapters_of(getattr(p, name)) for p in (base.family.pipeline, again))
         assert difference(trained, found) is None and found
         assert all((a.magnitude is not None) == (method == "dora") for a in found.values())
-    state.family.network.eval()
-    state.family.pipeline.text_encoder.eval()
-    expected = tiny.drawn(state.family.pipeline)
+    base.family.network.eval()
+    base.family.pipeline.text_encoder.eval()
+    expected = tiny.drawn(base.family.pipeline)
     assert torch.allclose(tiny.drawn(again), expected, atol=1e-5)
     merge(again)  # as export does
     assert not any("lora_" in name for part in (again.unet, again.text_encoder) for name in part.state_dict())

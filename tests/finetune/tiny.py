@@ -1,14 +1,16 @@
 """Tiny real pipelines, built with the real classes and saved as their users find them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from rich.console import Console
+from safetensors.torch import load_file
 
+from daybreak import checkpoint_files
 from daybreak.commands.finetune import run_finetune
+from daybreak.finetune.report import probes_of
 from daybreak.finetune.settings import FinetuneSettings
 
 WORDS = "a an the photo of in style red blue green yellow circle square triangle on white dark big small dog"
@@ -215,8 +217,22 @@ def finetune(base, pictures, out, find_lr=False, **changes):
     return run_finetune(Console(quiet=True), settings, out, find_lr=find_lr)
 
 
+def stored(run):
+    """The tensors of the newest checkpoint, by name: weights, averages, the optimiser's, the generator's."""
+    folder = checkpoint_files.complete(run)[-1]
+    assert checkpoint_files.damage(folder) is None
+    return {k: v for file in (folder / "training").glob("*.safetensors") for k, v in load_file(file).items()}
+
+
+def check_same(run, other):
+    """Both runs ended in the same bits."""
+    ours, theirs = stored(run), stored(other)
+    assert ours.keys() == theirs.keys()
+    assert not [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])]
+
+
 def probes(run):
-    return [json.loads(line) for line in (run / "probes.jsonl").read_text().splitlines()]
+    return probes_of(run)
 
 
 def drawn(pipeline, prompt="a red circle on white"):

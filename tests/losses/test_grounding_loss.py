@@ -10,7 +10,7 @@ from daybreak.data.scenes.source import ScenesSource
 from daybreak.encoders.text import TextEncoder
 from daybreak.losses.grounding import GroundingTarget, grounding_loss, grounding_target
 from daybreak.model.grounding import Grounding, place_features
-from daybreak.train.step import StepRandomness, training_loss
+from daybreak.train.pixel import StepRandomness, training_loss
 from tests.conftest import tiny_demo
 
 

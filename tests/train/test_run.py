@@ -14,11 +14,13 @@ import torch
 from daybreak.config import ConfigError, override
 from daybreak.encoders.text import TextEncoder
 from daybreak.formats.run import load_averaged
-from daybreak.parallel import pick_device
+from daybreak.parallel import Ranks, pick_device
 from daybreak.train import checkpoint, tensors
 from daybreak.train.clock import Clock
+from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.guard import TrainingError
 from daybreak.train.loop import train
+from daybreak.train.pixel import Pixel, open_stage_source
 from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
 from tests.conftest import tiny_config, tiny_demo
 
@@ -258,3 +260,31 @@ def test_what_cannot_be_measured_is_refused_before_the_run_folder_is_made(tmp_pa
     with pytest.raises(ConfigError, match=message):
         train(tiny_config(**{f"evaluate__{k}": v for k, v in settings.items()}), tmp_path / "run", [])
     assert not (tmp_path / "run").exists()
+
+
+def test_where_memory_is_full_fewer_pictures_go_at_once_and_the_result_is_the_same(tmp_path, monkeypatch):
+    config = tiny_config(train__steps=3)
+    expected = train(config, tmp_path / "expected", [])
+    real, recorder = Pixel.loss, Recorder()
+
+    def loss(self, batch, *others):
+        if len(batch) > 3:
+            raise torch.cuda.OutOfMemoryError("full")
+        return real(self, batch, *others)
+
+    monkeypatch.setattr(Pixel, "loss", loss)
+    found = train(config, tmp_path / "run", [recorder])
+    told = [n for n in recorder.notes if "memory is full" in n]
+    assert len(told) == 2 and "2 pictures at once from here on" in told[-1]
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "expected"), rel=1e-4)
+    assert all(torch.allclose(a, b, atol=5e-3) for a, b in zip(found.parameters(), expected.parameters(), strict=True))
+
+
+def test_the_learning_rate_finder_suggests_a_rate_that_learns(tmp_path):
+    config = tiny_config(train__steps=3, train__batch=16, optim__warmup_steps=0)
+    pixel = Pixel.create(config, open_stage_source(config, 0, 0), torch.device("cpu"))
+    factor, curve = find_learning_rate(pixel, Ranks(), lambda _: None)
+    assert 1e-3 < factor < 30 and len(curve) > 10
+    assert min(loss for _, loss in curve) < curve[0][1]
+    path = write_curve(curve, factor, tmp_path)
+    assert path.is_file() and json.loads((tmp_path / "lr.json").read_text())["suggestion"] == factor

@@ -13,9 +13,14 @@ from daybreak import config as configs
 from daybreak.cli import app
 from daybreak.commands.average import run_average
 from daybreak.config import ConfigError, StageConfig, at_stage, check, override, stage_at
+from daybreak.evaluate.request import Drawing, config_of
+from daybreak.formats.open import open_model
 from daybreak.formats.run import load_averaged
 from daybreak.recipes import recipe
 from daybreak.run_folder import load_run_config
+from daybreak.serve.native import NativeModel
+from daybreak.serve.settings import ServeSettings
+from daybreak.subjects import open_subject
 from daybreak.train import checkpoint, phema
 from daybreak.train.ema import update_average
 from daybreak.train.loop import train
@@ -204,3 +209,12 @@ def test_every_variant_trains_and_draws(name, tmp_path):
     assert state.step == 3
     assert all(torch.isfinite(p).all() for p in state.parameters())
     assert next((tmp_path / "run" / "samples").glob("*.png")).stat().st_size > 1000
+
+
+def test_whoever_opens_it_draws_with_the_last_stages_settings(staged_run):
+    _, run = staged_run
+    cpu = torch.device("cpu")
+    assert open_model(run, cpu)[2].data.resolution == 48
+    assert open_subject(str(run), Drawing(), cpu).config.data.resolution == 48
+    assert config_of(run, "run", Drawing()).data.resolution == 48
+    assert NativeModel("staged", run, ServeSettings(), cpu).info.size == 48

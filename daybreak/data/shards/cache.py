@@ -17,7 +17,7 @@ class ShardFiles:
     """Local paths of a set's files. Local sets are read where they lie; remote files are fetched when asked for.
 
     The files least recently used go once the cache holds more than `limit_bytes`; open ones stay readable.
-    Processes may share a cache folder: a file is fetched under another name and then renamed.
+    Ranks may share a cache folder: a file is fetched under another name and then renamed.
     """
 
     def __init__(self, place: str, cache: Path | None, limit_bytes: int) -> None:

@@ -16,34 +16,43 @@ from torch.nn import functional
 
 from daybreak.evaluate.grid import save_grid
 from daybreak.finetune.families import Family
+from daybreak.finetune.prepared import Prepared
 from daybreak.finetune.probes import LEVELS, Probe, TextOf
-from daybreak.finetune.state import State
 
 MAP_LEVEL = 2
 """Attention is looked at in the middle of LEVELS."""
 MOST_WORDS = 15
 
 
-def draw_inside(state: State, probes: dict[str, Probe], text_of: TextOf, folder: Path) -> dict[str, Path]:
-    """Writes what can be shown of one picture of the domain (else a general one); {name: file}."""
+def draw_seen(
+    base: Prepared, probes: dict[str, Probe], text_of: TextOf, folder: Path, step: int, write: bool
+) -> dict[str, Path]:
+    """Writes what can be shown of one picture of the domain (else a general one) after `step` steps; {name: file}.
+
+    write: whether this process is the one to write; the others of a sharded base compute the same.
+    """
     probe = probes.get("domain", probes["general"])
-    stem = f"step-{state.step:08d}"
+    stem = f"step-{step:08d}"
+    predicted = predictions(base, probe, text_of)
+    attended = attention_maps(base, probe) if base.family.attends else None
+    if not write:
+        return {}
     result = {"predictions": folder / f"predictions-{stem}.png"}
-    save_grid(*predictions(state, probe, text_of), result["predictions"], columns=len(LEVELS))
-    if state.family.attends:
+    save_grid(*predicted, result["predictions"], columns=len(LEVELS))
+    if attended is not None:
         result["attention"] = folder / f"attention-{stem}.png"
-        save_grid(*attention_maps(state, probe), result["attention"])
+        save_grid(*attended, result["attention"])
     return result
 
 
 @torch.no_grad()
-def predictions(state: State, probe: Probe, text_of: TextOf) -> tuple[Tensor, list[str]]:
+def predictions(base: Prepared, probe: Probe, text_of: TextOf) -> tuple[Tensor, list[str]]:
     """Pictures [3 L, 3, H, W] with titles: at L noise levels the noisy picture, the output, the x0 it implies."""
-    family, process, device = state.family, state.process, state.device
+    family, process, device = base.family, base.process, base.device
     rows, text = probe.rows[:1].to(device), text_of(probe.captions[:1])
     noisy, outputs, clean = [], [], []
     for random in probe.random:
-        random = random.part(slice(0, 1))
+        random = random.rows(slice(0, 1))
         noise, t = random.noise.to(device), random.t.to(device)
         x_t = process.interpolate(family.x0(rows, random.posterior.to(device)), noise, t)
         output = family.predict(family.network, x_t, t, text).float()
@@ -64,10 +73,10 @@ def _as_picture(output: Tensor, side: int) -> Tensor:
 
 
 @torch.no_grad()
-def attention_maps(state: State, probe: Probe) -> tuple[Tensor, list[str]]:
+def attention_maps(base: Prepared, probe: Probe) -> tuple[Tensor, list[str]]:
     """The picture, then for each word of its caption the picture lit where the word is attended to; with titles."""
-    family, process, device = state.family, state.process, state.device
-    caption, random = probe.captions[0], probe.random[MAP_LEVEL].part(slice(0, 1))
+    family, process, device = base.family, base.process, base.device
+    caption, random = probe.captions[0], probe.random[MAP_LEVEL].rows(slice(0, 1))
     words = word_tokens(family, caption)[:MOST_WORDS]
     rows = probe.rows[:1].to(device)
     x0 = family.x0(rows, random.posterior.to(device))

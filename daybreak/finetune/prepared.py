@@ -1,0 +1,151 @@
+"""The base, prepared for its method: what of it is trained, its averages, and drawing with them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from daybreak.config import Config, ConfigError
+from daybreak.extras import require
+from daybreak.finetune.bases import base_of
+from daybreak.finetune.families import Family, family_of
+from daybreak.finetune.methods import Averages, Trained, add_adapter, make_trainable, targets_of
+from daybreak.finetune.process import Process, process_of
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.parallel import full
+from daybreak.train.distributed import spread
+from daybreak.train.precision import multiplies_bfloat16
+
+
+@dataclass
+class Prepared:
+    """side: of the pictures, px. dtype: of the forward pass; trained weights stay float32."""
+
+    settings: FinetuneSettings
+    family: Family
+    process: Process
+    trained: Trained
+    averages: Averages
+    device: torch.device
+    dtype: torch.dtype
+    side: int
+
+    @contextmanager
+    def drawing(self) -> Generator[None]:
+        """Within, everything is on the device, with the averaged weights; afterwards what training needs not is off."""
+        pipeline = self.family.pipeline.to(self.device)
+        averaged = self.averages.in_place() if self.settings.ema else torch.no_grad()
+        try:
+            with averaged, self.autocast():
+                yield
+        finally:
+            if self.device.type == "cuda":
+                self._rest(pipeline)
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the forward pass."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
+    def shard(self, config: Config, mesh: DeviceMesh | None) -> None:
+        """Spreads the denoiser over processes, except where one word alone is trained; to be called before training."""
+        if mesh is None or self.settings.token is not None:
+            return
+        spread([self.family.network], config, mesh, self.device)
+        self._rebind()
+
+    def gather(self) -> None:
+        """Puts a denoiser that was spread together again, at every process, on the CPU, averages and all."""
+        network, family = self.family.network, self.family
+        weights = {k: full(v).cpu() for k, v in network.state_dict().items()}
+        averages = {k: full(v).cpu() for k, v in self.averages.tensors.items()}
+        with torch.device("meta"):
+            whole = type(network).from_config(network.config)
+            if self.settings.low_rank:
+                add_adapter(whole, targets_of(family, self.settings, family.denoiser), self.settings)
+        for name, parameter in whole.named_parameters():
+            parameter.requires_grad_(dict(network.named_parameters())[name].requires_grad)
+        whole.load_state_dict(weights, assign=True)
+        setattr(family.pipeline, family.denoiser, whole)
+        self.trained.networks = [whole if n is network else n for n in self.trained.networks]
+        self._rebind()
+        self.averages.tensors = averages
+
+    def _rebind(self) -> None:
+        """Finds the trained parameters of the denoiser again, after they have been replaced."""
+        part = self.family.denoiser
+        own = {f"{part}.{n}": p for n, p in self.family.network.named_parameters()}
+        self.trained.parameters = {k: own.get(k, p) for k, p in self.trained.parameters.items()}
+        self.averages = Averages(self.trained, self.settings.ema)
+
+    def _rest(self, pipeline: Any) -> None:
+        """Moves off the device what neither trains nor takes part in a step."""
+        working = {id(self.family.network), *map(id, self.trained.networks)}
+        for part in pipeline.components.values():
+            if isinstance(part, nn.Module) and id(part) not in working:
+                part.to("cpu")
+        torch.cuda.empty_cache()
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW (beta 0.9, 0.999); with its two moments in 8 bits where asked for. The text encoder has its own rate.
+
+        Raises RuntimeError for a trained parameter that is in neither group.
+        """
+        settings, named = self.settings, self.trained.parameters
+        denoiser = {n: p for n, p in named.items() if n.startswith((f"{self.family.denoiser}.", "token."))}
+        text = {n: p for n, p in named.items() if n.startswith(tuple(f"{n}." for n in self.family.text_encoders))}
+        if left := sorted(named.keys() - denoiser.keys() - text.keys()):
+            raise RuntimeError(f"no optimiser takes {left[0]}, and {len(left) - 1} other parameters")
+        groups = [{"params": list(denoiser.values()), "base_lr": settings.learning_rate}]
+        if text:
+            groups.append({"params": list(text.values()), "base_lr": settings.text_lr or settings.learning_rate})
+        decay = 0.0 if settings.token else settings.weight_decay
+        options: dict[str, Any] = {"lr": settings.learning_rate, "betas": (0.9, 0.999), "eps": 1e-8}
+        if settings.adam_8bit:
+            make = require("torchao.optim", "quant", "--adam-8bit").AdamW8bit
+            return make(groups, **options, weight_decay=decay)
+        return torch.optim.AdamW(groups, **options, weight_decay=decay)
+
+
+def open_prepared(settings: FinetuneSettings, device: torch.device) -> Prepared:
+    """The base, on the CPU. ConfigError for what cannot work."""
+    if settings.adam_8bit:
+        require("torchao.optim", "quant", "--adam-8bit")
+    dtype = compute_dtype(settings.precision, device)
+    low = device.type == "cuda" and settings.method != "full"
+    pipeline = base_of(settings, dtype if low else torch.float32)
+    if low and hasattr(pipeline, "vae"):
+        pipeline.vae.float()  # SDXL's overflows in float16, and it works once
+    family = family_of(pipeline, settings.base)
+    process = process_of(pipeline, settings)
+    if settings.low_rank and not hasattr(family.network, "add_adapter"):
+        raise ConfigError(f"diffusers has no LoRA format for {type(pipeline).__name__}: take --method full")
+    torch.manual_seed(settings.seed)  # what adapters begin with
+    trained = make_trainable(family, settings)
+    averages = Averages(trained, settings.ema)
+    return Prepared(settings, family, process, trained, averages, device, dtype, side_of(family, settings))
+
+
+def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Of the forward pass: bfloat16 where the hardware multiplies it, unless told otherwise."""
+    if precision == "auto":
+        return torch.bfloat16 if multiplies_bfloat16(device) else torch.float32
+    if precision == "float16" and device.type != "cuda":
+        raise ConfigError("--precision float16 needs a GPU; on a CPU float32 is right")
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def side_of(family: Family, settings: FinetuneSettings) -> int:
+    """Side of the training pictures, px. ConfigError where it does not divide."""
+    side = settings.resolution or family.resolution
+    if side % family.multiple:
+        near = max(1, round(side / family.multiple)) * family.multiple
+        raise ConfigError(
+            f"--resolution {side} does not divide by {family.multiple}, as {settings.base} needs; {near} does"
+        )
+    return side

@@ -1,0 +1,240 @@
+"""Fine-tuning survives what training does: kills, a damaged checkpoint, a full disk, bad batches, a stall; ranks."""
+
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from daybreak import checkpoint_files
+from daybreak.cli import app
+from daybreak.commands.finetune import resume_finetune
+from daybreak.finetune.cache import CachedPictures
+from daybreak.finetune.prepared import open_prepared
+from daybreak.finetune.result import open_result
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.trainee import Diffusers
+from daybreak.train.guard import TrainingError
+from tests.waiting import LONG
+
+ROOT = Path(__file__).parents[2]
+LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+WORDS = [
+    "--steps=12", "--batch=4", "--lr=3e-3", "--save-every=1", "--sample-every=100", "--sample-steps=1",
+    "--sampler=ddim", "--warmup=0", "--ema=0.5", "--no-report",
+]  # fmt: skip
+
+
+def command(*words, launcher=()):
+    """daybreak finetune, on one process or as `launcher` starts them."""
+    return [sys.executable, *launcher, "-m", "daybreak", "finetune", *map(str, words)]
+
+
+def finetuned(base, pictures, out, *words):
+    """A run of the command line in this process; its folder."""
+    call = ["finetune", base, "--data", pictures, "--out", out, *WORDS, *words]
+    result = CliRunner().invoke(app, list(map(str, call)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
+
+
+def losses(run):
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [(e["step"], e["loss"]) for e in events if e["event"] == "step"]
+
+
+@pytest.fixture(scope="module")
+def whole(base, pictures, tmp_path_factory):
+    """Twelve steps, each with a checkpoint."""
+    return finetuned(base, pictures, tmp_path_factory.mktemp("whole") / "run")
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(base, pictures, whole, tmp_path):
+    run, rng = tmp_path / "run", random.Random(11)
+    first = command(base, "--data", pictures, "--out", run, *WORDS)
+    log, kills = run / "log.jsonl", 0
+    for _ in range(2):
+        words = command("--resume", run) if log.exists() else first
+        seen = len(log.read_text().splitlines()) if log.exists() else 0
+        process = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < seen + 3):
+            time.sleep(0.002)
+        time.sleep(rng.random() / 4)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate()
+    assert kills
+    resume_finetune(Console(quiet=True), run)
+    tiny.check_same(run, whole)
+    assert losses(run) == losses(whole)
+
+
+def test_a_damaged_checkpoint_is_passed_over_to_the_bit(whole, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    newest = checkpoint_files.complete(run)[-1]
+    (file,) = (newest / "training").glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    told = Console(file=io.StringIO(), width=300)
+    resume_finetune(told, run)
+    assert "checksum is wrong; going back to the checkpoint before it" in told.file.getvalue()
+    tiny.check_same(run, whole)
+
+
+def test_a_full_disk_costs_nothing_but_time(base, pictures, whole, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(disk)]).returncode:
+        pytest.skip("no file system can be mounted here")
+    monkeypatch.setattr("daybreak.train.pauses.RETRY_SECONDS", 0.0)
+    ballast, real = disk / "ballast", CachedPictures.batch
+
+    def batch(self, position, size):
+        if position == 4 * 6:
+            ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - 20_000))
+        return real(self, position, size)
+
+    class Told(io.StringIO):
+        def write(self, text):
+            if "waits for room" in text:
+                ballast.unlink(missing_ok=True)
+            return super().write(text)
+
+    monkeypatch.setattr(CachedPictures, "batch", batch)
+    told = Told()
+    try:
+        monkeypatch.setattr("daybreak.cli.console", Console(file=told, width=300))
+        finetuned(base, pictures, disk / "run")
+        lines = [line for line in told.getvalue().splitlines() if "could not be written" in line]
+        assert lines and all("No space left" in line for line in lines) and "Traceback" not in told.getvalue()
+        tiny.check_same(disk / "run", whole)
+        assert (disk / "run" / "model" / "model_index.json").is_file()
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_bad_batch_is_refused_and_named(base, pictures, tmp_path, monkeypatch):
+    real = CachedPictures.batch
+
+    def batch(self, position, size):
+        good = real(self, position, size)
+        if position == 4 * 3:
+            good.weights[1] = float("nan")
+        return good
+
+    monkeypatch.setattr(CachedPictures, "batch", batch)
+    run = finetuned(base, pictures, tmp_path / "run")
+    assert [step for step, _ in losses(run)] == [1, 2, 3, *range(5, 13)]
+    (line,) = (run / "bad_steps.jsonl").read_text().splitlines()
+    assert len(json.loads(line)["keys"]) == 4 and "red" in json.loads(line)["keys"][0]
+    assert all(t.isfinite().all() for t in tiny.stored(run).values())
+
+
+def test_bad_batches_without_end_stop_the_run_with_what_to_try(base, pictures, tmp_path, monkeypatch):
+    real = CachedPictures.batch
+
+    def batch(self, position, size):
+        good = real(self, position, size)
+        good.weights[:] = float("inf")
+        return good
+
+    monkeypatch.setattr(CachedPictures, "batch", batch)
+    with pytest.raises(TrainingError, match=r"try a lower --lr, or --precision float32"):
+        finetuned(base, pictures, tmp_path / "run", "--steps", 40, "--save-every", 100)
+
+
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+def test_two_processes_learn_what_one_learns(base, pictures, tmp_path, method):
+    """Sharded by FSDP2; the result is whole, and a single process goes on from it."""
+    run, more = tmp_path / "two", ["--steps", "5", "--method", method]
+    words = command(base, "--data", pictures, "--out", run, *WORDS, *more, launcher=LAUNCHER)
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    alone = finetuned(base, pictures, tmp_path / "alone", *more)
+    for (step, ours), (_, theirs) in zip(losses(run), losses(alone), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3), step
+    expected, found = (tiny.drawn(open_result(folder)) for folder in (alone, run))
+    assert torch.allclose(found, expected, atol=1e-2)
+    again = shutil.copytree(run, tmp_path / "again")
+    shutil.rmtree(checkpoint_files.complete(again)[-1])
+    resume_finetune(Console(quiet=True), again)  # one process goes on from what two wrote
+    assert losses(again)[-1][1] == pytest.approx(losses(run)[-1][1], rel=1e-3)
+
+
+STALL = """
+import sys, time
+from daybreak.finetune.cache import CachedPictures
+from daybreak.finetune.prepared import open_prepared
+from daybreak.finetune.result import open_result
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.trainee import Diffusers
+real = CachedPictures.batch
+def batch(self, position, size):
+    if position >= 12:
+        time.sleep(1000)
+    return real(self, position, size)
+CachedPictures.batch = batch
+from daybreak.train import watchdog
+from daybreak.config import settings
+settings.TrainConfig.__dataclass_fields__["stall_minutes"].default = 0.1
+settings.TrainConfig.__init__.__defaults__ = tuple(
+    0.1 if v == 30.0 else v for v in settings.TrainConfig.__init__.__defaults__
+)
+from daybreak.cli import entry
+entry()
+"""
+
+
+def test_a_stall_leaves_every_stack_and_a_code(base, pictures, tmp_path):
+    run = tmp_path / "run"
+    words = command(base, "--data", pictures, "--out", run, *WORDS)[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", STALL, *words], env=environment(), capture_output=True, text=True, timeout=LONG
+    )
+    assert done.returncode == 75, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "after step 3" in (run / "stalls" / "rank-0000.txt").read_text()
+
+
+def test_where_memory_is_full_fewer_pictures_go_at_once_and_the_result_is_the_same(
+    base, pictures, whole, tmp_path, monkeypatch
+):
+    real = Diffusers.loss
+
+    def loss(self, batch, *others):
+        if len(batch) > 1:
+            raise torch.cuda.OutOfMemoryError("full")
+        return real(self, batch, *others)
+
+    monkeypatch.setattr(Diffusers, "loss", loss)
+    run = finetuned(base, pictures, tmp_path / "run")
+    assert losses(run)[0][1] == pytest.approx(losses(whole)[0][1], rel=1e-5)
+    monkeypatch.setattr(Diffusers, "loss", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("full")))
+    with pytest.raises(TrainingError, match="one picture does not fit.*--recompute, a smaller --resolution"):
+        finetuned(base, pictures, tmp_path / "other")
+
+
+def test_a_parameter_that_no_optimiser_takes_is_named(base):
+    settings = FinetuneSettings(base=str(base), data="-", train_text_encoder=True)
+    prepared = open_prepared(settings, torch.device("cpu"))
+    prepared.trained.parameters["vae.decoder.bias"] = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(RuntimeError, match="no optimiser takes vae.decoder.bias"):
+        prepared.optimizer()
