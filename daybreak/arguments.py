@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daybreak import config as configs
-from daybreak.config import Config, ConfigError
+from daybreak.config import BudgetConfig, Config, ConfigError
 from daybreak.data.listing import plan_ahead, with_data
 from daybreak.encoders.teacher_file import RESOLUTION, make_room
 from daybreak.history.read import read
 from daybreak.plan.hardware import find_gpu
 from daybreak.recipes import recipe as find_recipe
 from daybreak.run_folder import check_free, load_run_config, new_run_folder, run_to_continue
-from daybreak.train.deadline import Limits
+from daybreak.train.deadline import limited
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def asked_training(
     out: Path | None,
     config_file: Path | None,
     resume: str | None,
-    limits: Limits,
+    limits: BudgetConfig,
 ) -> Training:
     """What `daybreak train` shall do: a recipe, or a run folder to continue, with settings over it.
 
@@ -57,7 +57,7 @@ def asked_training(
         config = configs.load(config_file, base=config)
     if data:
         config = with_data(config, data)
-    config, note = limits.applied(config)
+    config, note = limited(config, limits)
     for key, value in settings:
         config = configs.override(config, key, value)
     configs.check(config)
@@ -88,7 +88,7 @@ def asked_teacher(data: list[str], out: Path, resolution: int | None, seed: int)
     return config
 
 
-def asked_plan(arguments: list[str], gpu: str | None, calibration: Path | None, limits: Limits) -> Config:
+def asked_plan(arguments: list[str], gpu: str | None, calibration: Path | None, limits: BudgetConfig) -> Config:
     """The recipe that `daybreak plan` shall account for. Raises ConfigError for what cannot be."""
     _, _, config = named_recipe(arguments, limits, "say what to plan: daybreak plan RECIPE")
     if config.data.source == "folder" and config.data.folder is None:
@@ -111,7 +111,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str | None, list[tuple[str, s
     return (names[0] if names else None), pairs
 
 
-def named_recipe(arguments: list[str], limits: Limits, missing: str) -> tuple[str, list[tuple[str, str]], Config]:
+def named_recipe(arguments: list[str], limits: BudgetConfig, missing: str) -> tuple[str, list[tuple[str, str]], Config]:
     """The recipe that `arguments` begin with, the settings they hold, and the run that both and `limits` describe.
 
     Raises ConfigError, which says `missing`, where no recipe is named.
@@ -119,7 +119,7 @@ def named_recipe(arguments: list[str], limits: Limits, missing: str) -> tuple[st
     name, settings = parse_arguments(arguments)
     if name is None:
         raise ConfigError(missing)
-    config, _ = limits.applied(find_recipe(name))
+    config, _ = limited(find_recipe(name), limits)
     for key, value in settings:
         config = configs.override(config, key, value)
     return name, settings, config

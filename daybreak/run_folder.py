@@ -110,15 +110,11 @@ def newest(run: Path) -> Path:
     return found[-1]
 
 
-def stored_averages(run: Path, length: float) -> list[Path]:
-    """The snapshots that an average of the relative `length` is made of (train/phema.py).
+def stored_averages(run: Path) -> list[Path]:
+    """The snapshots that an average of another length is made of (train/phema.py).
 
-    Raises ConfigError where the run stored none, and for a length outside 0.01..0.25.
+    Raises ConfigError where the run stored none.
     """
-    if not 0.01 <= length <= 0.25:
-        raise ConfigError(
-            f"{length:g} is no relative length of an average: it lies between 0.01 and 0.25; 0.05 and 0.1 are usual"
-        )
     paths = sorted((run / AVERAGES).glob("length-*-update-*.safetensors"))
     if len(paths) < 2:
         raise ConfigError(f"{run} stored no snapshots: train with --train.posthoc_ema 0.05,0.1")

@@ -12,8 +12,9 @@ from torch import Tensor
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.checks import find_subject, told
 from daybreak.evaluate.pictures import open_pictures
-from daybreak.evaluate.request import Drawing, find_subject, told
+from daybreak.evaluate.request import Drawing
 from daybreak.evaluate.subjects import RunDrawer, Subject
 from daybreak.finetune.drawing import AT_ONCE, call
 from daybreak.finetune.result import drawing_of, open_pipeline

@@ -96,5 +96,5 @@ def serving() -> Any:
 @pytest.fixture(scope="session")
 def server(finished_run: Path, serving: Any) -> Any:
     """A running server, shared by the tests that leave it as they found it."""
-    with serving(finished_run, "--queue", "24", "--timeout", "900", "--max-steps", "5000") as running:
+    with serving(finished_run, "--queue", "24", "--timeout", "15min", "--max-steps", "5000") as running:
         yield running

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from dataclasses import replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,81 +12,63 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from daybreak.commands.listen import listen
 from daybreak.config import ConfigError
+from daybreak.config.fields import as_words
+from daybreak.config.values import shown
 from daybreak.vote import study as studies
 from daybreak.vote.contestants import read_prompts
 from daybreak.vote.pairs import pairs_of_study, schedule
 from daybreak.vote.results import QuestionResults, VoterSummary, results_of, voters_of, write_csv
+from daybreak.vote.settings import QUESTIONS, Address, BlindSettings
 from daybreak.vote.study import Study
 from daybreak.vote.votes import Votes
 
-DEFAULT_PORT = 8710
-"""Of the voters' page."""
 
-
-def run_compare_blind(
-    console: Console,
-    contestants: list[Path],
-    out: Path | None,
-    results: Path | None,
-    prompts: Path | None,
-    questions: str | None,
-    voters: int,
-    pairs: int | None,
-    seed: int | None,
-    host: str,
-    port: int | None,
-    url: str | None,
-) -> None:
-    """Serves a new study, or the one in `out` if there is one already; with `results`, tells a study's figures instead.
+def run_compare_blind(console: Console, contestants: list[Path], settings: BlindSettings) -> None:
+    """Serves a new study, or the one in --out if there is one already; with --results, tells its figures instead.
 
     Raises ConfigError for whatever cannot be compared, continued or served.
     """
-    if results is not None:
-        if contestants or out is not None:
+    s = settings
+    if s.results is not None:
+        if contestants or s.out is not None:
             raise ConfigError("--results DIR stands alone: the folder knows its contestants")
-        show_results(console, results)
+        show_results(console, s.results)
         return
-    folder = out or Path("runs") / f"blind-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = s.out or Path("runs") / f"blind-{datetime.now():%Y%m%d-%H%M%S}"
     if (folder / "study.json").is_file():
-        study = _same_study(folder, contestants, prompts, questions, seed, pairs)
+        study = _same_study(folder, contestants, s)
     elif len(contestants) < 2:
         raise ConfigError("say what to compare: daybreak compare-blind A B, or --out DIR to go on with a comparison")
     else:
         _need_server()
-        asked = studies.parse_questions(questions or "overall")
+        questions = s.questions or ("overall",)
         study = studies.create(
-            folder, contestants, prompts, asked, seed or 0, pairs, lambda line: _print(console, line)
+            folder, contestants, s.prompts, questions, s.seed or 0, s.pairs, lambda line: _print(console, line)
         )
     votes = Votes(folder / "votes.sqlite", study.questions)
     shown = pairs_of_study(len(study.prompts), len(study.contestants), study.limit, study.seed)
-    for number in range(1, voters + 1):
+    for number in range(1, s.voters + 1):
         votes.add_voter(number, schedule(shown, study.seed, number))
-    _serve(console, folder, study, votes, host, DEFAULT_PORT if port is None else port, url)
+    _serve(console, folder, study, votes, s.address)
 
 
-def _same_study(
-    folder: Path, contestants: list[Path], prompts: Path | None, questions: str | None, seed: int | None,
-    pairs: int | None,
-) -> Study:  # fmt: skip
+def _same_study(folder: Path, contestants: list[Path], s: BlindSettings) -> Study:
     """The study in `folder`; ConfigError where the command says anything else of it than when it was made."""
     study = studies.load(folder)
     given = (
-        ("contestants", study.paths, tuple(str(p.resolve()) for p in contestants) or None),
-        ("--questions", study.questions, None if questions is None else studies.parse_questions(questions)),
-        ("--seed", study.seed, seed),
-        ("--pairs", study.limit or "all", pairs),
+        ("contestants", study.paths, tuple(str(p.resolve()) for p in contestants)),
+        ("--questions", study.questions, s.questions),
+        ("--seed", study.seed, s.seed),
+        ("--pairs", study.limit or "all", s.pairs),
     )
     for name, there, here in given:
-        if here is not None and there != here:
-            raise ConfigError(f"--out {folder} holds another comparison ({name}: {_shown(there)}, not {_shown(here)})")
-    if prompts is not None and not set(study.prompts) <= set(read_prompts(prompts)):
-        raise ConfigError(f"--out {folder} holds another comparison (its prompts are not those of {prompts})")
+        if here not in (None, ()) and there != here:
+            raise ConfigError(f"--out {folder} holds another comparison ({name}: {shown(there)}, not {shown(here)})")
+    if s.prompts is not None and not set(study.prompts) <= set(read_prompts(s.prompts)):
+        raise ConfigError(f"--out {folder} holds another comparison (its prompts are not those of {s.prompts})")
     return study
-
-
-def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _need_server() -> None:
@@ -94,16 +77,17 @@ def _need_server() -> None:
             raise ConfigError(f"the voters' page needs {name}: pip install 'daybreak[serve]'")
 
 
-def _serve(console: Console, folder: Path, study: Study, votes: Votes, host: str, port: int, url: str | None) -> None:
+def _serve(console: Console, folder: Path, study: Study, votes: Votes, address: Address) -> None:
     _need_server()
     import uvicorn
 
     from daybreak.vote.app import make_app
 
-    listening = _listen(host, port)
+    host, listening = address.host, listen(address.host, address.port)
+    listening.listen(128)  # who follows a link as soon as it is printed waits, and is not turned away
     port = listening.getsockname()[1]
     shown_host = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    base = (url or f"http://{shown_host}:{port}").rstrip("/")
+    base = (address.url or f"http://{shown_host}:{port}").rstrip("/")
     everyone = votes.voters()
     asked = len(votes.pairs(everyone[0].number))
     _print(
@@ -118,9 +102,8 @@ def _serve(console: Console, folder: Path, study: Study, votes: Votes, host: str
     console.print(links, soft_wrap=True, highlight=False)
     _print(console, f"results, at any time:  daybreak compare-blind --results {folder}")
     # The links hold as long as the address does.
-    again = [("--host", host, "127.0.0.1"), ("--port", port, DEFAULT_PORT), ("--url", url, None)]
-    address = "".join(f" {flag} {value}" for flag, value, default in again if value != default)
-    _print(console, f"after a stop, go on:   daybreak compare-blind --out {folder}{address}")
+    again = " ".join(["daybreak compare-blind --out", str(folder), *as_words(replace(address, port=port))])
+    _print(console, f"after a stop, go on:   {again}")
     config = uvicorn.Config(
         make_app(folder, study, votes), log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=3,
@@ -132,20 +115,6 @@ def _serve(console: Console, folder: Path, study: Study, votes: Votes, host: str
     finally:
         votes.close()
     _print(console, "stopped; all votes are kept")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket at host:port, taken before the links are printed."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(128)
-    except OSError as e:
-        listening.close()
-        raise ConfigError(f"cannot serve at --host {host} --port {port}: {e.strerror or e}") from None
-    return listening
 
 
 def show_results(console: Console, folder: Path) -> None:
@@ -164,7 +133,7 @@ def show_results(console: Console, folder: Path) -> None:
         if r.votes:
             _print_question(console, study, r)
     _print_voters(console, voters)
-    left = Table(title="what it left", title_justify="left", box=None, padding=(0, 2), show_header=False)
+    left = Table(title="written", title_justify="left", box=None, padding=(0, 2), show_header=False)
     try:
         votes_csv, results_csv = write_csv(folder, study, votes, results)
         report = write_report(folder, study, votes, results, voters)
@@ -177,9 +146,7 @@ def show_results(console: Console, folder: Path) -> None:
 
 def _print_question(console: Console, study: Study, r: QuestionResults) -> None:
     names = study.contestants
-    table = Table(
-        title=f"{r.question}: {studies.QUESTIONS[r.question]}", title_justify="left", box=None, padding=(0, 2)
-    )
+    table = Table(title=f"{r.question}: {QUESTIONS[r.question]}", title_justify="left", box=None, padding=(0, 2))
     for column in ("", "won", "tied", "lost", "win rate", "95 %"):
         table.add_column(column, justify="left" if not column else "right")
     for d in r.duels:

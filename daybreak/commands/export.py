@@ -32,7 +32,7 @@ def run_export(
         return
     config = trained_config(run)
     if ema is not None:
-        stored_averages(run, ema)
+        stored_averages(run)
     from daybreak.export.write import export_run
 
     export_run(console, run, config, to, out, dtype, licences, ema)

@@ -13,23 +13,21 @@ from daybreak.config import ConfigError
 from daybreak.data.inspect.findings import examine
 from daybreak.data.inspect.look import look_at, report_place
 from daybreak.data.inspect.page import print_report, write_page
-from daybreak.data.prepare.settings import PrepareSettings, parse_captions
+from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.display import progress_bar
 
 
 def run_inspect(
     console: Console,
     place: str,
+    settings: PrepareSettings,
     page: Path | None,
-    options: dict[str, Any],
-    captions: list[str],
     tokenizer: str | None,
     max_tokens: int,
     strict: bool,
     workers: int | None,
 ) -> bool:
     """`daybreak inspect`: tables, a page; True where `strict` and there are errors."""
-    settings = PrepareSettings(**options, captions=parse_captions(captions))
     page = page or report_place(place)
     if page.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--page {page}: the report is a web page, so the name should end in .html")

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from daybreak.config import Config
-from daybreak.train.deadline import Limits
+from daybreak.config import BudgetConfig, Config
 
 
 def run_plan(
@@ -17,14 +16,14 @@ def run_plan(
     gpu: str | None,
     node: int | None,
     calibration: Path | None,
-    limits: Limits,
+    limits: BudgetConfig,
 ) -> None:
     """`daybreak plan`: a recipe's account; where anything is said of machines, time or money, what it takes on them."""
     from daybreak.plan.forecast import machines
     from daybreak.plan.show import show_forecast, show_plan
 
     show_plan(console, config, text_tokens)
-    if limits == Limits() and (gpu, node, calibration) == (None, None, None):
+    if limits == BudgetConfig() and (gpu, node, calibration) == (None, None, None):
         return
     on = machines(gpu or "h200", limits.gpus or 1, node, calibration)
     b = config.budget

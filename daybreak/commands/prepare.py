@@ -4,47 +4,38 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, cast
 
 from rich.console import Console
 from rich.table import Table
 
-from daybreak.commands.choices import one_of
 from daybreak.commands.embed import run_embed
-from daybreak.config import TextConfig
-from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import join
 from daybreak.data.prepare.run import prepare
-from daybreak.data.prepare.settings import Duplicates, Encoding, PrepareSettings, parse_captions
+from daybreak.data.prepare.settings import PrepareSettings
+from daybreak.data.settings import ModelWork, Work
 from daybreak.data.shards.format import DROPPED, NOTES, Index
 from daybreak.display import progress_bar
+from daybreak.encoders.settings import EmbedSettings
 
 
 def run_prepare(
     console: Console,
     sources: list[str],
     out: str,
-    options: dict[str, Any],
-    captions: list[str],
-    workers: int | None,
-    engine: str,
-    work: Path | None,
+    settings: PrepareSettings,
+    work: Work,
+    unfinished: Path | None,
     embed: str | None,
 ) -> None:
-    """`daybreak prepare`: shards, and a summary of what was dropped. `options` are fields of PrepareSettings.
+    """`daybreak prepare`: shards, and a summary of what was dropped. unfinished: folder for the work until it is done.
 
     embed: the text encoder whose features are to lie beside the shards, as `run_embed` makes them by default, with as
-    many workers as that chooses: `workers` counts those that work on pictures.
+    many workers as that chooses: those of `work` work on pictures.
     """
-    one_of("--encoding", options["encoding"], Encoding)
-    one_of("--duplicates", options["duplicates"], Duplicates)
-    one_of("--engine", engine, Engine)
-    settings = PrepareSettings(**options, captions=parse_captions(captions))
-    text = TextConfig(pretrained=embed, max_tokens=256)
     if embed is not None:  # before hours of work that would end with the news
         from daybreak.encoders.pretrained_text import PretrainedTextEncoder
 
-        PretrainedTextEncoder.find(text)
+        PretrainedTextEncoder.find(EmbedSettings(embed).text)
     with progress_bar(console) as bar:
         task = bar.add_task("listing", total=None, note="")
         began = time.monotonic()
@@ -53,12 +44,12 @@ def run_prepare(
             note = f"{pictures / max(1e-3, time.monotonic() - began):.0f} pictures/s" if pictures else ""
             bar.update(task, description=stage, completed=done, total=of, note=note)
 
-        prepared = prepare(sources, out, settings, workers, cast(Engine, engine), work, show)
+        prepared = prepare(sources, out, settings, work.workers, work.engine, unfinished, show)
     if prepared.already:
         console.print(f"{out} was finished before; nothing to do", highlight=False)
     _summary(console, out, prepared.index)
     if embed is not None:
-        run_embed(console, out, text, "text", "bfloat16", 64, None, None, engine)
+        run_embed(console, out, EmbedSettings(embed, work=ModelWork(engine=work.engine)))
 
 
 def _summary(console: Console, out: str, index: Index) -> None:

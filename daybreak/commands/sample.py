@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from daybreak import config as configs
 from daybreak.config import ConfigError
+from daybreak.evaluate.checks import told
 from daybreak.evaluate.grid import save_grid
-from daybreak.evaluate.request import Drawing, told
+from daybreak.evaluate.request import Drawing
 from daybreak.formats.open import open_model
 from daybreak.model_folder import check_without_data, is_pipeline
 from daybreak.parallel import pick_device
@@ -18,15 +20,10 @@ from daybreak.sampling.expand import expanded
 from daybreak.sampling.generate import generate
 
 
-def run_sample(
-    console: Console,
-    run: Path,
-    prompts: list[str],
-    out: Path,
-    drawing: Drawing,
-) -> None:
+def run_sample(console: Console, run: Path, prompts: list[str], out: Path, drawing: Drawing) -> None:
     """`daybreak sample`: prompts to one PNG, drawn by a run, what export or shrink wrote of one, or a pipeline."""
     seed = drawing.seed or 0
+    drawing = replace(drawing, seed=seed)
     if is_pipeline(run):
         from daybreak.subjects import sample_pipeline
 

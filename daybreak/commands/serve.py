@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import signal
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from daybreak.commands.listen import listen
 from daybreak.config import ConfigError
 from daybreak.extras import require
 from daybreak.serve.find import check_names, find_served
@@ -38,7 +38,7 @@ def run_serve(
     if local and settings.hosts == ("*",):
         settings = replace(settings, hosts=("localhost", "127.0.0.1", "[::1]", host))
     check_names([find_served(spec)[0] for spec in models])
-    listener = _bind(host, port)
+    listener = listen(host, port)
     if settings.keys is not None:
         read_keys(settings.keys)
     uvicorn = require("uvicorn", "serve", "daybreak serve")
@@ -85,18 +85,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A listening address, taken before the models are loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio sends small answers at once (TCP_NODELAY) only where it is; else each of
-    # them waits 40 ms for the client's delayed acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as e:
-        listener.close()
-        raise ConfigError(f"--host {host} --port {port} cannot be taken: {e.strerror or e}") from None
-    return listener

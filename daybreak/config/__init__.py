@@ -1,12 +1,15 @@
 """The configuration of a run: frozen dataclasses, overrides by name, YAML in and out.
 
-Every field states its unit and range. A recipe (daybreak/recipes) is a function that returns a `Config`; an override is
-`section.field=value`, from the command line or a YAML file; the run folder holds the resolved result.
+Every field states its type, range, default and meaning in one place, also those of the other commands' settings: flags,
+help and checks are made from it (bounds.py, fields.py). A recipe (daybreak/recipes) is a function that returns a
+`Config`; an override is `section.field=value`, from the command line or a YAML file; the run folder holds the resolved
+result.
 """
 
 from daybreak.config.check import check as check
 from daybreak.config.documentation import documented_fields as documented_fields
 from daybreak.config.errors import ConfigError as ConfigError
+from daybreak.config.errors import did_you_mean as did_you_mean
 from daybreak.config.files import load as load
 from daybreak.config.files import save as save
 from daybreak.config.overrides import check_name as check_name

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from daybreak.config.bounds import BelowOne, Bounds, Count, Flag, Natural, NotNegative, Positive, PositiveShare, Share
+from daybreak.config.quantities import in_usd, time_in
+
+Channel = Annotated[int, Bounds(least=0, most=255)]
+Colour = tuple[Channel, Channel, Channel]
+AverageLength = Annotated[float, Bounds(least=0.01, most=0.25)]
+"""Of a post-hoc average: the standard deviation of its weights over the run, as a share of the run."""
+Lines = Literal["whole", "lines", "first"]
+TrackerName = Literal["wandb", "mlflow"]
 
 
 @dataclass(frozen=True)
@@ -11,36 +21,36 @@ class DataConfig:
     """Where pictures and captions come from."""
 
     source: Literal["scenes", "folder", "shards"] = "scenes"
-    """`scenes`: the embedded world. `folder`: captioned pictures on disk. `shards`: what `daybreak prepare` made."""
+    """The embedded world (scenes), captioned pictures on disk (folder), or what `daybreak prepare` made (shards)."""
     folder: str | None = None
     """Folder of captioned pictures, for source `folder`."""
     shards: tuple[str, ...] = ()
     """Folders or addresses of prepared sets, for source `shards`."""
-    weights: tuple[float, ...] = ()
+    weights: tuple[Positive, ...] = ()
     """Shares of the sets of `shards` in training; none: in the ratio of their sizes."""
-    max_ratio: float = 2.0
+    max_ratio: Annotated[float, Bounds(least=1)] = 2.0
     """Widest training pictures, width over height (source `shards`); 1 crops to squares."""
-    bad_share: float = 0.01
+    bad_share: BelowOne = 0.01
     """The run stops once more than this share of all rows is damaged (source `shards`)."""
     cache: str | None = None
     """Local folder in which remote shards are kept while they are used."""
-    cache_gb: float = 100.0
+    cache_gb: Positive = 100.0
     """The most that the cache holds, GB."""
     embeddings: str | None = None
     """Name of the text features that `daybreak embed` wrote beside the shards; none: training encodes captions."""
-    captions: Literal["whole", "lines", "first"] = "whole"
+    captions: Lines = "whole"
     """Line breaks in captions (source `folder`): they belong to it, divide several, or end it (only the first line)."""
-    resolution: int = 32
+    resolution: Annotated[int, Bounds(least=8)] = 32
     """Side of the square training pictures, px."""
-    background: tuple[int, int, int] = (255, 255, 255)
+    background: Colour = (255, 255, 255)
     """Colour behind transparent pictures, sRGB 0..255."""
     flip: bool = False
     """Mirror half of the pictures left to right (not for `scenes`). Wrong where captions speak of left and right."""
-    workers: int = 1
+    workers: Natural = 1
     """Threads that prepare batches ahead of the training loop; 0: none."""
-    task_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    task_weights: tuple[NotNegative, ...] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     """Shares of the six tasks (source `scenes`), in the order of daybreak.data.scenes.world.TASKS."""
-    dense: float = 0.0
+    dense: Share = 0.0
     """Share of captions that name everything of their picture and where it stands (source `scenes`)."""
 
 
@@ -48,13 +58,15 @@ class DataConfig:
 class TextConfig:
     """The text encoder: the embedded one, trained with the model, or a frozen pretrained one."""
 
-    vocabulary: int = 512
+    vocabulary: Annotated[int, Bounds(least=259)] = 512
     """Most entries of the BPE tokenizer; at least 259 (all bytes and three special tokens)."""
-    width: int = 128
-    depth: int = 2
+    width: Count = 128
+    """Channels of the embedded encoder."""
+    depth: Natural = 2
     """Blocks of the embedded encoder; 0: its words' embeddings alone."""
-    heads: int = 4
-    max_tokens: int = 64
+    heads: Count = 4
+    """Attention heads of the embedded encoder; they divide its width."""
+    max_tokens: Annotated[int, Bounds(least=2)] = 64
     """Longer captions are cut here."""
     pretrained: str | None = None
     """Hub id or folder of a frozen encoder (T5, T5Gemma, CLIP, Gemma 3, Qwen3) in place of the embedded one."""
@@ -66,16 +78,20 @@ class TextConfig:
 class ModelConfig:
     """The pixel transformer."""
 
-    width: int = 128
-    depth: int = 5
-    heads: int = 4
-    mlp_ratio: float = 3.5
+    width: Annotated[int, Bounds(least=4)] = 128
+    """Channels of a token."""
+    depth: Count = 5
+    """Transformer blocks."""
+    heads: Count = 4
+    """Attention heads; each has a multiple of 4 channels."""
+    mlp_ratio: Positive = 3.5
     """Hidden width of the gated MLP over `width`."""
-    patch: int = 4
+    patch: Count = 4
     """Side of a patch, px."""
-    bottleneck: int | None = None
+    bottleneck: Count | None = None
     """Width between the two linear layers of the patch embedding; none: one layer."""
-    rope_theta: float = 10_000.0
+    rope_theta: Positive = 10_000.0
+    """Base of the wavelengths of the rotary position embedding."""
     size_conditioning: bool = False
     """Add the picture's height and width to the time embedding."""
     predicts: Literal["x0", "velocity"] = "x0"
@@ -83,13 +99,13 @@ class ModelConfig:
     modulation: Literal["block", "shared", "none"] = "block"
     """How blocks learn of the time: a modulation each, one for all with a bias each, or not at all."""
     layout: Literal["text_kv", "joint"] = "text_kv"
-    """text_kv: text as keys and values only. joint: two streams that attend to each other (MiniT2I's)."""
-    text_blocks: int = 0
+    """How text enters: as keys and values only (text_kv), or as a stream of its own (joint, MiniT2I's)."""
+    text_blocks: Natural = 0
     """Trained transformer blocks on the text alone, ahead of the others."""
-    convolutions: tuple[int, ...] = ()
+    convolutions: tuple[Count, ...] = ()
     """Channels of convolutions around the transformer, in place of patches, from the full side on, each at half the
     side of the one before; patch must be 2 to the power of their number. None: PRX's patches."""
-    text_convolutions: int = 0
+    text_convolutions: Natural = 0
     """Layers of convolutions on the text, ahead of all else."""
     pooled_text: bool = False
     """Add the mean of the text to the time embedding."""
@@ -105,36 +121,36 @@ class ModelConfig:
 class RoutingConfig:
     """Image tokens that skip the middle blocks in training (TREAD, SPRINT)."""
 
-    keep: float = 1.0
+    keep: PositiveShare = 1.0
     """Share of the image tokens that stay; 1: no routing."""
     start: int = 2
     """Blocks that see all tokens at first."""
     end: int | None = None
     """Blocks after which the tokens return; none: before the last one."""
     method: Literal["tread", "sprint"] = "tread"
-    """tread: the others return as they left. sprint: they return as a learned token, fused with how they left."""
-    path_drop: float = 0.0
-    """sprint: share of the pictures whose middle blocks are left out whole, which guidance then subtracts."""
+    """How the others return: as they left (tread), or as a learned token, fused with how they left (sprint)."""
+    path_drop: Share = 0.0
+    """Share of the pictures whose middle blocks are left out whole (sprint), which guidance then subtracts."""
 
 
 @dataclass(frozen=True)
 class AlignmentConfig:
     """Features of a middle block drawn to those of a vision teacher (REPA)."""
 
-    weight: float = 0.0
-    """0: none."""
+    weight: NotNegative = 0.0
+    """Weight of the loss; 0: none."""
     teacher: str = "embedded"
-    """`embedded` (of this package, knows scenes), a file of `daybreak teach`, or a hub id or folder (DINOv2, DINOv3,
-    SigLIP)."""
+    """The embedded one (`embedded`, which knows scenes), a file of `daybreak teach`, or a hub id or folder (DINOv2,
+    DINOv3, SigLIP)."""
     layer: int = 8
-    """Features are taken after so many blocks."""
+    """Blocks after which the features are taken."""
     projector: Literal["mlp", "conv"] = "mlp"
-    """mlp: REPA's, on each token. conv: iREPA's 3 x 3 convolution; it needs all tokens."""
-    projector_width: int = 2048
+    """What maps features to the teacher's: REPA's MLP on each token, or iREPA's 3 x 3 convolution, which needs all."""
+    projector_width: Count = 2048
     """Hidden width of the mlp projector."""
-    until: float = 1.0
+    until: Share = 1.0
     """Share of the run after which alignment ends."""
-    resolution: int | None = None
+    resolution: Count | None = None
     """Side at which the teacher sees the picture, px; none: the side that gives it the model's grid."""
 
 
@@ -142,30 +158,30 @@ class AlignmentConfig:
 class GroundingConfig:
     """Words drawn to where their phrase stands in the picture, where the data know it (`scenes`)."""
 
-    weight: float = 0.0
-    """0: none. Needs model.grounding."""
+    weight: NotNegative = 0.0
+    """Weight of the loss; 0: none. Needs model.grounding."""
 
 
 @dataclass(frozen=True)
 class PerceptualConfig:
     """Losses between the predicted and the true picture in the features of frozen networks."""
 
-    lpips: float = 0.0
+    lpips: NotNegative = 0.0
     """Weight of LPIPS; 0: none."""
     lpips_network: str = "embedded"
-    """`embedded` (LPIPS's form on this package's teacher), a file of `daybreak teach`, or that of torchvision's VGG16
-    weights."""
+    """The embedded one (`embedded`: LPIPS's form on this package's teacher), a file of `daybreak teach`, or that of
+    torchvision's VGG16 weights."""
     lpips_heads: str | None = None
     """File of LPIPS's published 1 x 1 heads for VGG16; none: the network is no VGG16."""
-    lpips_scale: float = 0.5
+    lpips_scale: PositiveShare = 0.5
     """Both pictures are scaled by this before LPIPS."""
-    dino: float = 0.0
+    dino: NotNegative = 0.0
     """Weight of 1 - cosine between patch features; 0: none."""
     dino_teacher: str = "embedded"
     """As alignment.teacher."""
-    dino_resolution: int | None = None
+    dino_resolution: Count | None = None
     """Side at which the teacher sees both pictures, px; none: that of the training pictures, to whole patches."""
-    t_max: float = 1.0
+    t_max: PositiveShare = 1.0
     """Only pictures with a noise level up to this take part."""
 
 
@@ -173,18 +189,19 @@ class PerceptualConfig:
 class DiffusionConfig:
     """Noise levels and the loss's weighting."""
 
-    shift: float = 3.0
+    shift: Positive = 3.0
     """Moves training and sampling times towards noise; 1 leaves them."""
-    floor: float = 0.05
+    floor: Positive = 0.05
     """Least divisor in v = (x_t - x0) / max(t, floor) of the training loss."""
-    noise_scale: float = 1.0
+    noise_scale: Positive = 1.0
     """Standard deviation of the noise at t = 1."""
-    p_uncond: float = 0.1
+    p_uncond: Share = 0.1
     """Share of captions dropped in training, for classifier-free guidance."""
     logit_mean: float = 0.0
-    logit_std: float = 1.0
-    """Training times are logit-normal with this mean and deviation, before the shift."""
-    contrastive: float = 0.0
+    """Mean of the training times' logit, before the shift."""
+    logit_std: Positive = 1.0
+    """Their standard deviation: training times are logit-normal."""
+    contrastive: NotNegative = 0.0
     """Weight by which velocities are pushed from those of other pictures (contrastive flow matching); 0: none."""
 
 
@@ -196,18 +213,23 @@ class OptimConfig:
     """Optimiser of the blocks' matrices. normuon: Muon with rows of equal size."""
     orthogonalization: Literal["quintic", "polar_express"] = "quintic"
     """Muon's polynomials: one quintic five times, or Polar Express's sequence."""
-    muon_lr: float = 0.005
+    muon_lr: Positive = 0.005
     """Learning rate of the blocks' matrices (update matched to AdamW's size)."""
-    muon_momentum: float = 0.95
-    adam_lr: float = 0.002
+    muon_momentum: BelowOne = 0.95
+    """Momentum of the blocks' matrices."""
+    adam_lr: Positive = 0.002
     """Learning rate of everything else."""
-    adam_betas: tuple[float, float] = (0.9, 0.95)
-    adam_eps: float = 1e-8
-    weight_decay: float = 0.0
-    warmup_steps: int = 50
-    decay_share: float = 0.4
+    adam_betas: tuple[BelowOne, BelowOne] = (0.9, 0.95)
+    """Decay of AdamW's first and second moment."""
+    adam_eps: Positive = 1e-8
+    """Added to the root of AdamW's second moment."""
+    weight_decay: NotNegative = 0.0
+    """Decoupled weight decay of all matrices, times the learning rate."""
+    warmup_steps: Natural = 50
+    """Steps over which the learning rate rises from zero."""
+    decay_share: Share = 0.4
     """Last share of the budget over which the learning rate falls linearly to zero."""
-    clip_norm: float = 1.0
+    clip_norm: Positive = 1.0
     """Gradients are scaled down to this total norm."""
 
 
@@ -215,46 +237,47 @@ class OptimConfig:
 class TrainConfig:
     """The loop."""
 
-    batch: int = 48
+    batch: Count = 48
     """Pictures a step."""
-    steps: int | None = None
-    """Ends the run after so many steps."""
-    minutes: float | None = None
-    """Ends the run after so many minutes of training; sampling and scoring are not counted."""
-    seed: int = 0
+    steps: Count | None = None
+    """Ends the run after this many steps."""
+    minutes: Positive | None = None
+    """Ends the run after this many minutes of training; sampling and scoring are not counted."""
+    seed: Natural = 0
+    """Of the first weights, the data's order and the noise."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the forward and backward pass; weights stay float32. auto: bfloat16 where the hardware multiplies it."""
-    ema: float = 0.999
+    ema: Share = 0.999
     """Decay of the averaged weights at each update; what sampling and scoring use. 0: the trained weights."""
-    ema_every: int = 1
+    ema_every: Count = 1
     """Steps between updates of the average."""
-    posthoc_ema: tuple[float, ...] = ()
+    posthoc_ema: tuple[AverageLength, ...] = ()
     """Relative lengths of power-function averages to keep, such as 0.05,0.1, for `daybreak average` afterwards."""
-    posthoc_snapshots: int = 16
+    posthoc_snapshots: Count = 16
     """Snapshots of each over the run."""
     compile: bool = False
     """Compile the transformer and the frozen networks (torch.compile); pays on a GPU."""
-    save_minutes: float = 5.0
+    save_minutes: Positive = 5.0
     """Time between checkpoints, minutes."""
-    save_steps: int | None = None
+    save_steps: Count | None = None
     """Steps between further checkpoints; none: time alone decides."""
-    keep: int = 2
+    keep: Count = 2
     """Newest checkpoints that stay; the one with the best score stays besides."""
-    microbatch: int | None = None
+    microbatch: Count | None = None
     """Most pictures in a forward and backward pass of one GPU; a step adds up several. None: all at once."""
-    shard: int | None = None
+    shard: Count | None = None
     """GPUs that share one copy of the weights (FSDP); none: those of a node, each node holding a copy (HSDP)."""
-    explode: float = 10.0
-    """A step whose loss is so many times the largest of the last hundred steps is not applied."""
-    stall_minutes: float = 30.0
+    explode: Annotated[float, Bounds(above=1)] = 10.0
+    """A step whose loss is this many times the largest of the last hundred steps is not applied."""
+    stall_minutes: Positive = 30.0
     """The run ends, with every thread's stack in RUN/stalls, where no step ends for so long."""
-    watch_every: int = 50
+    watch_every: Count = 50
     """Steps between measurements of norms by group and of the loss by noise level."""
-    sample_every: float = 0.125
+    sample_every: PositiveShare = 0.125
     """Share of the budget between sample grids."""
-    sample_steps: int | None = None
+    sample_steps: Count | None = None
     """Steps between sample grids, in place of a share of the budget; none: sample_every decides."""
-    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    trackers: tuple[TrackerName, ...] = ()
     """Where curves and pictures go beside TensorBoard: wandb, mlflow, or both; each needs its package installed."""
 
 
@@ -262,14 +285,14 @@ class TrainConfig:
 class BudgetConfig:
     """The moment by which everything is done, evaluation included, on the wall clock, through crashes and restarts."""
 
-    hours: float | None = None
-    """From the start of the run to its end, hours (--deadline)."""
-    usd: float | None = None
-    """What the run may cost (--budget); with `price` and `gpus` it makes a deadline, the nearer one counts."""
-    price: float | None = None
-    """Of one GPU for an hour, USD (--price)."""
-    gpus: int | None = None
-    """GPUs that are paid for (--gpus); none: the processes of the run."""
+    hours: Annotated[float | None, Bounds(above=0), time_in("h"), Flag("--deadline")] = None
+    """Time until everything is done, evaluation included: --deadline 24h, which is budget.hours 24."""
+    usd: Annotated[float | None, Bounds(above=0), in_usd("usd"), Flag("--budget")] = None
+    """What the run may cost: --budget 1500usd. With `price` and `gpus` it makes a deadline; the nearer one counts."""
+    price: Annotated[float | None, Bounds(above=0), in_usd("/gpu-hour")] = None
+    """What one GPU costs for an hour: --price 2.0/gpu-hour."""
+    gpus: Count | None = None
+    """GPUs that train and are paid for; none: the processes of the run (for `daybreak plan`: 1)."""
 
 
 @dataclass(frozen=True)
@@ -277,15 +300,18 @@ class SampleConfig:
     """How pictures are drawn."""
 
     sampler: Literal["euler", "heun"] = "euler"
-    steps: int = 24
-    guidance: float = 3.0
+    """How the differential equation is solved: one evaluation a step (euler) or two (heun)."""
+    steps: Count = 24
+    """Steps of the sampler."""
+    guidance: NotNegative = 3.0
     """Scale of guidance; 1 is none."""
     guidance_kind: Literal["classifier_free", "routed", "both"] = "classifier_free"
     """Against the empty caption, against the routed prediction (needs routing), or against both at once."""
-    guidance_from: float = 0.0
-    guidance_to: float = 1.0
-    """Guidance acts for t in guidance_from..guidance_to (1 is noise)."""
-    batch: int = 64
+    guidance_from: Share = 0.0
+    """Guidance acts from this t on (1 is noise)."""
+    guidance_to: Share = 1.0
+    """Guidance acts up to this t."""
+    batch: Count = 64
     """Pictures drawn at once."""
     expand: str | None = None
     """Who writes out what a prompt leaves open before it is drawn: `scenes` (that world's own rules), a chat model by
@@ -296,19 +322,19 @@ class SampleConfig:
 class EvaluateConfig:
     """How a run is scored."""
 
-    prompts_per_task: int = 48
+    prompts_per_task: Count = 48
     """Prompts of each of the six tasks of `scenes`."""
-    held_out_prompts: int = 96
+    held_out_prompts: Count = 96
     """Prompts that ask for combinations which training never shows."""
-    seed: int = 1234
+    seed: Natural = 1234
     """Of prompts and noise."""
     grid_prompts: tuple[str, ...] = ()
     """Prompts of the sample grids; empty: chosen from the data. Those with commas in them go in with a YAML file."""
     metrics: tuple[str, ...] = ()
     """Measured during training, named as for `daybreak evaluate --metrics`; empty: none."""
-    metrics_every: int = 1_000_000
+    metrics_every: Count = 1_000_000
     """Pictures seen between two measurements."""
-    metrics_count: int = 1000
+    metrics_count: Annotated[int, Bounds(least=2)] = 1000
     """Pictures drawn for a measurement."""
     reference: str | None = None
     """Folder of real pictures that the metrics compare with; a run on `scenes` draws its own."""
@@ -322,11 +348,11 @@ class DistillConfig:
 
     teacher: str | None = None
     """Folder of the trained model, in any form that draws; none: no distillation."""
-    steps: int = 4
+    steps: Count = 4
     """Steps in which the student draws."""
-    substeps: int = 8
+    substeps: Count = 8
     """Steps of the teacher in each of the student's."""
-    guidance: float = 3.0
+    guidance: NotNegative = 3.0
     """Scale of the teacher's guidance, with which the student draws by itself."""
 
 

@@ -13,7 +13,6 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -23,8 +22,8 @@ from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.data.changes import captions_check
-from daybreak.data.engines.tasks import Engine
 from daybreak.data.places import exists, join, read_bytes, write_atomically
+from daybreak.data.settings import Captioning, CaptionSettings
 from daybreak.data.shards.format import INDEX, WRITTEN_KIND, caption_file, read_written, write_arrow, write_rows
 from daybreak.data.shards.reader import RowError, ShardReader
 
@@ -33,62 +32,43 @@ if TYPE_CHECKING:
 
     from daybreak.data.captioner import Captioner
 
-PROMPT = (
-    "Describe this picture in two or three sentences: what is to be seen and where, its colours and its style. "
-    "Do not begin with words such as 'the image shows'."
-)
-
-
-@dataclass(frozen=True)
-class Captioning:
-    """How captions are written; another value of any field is another set of captions."""
-
-    model: str
-    prompt: str = PROMPT
-    max_tokens: int = 160
-    revision: str = "main"
-
 
 @dataclass(frozen=True)
 class CaptionJob:
-    """What a worker needs to write the captions `name` of shards at `place`, `batch` pictures at once."""
+    """What a worker needs to write captions of shards at `place`."""
 
     place: str
-    name: str
-    how: Captioning
-    batch: int
-    cache: Path | None
+    asked: CaptionSettings
 
     def reader(self) -> ShardReader:
         """The shards."""
-        return ShardReader(self.place, self.cache, cache_bytes=2**62)
+        return ShardReader(self.place, self.asked.work.cache, cache_bytes=2**62)
 
     def target(self, shard: int) -> str:
         """Where the captions of a shard come to lie."""
-        return join(self.place, caption_file(self.name, shard))
+        return join(self.place, caption_file(self.asked.name, shard))
 
     def check(self, reader: ShardReader) -> None:
         """ConfigError where the name is taken."""
-        if not self.name.isidentifier() or self.name in set(pq_columns(reader)) - set(reader.index.written):
+        if not self.asked.name.isidentifier() or self.asked.name in set(pq_columns(reader)) - set(reader.index.written):
             raise ConfigError(
-                f"--name {self.name} is taken by a column of the shards, or is no plain name; choose another"
+                f"--name {self.asked.name} is taken by a column of the shards, or is no plain name; choose another"
             )
         stamp, text = self._stamp()
         if exists(stamp) and read_bytes(stamp) != text:
-            raise ConfigError(
-                f"{stamp}: the captions {self.name} were begun with another model or prompt; choose another --name"
-            )
+            named = f"{stamp}: the captions {self.asked.name}"
+            raise ConfigError(f"{named} were begun with another model or prompt; choose another --name")
 
     def _stamp(self) -> tuple[str, bytes]:
         """The file by which the name is this job's, and what it says."""
-        text = json.dumps(dataclasses.asdict(self.how), indent=1)
-        return join(self.place, "captions", self.name, "how.json"), text.encode()
+        text = json.dumps(dataclasses.asdict(self.asked.how), indent=1)
+        return join(self.place, "captions", self.asked.name, "how.json"), text.encode()
 
     def open(self, device: torch.device) -> Callable[[int], int]:
         """Loads the model; what comes back describes a shard's pictures and returns how many."""
         from daybreak.data.captioner import Captioner  # here: what is wrong with the command is told before torch loads
 
-        how = self.how
+        how = self.asked.how
         reader = self.reader()
         captioner = Captioner(how.model, how.revision, how.prompt, how.max_tokens, device)
         write_atomically(*self._stamp())  # the name is taken by a model that can be loaded, and by none that cannot
@@ -96,23 +76,22 @@ class CaptionJob:
         def describe(shard: int) -> int:
             rows = reader.rows_of(shard)
             captions: list[str | None] = []
-            for at in range(0, len(rows), self.batch):
-                captions += _describe(captioner, reader, rows[at : at + self.batch])
+            for at in range(0, len(rows), self.asked.batch):
+                captions += _describe(captioner, reader, rows[at : at + self.asked.batch])
             path = reader.files.local(reader.index.shards[shard].file)
             keys = pq.read_table(path, columns=["key"], partitioning=None)["key"]
-            write_arrow(self.target(shard), pa.table({"key": keys, self.name: pa.array(captions, pa.string())}))
+            write_arrow(self.target(shard), pa.table({"key": keys, self.asked.name: pa.array(captions, pa.string())}))
             return len(rows)
 
         return describe
 
 
-def write_captions(
-    job: CaptionJob, weight: float, workers: int | None, engine: Engine, progress: Callable[[int, int], None]
-) -> int:
+def write_captions(place: str, asked: CaptionSettings, progress: Callable[[int, int], None]) -> int:
     """Writes captions of all shards; returns how many rows got one. See `run_on_models` for workers and engines.
 
     Raises ConfigError where other captions of that name are there.
     """
+    job = CaptionJob(place, asked)
     reader = job.reader()
     job.check(reader)
     shards = len(reader.index.shards)
@@ -121,10 +100,10 @@ def write_captions(
 
     done = shards - len(left)
     progress(done, shards)
-    for _ in run_on_models(job, left, workers, engine):
+    for _ in run_on_models(job, left, asked.work.workers, asked.work.engine):
         done += 1
         progress(done, shards)
-    return _register(reader, job.name, job.how, weight)
+    return _register(reader, asked.name, asked.how, asked.weight)
 
 
 def pq_columns(reader: ShardReader) -> list[str]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from daybreak.evaluate.measures import Measure
+from daybreak.evaluate.measures import PICTURES_EACH, PROMPTS, Measure
 from daybreak.evaluate.mosaic import Tile, save_mosaic
-from daybreak.evaluate.prompts import PICTURES_EACH, PROMPTS
 
 TOLERANCE = 0.10
 """FID may exceed the baseline's by this share."""

@@ -9,9 +9,10 @@ import torch
 
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
+from daybreak.evaluate.checks import check_request
 from daybreak.evaluate.evaluation import evaluate
-from daybreak.evaluate.measures import parse_metrics
-from daybreak.evaluate.request import Request, check_request, parse_weights
+from daybreak.evaluate.measures import SOME_METRICS
+from daybreak.evaluate.request import Request, parse_weights
 from daybreak.evaluate.subjects import RunDrawer, Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.model.transformer import Transformer
@@ -23,7 +24,7 @@ def measurement_request(config: Config) -> Request:
     e = config.evaluate
     reference = Path(e.reference).expanduser() if e.reference is not None else None
     try:
-        metrics = parse_metrics(",".join(e.metrics))
+        metrics = SOME_METRICS.parse(",".join(e.metrics), "--metrics")
         request = Request(metrics, reference, count=e.metrics_count, weights=parse_weights(list(e.weights)))
         check_request(request, draws=True, config=config)
     except ConfigError as error:  # those settings have other names here

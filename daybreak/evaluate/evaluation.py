@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from daybreak.evaluate import measurers
+from daybreak.evaluate.checks import check_request
 from daybreak.evaluate.measures import METRICS, Measure
-from daybreak.evaluate.request import check_request
 from daybreak.evaluate.workbench import Workbench
 
 

@@ -6,11 +6,11 @@ To add a metric: an entry in METRICS, and the function in measurers.py that it n
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from daybreak.config import ConfigError
+from daybreak.config.values import some_of
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,10 @@ METRICS = {
                         "memorised", "dinov2", "training", _DINO, share=True),
 }  # fmt: skip
 
+SOME_METRICS = some_of(METRICS)
+"""How metrics are asked for: fid,kid."""
+PROMPTS, PICTURES_EACH = 10, 10
+"""Of the day's check: its prompts, and the pictures drawn of each."""
 LEAST_FRECHET = 50
 """With fewer pictures a Fréchet distance is refused: it would say nothing but how few they are."""
 ENOUGH_FRECHET = 10_000
@@ -99,19 +103,6 @@ def measures_of(score: dict[str, Any]) -> list[Measure]:
         pictures = int(score.get("pictures", 0))
         found.insert(0, Measure("scenes", score["overall"], pictures, parts=parts))
     return found
-
-
-def parse_metrics(text: str) -> tuple[str, ...]:
-    """ "fid,kid" -> ("fid", "kid"); ConfigError, with the nearest name, for one that does not exist."""
-    names = tuple(dict.fromkeys(n.strip().lower() for n in text.split(",") if n.strip()))
-    for name in names:
-        if name not in METRICS:
-            near = difflib.get_close_matches(name, METRICS, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"--metrics: there is no {name!r}; there are {', '.join(METRICS)}{hint}")
-    if not names:
-        raise ConfigError(f"--metrics is empty; there are {', '.join(METRICS)}")
-    return names
 
 
 def check_frechet(name: str, pictures: int, what: str) -> None:

@@ -10,8 +10,6 @@ import numpy as np
 from daybreak.config import ConfigError
 
 KEYS = ("prompt", "text", "caption")
-PROMPTS, PICTURES_EACH = 10, 10
-"""Of the day's check: its prompts, and the pictures of each."""
 
 
 def read_prompt_file(path: Path) -> list[str]:

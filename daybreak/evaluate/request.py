@@ -1,59 +1,74 @@
-"""What `daybreak evaluate` and `daybreak sample` are asked for, checked. Needs no torch: a mistake is told at once."""
+"""What `daybreak evaluate` and `daybreak sample` are asked for."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.data.pictures import PICTURE_SUFFIXES
-from daybreak.evaluate.geneval.prompts import read_prompts
-from daybreak.evaluate.measures import METRICS, check_frechet
-from daybreak.evaluate.pictures import open_pictures
-from daybreak.evaluate.prompts import read_prompt_file
-from daybreak.evaluate.questions import read_questions
+from daybreak.config.bounds import Bounds, Count, Natural, NotNegative, Typed
+from daybreak.config.fields import Checked
+from daybreak.evaluate.measures import METRICS, SOME_METRICS
 from daybreak.hub_models import HUB_MODELS
-from daybreak.model_folder import CONFIG_FILE, check_kind, check_without_data, kind_of, model_folder
-from daybreak.run_folder import trained_config
+
+
+def parse_weights(words: list[str]) -> dict[str, str]:
+    """["clip=folder"] -> {"clip": "folder"}; ConfigError for a network that nothing uses."""
+    return dict(parse_weight(word, "--weights") for word in words)
+
+
+def parse_weight(word: str, flag: str) -> tuple[str, str]:
+    """ "clip=folder" -> ("clip", "folder"); ConfigError for a network that nothing uses."""
+    known = ("inception", *HUB_MODELS)
+    name, equals, value = word.partition("=")
+    if not equals or not value or name not in known:
+        raise ConfigError(f"{flag} {word}: it should be NAME=FILE_OR_FOLDER, NAME one of {', '.join(known)}")
+    return name, value
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How pictures are drawn. None: as the model's own settings say. size: side, px; batch: pictures at once.
+class Drawing(Checked):
+    """How pictures are drawn."""
 
-    expand: who writes prompts out first, as `sample.expand`; "none": nobody.
-    """
-
-    seed: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    size: int | None = None
-    batch: int | None = None
+    seed: Natural | None = None
+    """The same seed draws the same pictures; none: 0 for a sample, the model's own for an evaluation."""
+    steps: Annotated[int | None, Bounds(least=1, most=1000)] = None
+    """Sampler steps; none: the model's own."""
+    guidance: NotNegative | None = None
+    """Scale of guidance, 1 is none; none: the model's own."""
+    size: Annotated[int | None, Bounds(least=8)] = None
+    """Side of the pictures, px; none: that of training."""
+    batch: Count | None = None
+    """Pictures drawn at once; none: the model's own."""
     expand: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.guidance is not None and not math.isfinite(self.guidance):
-            raise ConfigError(f"--guidance is {self.guidance:g}; it must be a number")
+    """Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API.
+    `none` draws prompts as they stand; default: as the model has it."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to measure, and with what. count: pictures drawn for comparison with others."""
+class Request(Checked):
+    """What to measure, and with what."""
 
-    metrics: tuple[str, ...] = ()
+    metrics: Annotated[tuple[str, ...], SOME_METRICS] = ()
+    """What to measure; empty: what the subject allows."""
     reference: Path | None = None
+    """Real pictures to compare with, best such that training never saw."""
     prompts: Path | None = None
-    count: int = 1000
+    """File of prompts, .txt or .jsonl; none: the reference's captions."""
+    count: Annotated[int, Bounds(least=2)] = 1000
+    """Pictures to draw for comparison with the reference."""
     training: Path | None = None
+    """Training pictures; none: the run's."""
     baseline: str | None = None
+    """What day_check compares with: as a subject."""
     questions: Path | None = None
+    """Questions of vqa: CSV as DPG-Bench's."""
     geneval_prompts: Path | None = None
-    weights: dict[str, str] = field(default_factory=dict)
+    """GenEval's evaluation_metadata.jsonl; none: fetched from its authors."""
+    weights: Annotated[dict[str, str], Typed(parse_weight, "NAME=PLACE")] = field(default_factory=dict)
+    """File, folder or hub id of a metric's network, in place of a download."""
     drawing: Drawing = field(default_factory=Drawing)
 
     def of(self, config: Config | None, name: str) -> Request:
@@ -78,117 +93,3 @@ class Request:
         if self.training is not None:
             return self.training.expanduser()
         return Path(config.data.folder).expanduser() if config is not None and config.data.folder else None
-
-
-def parse_weights(words: list[str]) -> dict[str, str]:
-    """["clip=folder"] -> {"clip": "folder"}; ConfigError for a network that nothing uses."""
-    known = ("inception", *HUB_MODELS)
-    result = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not value or name not in known:
-            raise ConfigError(f"--weights {word}: it should be NAME=FILE_OR_FOLDER, NAME one of {', '.join(known)}")
-        result[name] = value
-    return result
-
-
-SubjectKind = Literal["run", "model", "pipeline", "pictures", "hub"]
-"""model: of ours, but no run (model_folder.py); hub: an id there."""
-
-
-def find_subject(text: str) -> SubjectKind:
-    """What a subject's name stands for, without loading it; ConfigError where it is nothing that can be judged."""
-    path = Path(text).expanduser()
-    kind = kind_of(path)
-    if kind == "run":
-        return "run"
-    if kind is not None:
-        return "model" if kind in ("quantized", "safetensors", "own") else "pipeline"
-    if path.is_dir():
-        if any(p.suffix.lower() in PICTURE_SUFFIXES for p in path.rglob("*")):
-            return "pictures"
-        raise ConfigError(
-            f"{path} is no run folder: it holds no config.yaml, and neither the model_index.json of a diffusers "
-            "pipeline nor pictures"
-        )
-    if path.exists():
-        raise ConfigError(f"{path} is a file; evaluate a run folder, a folder of pictures or a diffusers pipeline")
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not path.parent.exists():
-        return "hub"
-    raise ConfigError(f"{text}: no such run folder, folder of pictures or diffusers pipeline")
-
-
-def told(config: Config, drawing: Drawing) -> Config:
-    """`config` with what `drawing` says in place of its own settings; ConfigError for a size that it does not draw."""
-    given = {"steps": drawing.steps, "guidance": drawing.guidance, "batch": drawing.batch, "expand": drawing.expand}
-    for key, value in given.items():
-        config = config if value is None else configs.override(config, f"sample.{key}", value)
-    if drawing.size is not None and drawing.size % config.model.patch:
-        patch = config.model.patch
-        near = max(1, drawing.size // patch) * patch
-        raise ConfigError(f"--size {drawing.size} does not divide by the run's patches of {patch} px; {near} does")
-    return config
-
-
-def config_of(path: Path, kind: SubjectKind, drawing: Drawing) -> Config | None:
-    """How a subject of our own draws; None for others. ConfigError where its config, or what `drawing` says, is wrong.
-
-    kind: as `find_subject` says it.
-    """
-    if kind == "run":
-        return configs.check(told(trained_config(path), drawing))
-    if kind == "model":
-        return check_without_data(told(configs.load(path / CONFIG_FILE), drawing))
-    return None
-
-
-def check_subject(text: str, request: Request) -> None:
-    """ConfigError for what can be known to be wrong with a subject, or what is asked of it, before it is opened."""
-    text = str(model_folder(text))
-    kind, path = find_subject(text), Path(text).expanduser()
-    config = config_of(path, kind, request.drawing)
-    check_request(request.of(config, path.resolve().name), kind != "pictures", config)
-
-
-def check_sample(model: Path, out: Path, drawing: Drawing) -> None:
-    """ConfigError for what can be known to be wrong with `daybreak sample` before the model is opened."""
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
-    kind = check_kind(model)
-    if kind == "run":
-        configs.check(told(trained_config(model), drawing))
-    elif kind not in ("finetuned", "pipeline") and (model / CONFIG_FILE).is_file():
-        check_without_data(told(configs.load(model / CONFIG_FILE), drawing))
-
-
-def check_request(request: Request, draws: bool, config: Config | None) -> None:
-    """ConfigError for everything that can be known to be missing before hours are spent.
-
-    draws: the subject draws, and is no folder of pictures; config: of a model of our own, which may have been trained
-    on pictures, or on `scenes`, and can then draw its own reference.
-    """
-    on_scenes, trained_on = config is not None and config.data.source == "scenes", request.training_folder(config)
-    for name in request.metrics:
-        needs, title = METRICS[name].needs, METRICS[name].title
-        if needs == "drawing" and not draws:
-            raise ConfigError(f"{title} has its own prompts drawn, which a folder of pictures cannot do")
-        if needs in ("reference", "baseline", "training") and request.reference is None and not on_scenes:
-            raise ConfigError(f"{title} compares with reference pictures: say where they are with --reference FOLDER")
-        if needs == "baseline" and request.baseline is None:
-            raise ConfigError(f"{title} needs --baseline: the pre-trained model, an earlier run, or its pictures")
-        if needs == "questions" and request.questions is None:
-            raise ConfigError(f"{title} needs --questions FILE: DPG-Bench's CSV, or one with its columns")
-        if needs == "training" and trained_on is None:
-            raise ConfigError(f"{title} needs the training pictures: --training FOLDER")
-        if name in ("fid", "fd_dinov2", "day_check") and draws:
-            check_frechet(name, request.count, "drawn")
-    if request.reference is not None:
-        open_pictures(request.reference.expanduser(), "--reference")
-    if request.prompts is not None and draws:
-        read_prompt_file(request.prompts.expanduser())
-    if request.questions is not None:
-        read_questions(request.questions.expanduser())
-    if request.geneval_prompts is not None:
-        read_prompts(request.geneval_prompts.expanduser())
-    if request.baseline is not None:
-        find_subject(request.baseline)

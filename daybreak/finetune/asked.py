@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 from daybreak.config import ConfigError
+from daybreak.config.fields import fields_of
 from daybreak.data.listing import check_place, holds_shards
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import check_empty
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.base_files import check_base
-from daybreak.finetune.settings import FinetuneSettings, flag_of
+from daybreak.finetune.settings import FinetuneSettings
 from daybreak.model_folder import is_own
 from daybreak.run_folder import check_there
 
@@ -20,7 +21,7 @@ NO_USE = (
     *("precision", "recompute", "sample_every", "save_every", "sampler", "sample_steps", "guidance"),
     *("base_config", "variant", "allow_pickle"),
 )
-"""Settings that training as daybreak train does has no ear for."""
+"""Settings that training as daybreak train does makes no use of."""
 
 
 def check_finetune(settings: FinetuneSettings, out: Path | None, find_lr: bool) -> None:
@@ -40,14 +41,14 @@ def check_run_folder(folder: Path) -> None:
     check_empty(folder, f"choose another --out, or continue it with --resume {folder}")
 
 
-def run_to_resume(resume: Path | None, base: str | None, data: str | None, out: Path | None) -> Path:
+def run_to_resume(resume: Path | None, settings: FinetuneSettings, out: Path | None) -> Path:
     """The run to go on with. ConfigError where what to do was not said, or too much, or it is no such run."""
     if resume is None:
-        missing = "a base" if base is None else "--data FOLDER"
+        missing = "--data FOLDER" if settings.base else "a base"
         raise ConfigError(
             f"{missing} is missing: daybreak finetune BASE --data FOLDER, or daybreak finetune --resume RUN"
         )
-    if base is not None or data is not None or out is not None:
+    if settings.base or settings.data or out is not None:
         raise ConfigError("--resume goes on with a run as it was begun: leave the base, --data and --out out")
     check_there(resume)
     settings_file.load(resume, settings_file.OWN_FILE if is_own_run(resume) else settings_file.FINETUNED_FILE)
@@ -70,12 +71,10 @@ def check_own(settings: FinetuneSettings, find_lr: bool) -> None:
 
 
 def refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:
-    """ConfigError for flags that training as daybreak train does has no ear for, and for several processes."""
-    for name in NO_USE:
-        if settings.differs(name):
-            raise ConfigError(f"{flag_of(name)} has no use with {settings.base}, a model of our own: leave it out")
-    if find_lr:
-        raise ConfigError(f"--find-lr has no use with {settings.base}, a model of our own: leave it out")
+    """ConfigError for flags that training as daybreak train does makes no use of, and for several processes."""
+    fields = fields_of(FinetuneSettings)
+    for flag in [fields[name].flag for name in NO_USE if settings.differs(name)] + ["--find-lr"] * find_lr:
+        raise ConfigError(f"{flag} has no use with {settings.base}, a model of our own: leave it out")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             f"{settings.base} is a model of our own, which is fine-tuned in one process; for several: daybreak "

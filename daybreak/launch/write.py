@@ -8,21 +8,19 @@ from typing import Any
 
 import yaml
 
+from daybreak.launch.settings import LaunchSettings
+
 PORT = 29400
 RESTARTS = 10
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class Job(LaunchSettings):
     """words: what follows `daybreak train`, --out and --resume auto included. minutes: the job's longest time."""
 
     name: str
     words: list[str]
-    nodes: int
-    gpus: int
     minutes: int | None = None
-    image: str | None = None
-    accelerator: str = "H200"
 
     def torchrun(self, rendezvous: str | None) -> list[str]:
         """The command on each node; rendezvous: host and port of one of several."""

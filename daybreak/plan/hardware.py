@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
-from daybreak.config import ConfigError
+from daybreak.config import ConfigError, did_you_mean
 
 GB = 1e9
 NODE = 8
@@ -47,7 +46,6 @@ def find_gpu(name: str) -> Gpu | None:
     if name.lower() == "cpu":
         return None
     if name.lower() not in GPUS:
-        near = difflib.get_close_matches(name.lower(), GPUS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name.lower(), GPUS)
         raise ConfigError(f"--gpu {name}: known are {', '.join(GPUS)} and cpu{hint}")
     return GPUS[name.lower()]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from daybreak.config import Config, ConfigError
+from daybreak.config import Config, ConfigError, did_you_mean
 from daybreak.recipes.folder import folder
 from daybreak.recipes.scenes import scenes, scenes_box, scenes_demo, scenes_gpu, scenes_stack
 from daybreak.recipes.speedrun import minit2i, speedrun, speedrun2
@@ -34,7 +33,5 @@ def recipe(name: str) -> Config:
 
 def _known(name: str, names: Collection[str], what: str) -> str:
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"unknown {what} {name!r}; there are {', '.join(names)}{hint}")
+        raise ConfigError(f"unknown {what} {name!r}; there are {', '.join(names)}{did_you_mean(name, names)}")
     return name

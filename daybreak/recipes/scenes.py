@@ -34,7 +34,7 @@ def scenes() -> Config:
 
 
 def scenes_demo() -> Config:
-    """The embedded world at 32 px as `daybreak demo` trains it: it listens."""
+    """The embedded world at 32 px as `daybreak demo` trains it: a small model that follows its prompts."""
     base = repa_early(listening(scenes()))
     return replace(
         base,
@@ -45,7 +45,7 @@ def scenes_demo() -> Config:
 
 
 def scenes_box() -> Config:
-    """What the package carries (daybreak/box): the demo's captions and text, convolutions, fifty minutes."""
+    """The model that the package carries: the demo's captions and text, convolutions, fifty minutes."""
     base = convolutions(listening(scenes()))
     return replace(
         base,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from daybreak import config as configs
+from daybreak.config import StageConfig
+from daybreak.config.documentation import forms
+from daybreak.config.overrides import sections
 from daybreak.recipes import recipe as find_recipe
 
 
@@ -16,7 +20,9 @@ def list_settings(console: Console, recipe: str) -> None:
         table = Table(
             title=section, title_justify="left", title_style="bold", box=None, padding=(0, 2), show_header=False
         )
+        typed = forms(sections().get(section, StageConfig))
         for name, value, meaning in fields:
-            table.add_row(f"--{section}.{name}", f"[cyan]{value}[/cyan]", meaning)
+            text = f"{escape(meaning)} [dim]{escape(typed[name])}[/dim]"
+            table.add_row(f"--{section}.{name}", f"[cyan]{value}[/cyan]", text)
         console.print(table)
         console.print()

@@ -137,12 +137,12 @@ def no_text_convolutions(c: Config) -> Config:
 
 
 def no_pooled_text(c: Config) -> Config:
-    """The time embedding hears nothing of the text."""
+    """The time embedding is told nothing of the text."""
     return replace(c, model=replace(c.model, pooled_text=False))
 
 
 def no_grounding(c: Config) -> Config:
-    """Words have no place, and are heard alike everywhere."""
+    """Words have no place: every part of the picture attends to them alike."""
     return replace(c, model=replace(c.model, grounding=False), grounding=replace(c.grounding, weight=0.0))
 
 

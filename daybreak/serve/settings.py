@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from daybreak.config.bounds import Bounds, Flag
+from daybreak.config.fields import Checked
+from daybreak.config.quantities import time_in
 
 MAX_PROMPT = 4000
 """Characters of a prompt; OpenAI's image API has the same limit for its smaller models."""
@@ -17,29 +22,31 @@ CLIENT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class ServeSettings:
-    """Limits of a server. Times are in seconds, sizes in px."""
+class ServeSettings(Checked):
+    """Limits of a server."""
 
-    batch: int = 8
+    batch: Annotated[int, Bounds(least=1, most=256)] = 8
     """Most pictures drawn together."""
-    batch_wait: float = 0.005
+    batch_wait: Annotated[float, Bounds(least=0, most=1), time_in("s")] = 0.005
     """How long an idle model waits for companions of a first picture."""
-    queue: int = 64
+    queue: Annotated[int, Bounds(least=1, most=10_000)] = 64
     """Most pictures that wait for each model; more are turned away with 429."""
-    timeout: float = 120.0
+    timeout: Annotated[float, Bounds(least=1, most=3600), time_in("s")] = 120.0
     """From a request's arrival to its last picture."""
-    max_size: int | None = None
-    """Longest side; none: twice the side the model was trained at."""
-    max_steps: int = 200
-    rate: float | None = None
+    max_size: Annotated[int | None, Bounds(least=8)] = None
+    """Longest side, px; none: twice the side the model was trained at."""
+    max_steps: Annotated[int, Bounds(least=1, most=10_000)] = 200
+    """Most sampler steps that a request may ask for."""
+    rate: Annotated[float | None, Bounds(least=0.01)] = None
     """Pictures a minute for each key (without keys: for each address); none: no limit. A key's own rate wins."""
     keys: Path | None = None
-    """File of hashed API keys; none: everyone may draw."""
+    """File of hashed API keys, which `daybreak key` makes; none: everyone may draw."""
     compile: bool = False
-    """torch.compile the networks before the server is ready."""
+    """Compile the networks with torch.compile before the server is ready."""
     bfloat16: bool = False
     """Compute in bfloat16 (weights stay float32)."""
     expand: str | None = None
-    """Who writes prompts out, as `sample.expand`; "none": nobody; None: as each model has it."""
-    hosts: tuple[str, ...] = ("*",)
+    """Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API.
+    `none` draws prompts as they stand; default: as each model has it."""
+    hosts: Annotated[tuple[str, ...], Flag("--allow-host")] = ("*",)
     """Host names that requests may ask for: a page elsewhere can't reach a loopback server by rebinding its name."""

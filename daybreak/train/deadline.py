@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from daybreak.config import BudgetConfig, Config, ConfigError
+from daybreak.config import BudgetConfig, Config
 from daybreak.files import write_whole
 
 FILE = "deadline.json"
-UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 MARGIN, MOST_MARGIN = 0.05, 0.005
 """Kept beside what the end is expected to take: a share of that, at most so much of the whole run's time."""
 DRIFT = 0.2
@@ -37,52 +35,23 @@ EXIT_SECONDS = 1.5
 """For the report, and for Python to end (measured: 0.6)."""
 
 
-def parse_hours(text: str) -> float:
-    """ "24h", "90min", "1h30m", "45s" or "2d" in hours; ConfigError for anything else."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.lower())
-    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*([a-z]+)\s*", "", text.lower()) or any(u not in UNITS for _, u in parts):
-        raise ConfigError(f"--deadline {text}: it must be a time such as 24h, 90min or 1h30m")
-    return sum(float(n) * UNITS[u] for n, u in parts) / 3600
+def limited(config: Config, limits: BudgetConfig) -> tuple[Config, str | None]:
+    """`config` with what --deadline, --budget, --price and --gpus say, and a note where they change more than the end.
 
-
-def parse_amount(text: str, flag: str) -> float:
-    """ "1500usd", "$1500", "1500" or "2.0/gpu-hour" in USD; ConfigError for anything else."""
-    match = re.fullmatch(r"\$?(\d+(?:\.\d+)?)\s*(?:usd|\$)?(?:/\s*gpu-?(?:hour|h))?", text.strip().lower())
-    if match is None:
-        example = "2.0/gpu-hour" if flag == "--price" else "1500usd"
-        raise ConfigError(f"{flag} {text}: it must be an amount in USD such as {example}")
-    return float(match[1])
-
-
-@dataclass(frozen=True)
-class Limits:
-    """--deadline, --budget, --price and --gpus as typed."""
-
-    deadline: str | None = None
-    budget: str | None = None
-    price: str | None = None
-    gpus: int | None = None
-
-    def applied(self, config: Config) -> tuple[Config, str | None]:
-        """`config` with these limits, and a note where they change more than the end of the run.
-
-        A deadline takes the place of the recipe's own steps or minutes; settings that follow can bring them back.
-        """
-        b = config.budget
-        b = BudgetConfig(
-            hours=parse_hours(self.deadline) if self.deadline is not None else b.hours,
-            usd=parse_amount(self.budget, "--budget") if self.budget is not None else b.usd,
-            price=parse_amount(self.price, "--price") if self.price is not None else b.price,
-            gpus=self.gpus if self.gpus is not None else b.gpus,
-        )
-        config, note = dataclasses.replace(config, budget=b), None
-        if self.deadline is not None or self.budget is not None:
-            config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=None, minutes=None))
-            if config.optim.decay_share == 0:
-                config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, decay_share=DECAY_SHARE))
-                note = (f"optim.decay_share is {DECAY_SHARE:g}, so that the run ends with a decayed model; "
-                        "--optim.decay_share 0 keeps the recipe's constant rate")  # fmt: skip
-        return config, note
+    A deadline takes the place of the recipe's own steps or minutes; settings that follow can bring them back.
+    """
+    given: dict[str, Any] = {name: value for name, value in asdict(limits).items() if value is not None}
+    config = dataclasses.replace(config, budget=dataclasses.replace(config.budget, **given))
+    if limits.hours is None and limits.usd is None:
+        return config, None
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=None, minutes=None))
+    if config.optim.decay_share:
+        return config, None
+    config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, decay_share=DECAY_SHARE))
+    return config, (
+        f"optim.decay_share is {DECAY_SHARE:g}, so that the run ends with a decayed model; --optim.decay_share 0 keeps "
+        "the recipe's constant rate"
+    )
 
 
 class Deadline:

@@ -78,7 +78,7 @@ def reconstruct(run: Path, length: float) -> dict[str, Tensor]:
 
     Raises ConfigError where the run stored none, and for a length outside 0.01..0.25.
     """
-    paths = stored_averages(run, length)
+    paths = stored_averages(run)
     stored = [p.stem.split("-") for p in paths]
     ends = np.array([float(s[3]) for s in stored])
     gammas = np.array([gamma_of(float(s[1])) for s in stored])

@@ -23,13 +23,8 @@ from daybreak.config import ConfigError
 from daybreak.data.pictures import decode
 from daybreak.vote import contestants
 from daybreak.vote.contestants import Match
+from daybreak.vote.settings import QUESTIONS as QUESTIONS
 
-QUESTIONS = {
-    "overall": "Which picture is better?",
-    "prompt": "Which picture follows the prompt better?",
-    "realism": "Which picture looks more real?",
-}
-"""What can be asked of a pair."""
 MAX_SIDE_PX = 2048
 """Larger pictures are scaled down: no voter's screen shows more."""
 
@@ -47,17 +42,6 @@ class Study:
     seed: int
     limit: int | None
     """Most pairs a voter sees; none: all."""
-
-
-def parse_questions(text: str) -> tuple[str, ...]:
-    """ "overall,prompt" -> ("overall", "prompt"); ConfigError for an unknown, repeated or missing question."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    for name in names:
-        if name not in QUESTIONS:
-            raise ConfigError(f"--questions: unknown question {name!r}; there are {', '.join(QUESTIONS)}")
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f"--questions {text!r} should name some of {', '.join(QUESTIONS)}, each once")
-    return names
 
 
 def picture_path(folder: Path, item: int, contestant: int) -> Path:

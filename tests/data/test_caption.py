@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from daybreak.cli import app
 from daybreak.config import ConfigError
-from daybreak.data.caption import Captioning, CaptionJob, write_captions
+from daybreak.data.caption import write_captions
 from daybreak.data.captioner import Captioner
+from daybreak.data.settings import Captioning, CaptionSettings, ModelWork
 from daybreak.data.shards.reader import ShardReader
 from daybreak.data.shards.source import ShardSource
 from tests.data.tiny_vlm import tiny_vlm
@@ -34,7 +35,8 @@ def shards(tmp_path):
 
 
 def write(shards, how, name="written") -> int:
-    return write_captions(CaptionJob(str(shards), name, how, 4, None), 3.0, 0, "processes", lambda *_: None)
+    asked = CaptionSettings(how, name, weight=3.0, batch=4, work=ModelWork(workers=0))
+    return write_captions(str(shards), asked, lambda *_: None)
 
 
 def test_captions_join_the_others_and_a_kill_loses_nothing(shards, vlm, monkeypatch):

@@ -8,8 +8,9 @@ import pytest
 from making import captioned_folder, encoded, prepared
 
 from daybreak.config import override
-from daybreak.data.caption import Captioning, CaptionJob, write_captions
+from daybreak.data.caption import write_captions
 from daybreak.data.changes import as_checks, changes_since, save_checks
+from daybreak.data.settings import Captioning, CaptionSettings, ModelWork
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
 from tests.data.tiny_vlm import tiny_vlm
@@ -69,8 +70,8 @@ def test_captions_that_a_model_wrote_are_other_captions(tmp_path):
     data, run = {"data.source": "shards", "data.shards": [str(tmp_path / "out")]}, tmp_path / "run"
     told(run, data, False, 2)
     how = Captioning(tiny_vlm(tmp_path / "vlm"), "Say.", max_tokens=4)
-    job = CaptionJob(str(tmp_path / "out"), "written", how, 4, None)
-    assert write_captions(job, 1.0, 0, "processes", lambda *_: None) == 6
+    asked = CaptionSettings(how, batch=4, work=ModelWork(workers=0))
+    assert write_captions(str(tmp_path / "out"), asked, lambda *_: None) == 6
     (note,) = told(run, data, True, 4)
     assert "(6 with other captions)" in note
 

@@ -171,7 +171,7 @@ def test_a_diffusers_pipeline(tmp_path, evaluate, weights, pipeline):
         (["--metrics", "clipscore", "--prompts", "none.txt"], "--prompts none.txt cannot be read"),
         (["--metrics", "vqa", "--questions", "none.csv"], "--questions none.csv cannot be read"),
         (["--metrics", "kid", "--size", 41, "--count", 4], "--size 41 cannot be drawn by .*divisible by 8"),
-        (["--metrics", "kid", "--guidance", "inf"], "--guidance is inf; it must be a number"),
+        (["--metrics", "kid", "--guidance", "inf"], "--guidance is 'inf'; it must be a number"),
     ],
 )
 def test_what_is_wrong_is_said_before_a_picture_is_drawn(tmp_path, evaluate, weights, pipeline, words, message):
@@ -318,8 +318,8 @@ def test_two_processes_evaluate_as_one(tmp_path, evaluate, scenes_run, weights):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["ours", "--metrics", "fdi"], "--metrics: there is no 'fdi'; there are fid,"),
-        (["ours", "--metrics", ","], "--metrics is empty"),
+        (["ours", "--metrics", "fdi"], "--metrics is 'fdi'; it must be one of fid,"),
+        (["ours", "--metrics", ","], "--metrics is ''; it must be one of fid,"),
         (["ours"], "ours: say what to measure with --metrics"),
         (["ours", "--metrics", "fid"], "FID compares with reference pictures: say where they are with --reference"),
         (["ours", "--metrics", "scenes"], "Scenes has its own prompts drawn, which a folder of pictures cannot do"),
@@ -370,5 +370,5 @@ def test_a_run_is_measured_while_it_trains(tmp_path, scenes_run, weights):
     assert (tmp_path / "metrics" / "000000003000" / "score.json").exists()
     assert during_training.due(config, 2990, 3006) and not during_training.due(config, 3000, 3990)
     assert not during_training.due(tiny_config(), 0, 10**9)
-    with pytest.raises(ConfigError, match="there is no 'fdi'"):
+    with pytest.raises(ConfigError, match="--evaluate.metrics is 'fdi'"):
         during_training.measurement_request(tiny_config(evaluate__metrics="fdi"))

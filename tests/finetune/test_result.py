@@ -28,7 +28,7 @@ from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.probes import drift
 from daybreak.finetune.report import verdict
 from daybreak.finetune.result import merge, open_result, save_result
-from daybreak.finetune.settings import FinetuneSettings, parse_duration
+from daybreak.finetune.settings import FinetuneSettings
 from daybreak.formats.open import open_model
 from daybreak.model_folder import is_own, model_folder
 from daybreak.serve.jobs import Job, Order
@@ -219,13 +219,3 @@ def test_advice_rings_for_what_it_is_about_and_not_before():
     late = Adviser()
     assert late.after_probe(5, start, {"general": 1.0, "domain": 0.8}, 1.0) == []
     assert [a.alarm for a in late.after_probe(9, start, {"general": 1.0, "domain": 0.9}, 2.0)] == ["overfitting"]
-
-
-@pytest.mark.parametrize("text, minutes", [("24h", 1440), ("90m", 90), ("1h30m", 90), ("45s", 0.75), ("7", 7)])
-def test_durations(text, minutes):
-    assert parse_duration(text, "--deadline") == minutes
-
-
-def test_a_wrong_duration_is_said():
-    with pytest.raises(ConfigError, match="--deadline is 'soon'"):
-        parse_duration("soon", "--deadline")

@@ -16,7 +16,9 @@ def test_a_missing_package_is_named_before_the_base_is_opened(tmp_path, monkeypa
     with pytest.raises(ConfigError, match="^--tracker mlflow needs the package mlflow, which is not installed: pip"):
         tiny.finetune(tmp_path / "no-base", tmp_path / "no-pictures", tmp_path / "run", trackers=("mlflow",))
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ConfigError, match="^--tracker wand is not known; there are wandb and mlflow$"):
+    with pytest.raises(
+        ConfigError, match="^--tracker is 'wand'; it must be one of wandb, mlflow; did you mean wandb[?]$"
+    ):
         FinetuneSettings(base="base", data="pictures", trackers=("wand",))
 
 

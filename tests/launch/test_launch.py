@@ -13,7 +13,7 @@ from daybreak.launch.write import Job, kubernetes, local, sky, slurm
 from tests.waiting import LONG
 
 WORDS = ["speedrun", "--data", "shards", "--out", "runs/day", "--resume", "auto", "--evaluate.grid_prompts=a red cat,b"]
-JOB = Job("day", WORDS, nodes=4, gpus=8, minutes=1450, image="registry/daybreak:1")
+JOB = Job(name="day", words=WORDS, nodes=4, gpus=8, minutes=1450, image="registry/daybreak:1")
 
 
 @pytest.mark.parametrize("write", [local, slurm])

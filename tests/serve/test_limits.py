@@ -62,7 +62,7 @@ def test_rates(monkeypatch):
 def test_a_server_with_keys(finished_run, tmp_path, serving):
     file = tmp_path / "keys.txt"
     key, slow = add_key(file, "anna", None), add_key(file, "bert", 0.1)
-    with serving(finished_run, "--keys", file, "--timeout", 4, "--max-steps", 10_000) as server:
+    with serving(finished_run, "--keys", file, "--timeout", "4s", "--max-steps", 10_000) as server:
 
         def draw(key: str | None, **fields: object) -> httpx.Response:
             headers = {"authorization": f"Bearer {key}".encode()} if key else {}
@@ -216,7 +216,7 @@ def test_overload_is_refused_and_nothing_is_lost(server):
 
 def test_sigterm_loses_no_accepted_request(finished_run, serving):
     with (
-        serving(finished_run, "--batch", 1, "--max-steps", 1000, "--timeout", 900) as server,
+        serving(finished_run, "--batch", 1, "--max-steps", 1000, "--timeout", "15min") as server,
         concurrent.futures.ThreadPoolExecutor(12) as pool,
     ):
 

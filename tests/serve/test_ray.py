@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from daybreak.config import ConfigError
-from daybreak.serve.ray_app import build
+from daybreak.config.fields import from_words
+from daybreak.serve.ray_app import RaySettings
+from daybreak.serve.settings import ServeSettings
 from tests.waiting import LONG, wait_until
 
 RUN = """
@@ -32,13 +34,22 @@ serve.shutdown()
 
 
 def test_wrong_arguments_are_named():
-    pytest.importorskip("ray", reason="pip install 'daybreak[ray]'")
+    def build(arguments):
+        from_words(RaySettings, arguments)
+
     with pytest.raises(ConfigError, match="models=FOLDER is needed"):
         build({"batch": "3"})
-    with pytest.raises(ConfigError, match="unknown: bach"):
+    with pytest.raises(ConfigError, match="bach is unknown; .*did you mean batch"):
         build({"models": "x", "bach": "3"})
-    with pytest.raises(ConfigError, match="is no number"):
+    with pytest.raises(ConfigError, match="replicas is 'many'; .* such as 1-8"):
         build({"models": "x", "replicas": "many"})
+    with pytest.raises(ConfigError, match="timeout is '120'; it must be a time with its unit"):
+        build({"models": "x", "timeout": "120"})
+    with pytest.raises(ConfigError, match="batch is 0; it must be between 1 and 256"):
+        build({"models": "x", "batch": "0"})
+    asked = from_words(RaySettings, {"models": "a,b", "replicas": "1-8", "timeout": "2min", "gpus": "0.5"})
+    assert (asked.models, asked.replicas, asked.timeout, asked.gpus) == (("a", "b"), (1, 8), 120.0, 0.5)
+    assert asked.queue == ServeSettings().queue
 
 
 def test_a_replica_draws_what_the_server_draws(server, finished_run, tmp_path):

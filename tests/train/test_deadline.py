@@ -8,40 +8,23 @@ import time
 import pytest
 from ranks import command, environment
 
-from daybreak.config import ConfigError, check
+from daybreak.config import BudgetConfig, ConfigError, check
 from daybreak.recipes import recipe
 from daybreak.train.clock import Clock
-from daybreak.train.deadline import Deadline, Limits, end_seconds, parse_amount, parse_hours
+from daybreak.train.deadline import Deadline, end_seconds, limited
 from tests.conftest import tiny_config
 from tests.waiting import LONG
 
 
-@pytest.mark.parametrize(("text", "hours"), [("24h", 24), ("90min", 1.5), ("1h30m", 1.5), ("45s", 0.0125), ("2d", 48)])
-def test_times(text, hours):
-    assert parse_hours(text) == pytest.approx(hours)
-
-
-@pytest.mark.parametrize("text", ["24", "h", "1x", "", "-3h", "1h or so"])
-def test_what_is_no_time_is_refused(text):
-    with pytest.raises(ConfigError, match="--deadline"):
-        parse_hours(text)
-
-
-def test_amounts():
-    assert [parse_amount(t, "--budget") for t in ("1500usd", "$1500", "1500", "2.0/gpu-hour")] == [1500, 1500, 1500, 2]
-    with pytest.raises(ConfigError, match="1500usd"):
-        parse_amount("a lot", "--budget")
-
-
 def test_a_deadline_takes_the_place_of_steps_and_brings_a_decay():
-    config, note = Limits("24h", "1500usd", "2.0/gpu-hour", 32).applied(recipe("speedrun"))
+    config, note = limited(recipe("speedrun"), BudgetConfig(24.0, 1500.0, 2.0, 32))
     assert config.train.steps is None and config.optim.decay_share > 0 and "decay" in note
     with pytest.raises(ConfigError, match="--price"):
-        check(Limits(None, "1500usd").applied(recipe("scenes"))[0])
+        check(limited(recipe("scenes"), BudgetConfig(usd=1500.0))[0])
 
 
 def test_money_makes_a_moment_and_another_number_of_gpus_moves_it(tmp_path, monkeypatch):
-    config, _ = Limits(None, "640usd", "2.0").applied(tiny_config())
+    config, _ = limited(tiny_config(), BudgetConfig(usd=640.0, price=2.0))
     now = [1_000_000.0, 500.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
     monkeypatch.setattr(time, "monotonic", lambda: now[1])
@@ -57,7 +40,7 @@ def test_money_makes_a_moment_and_another_number_of_gpus_moves_it(tmp_path, monk
 
 
 def test_the_moment_stays_through_restarts_and_a_clock_that_jumps(tmp_path, monkeypatch):
-    config, _ = Limits("10h").applied(tiny_config())
+    config, _ = limited(tiny_config(), BudgetConfig(hours=10.0))
     now = [1_000_000.0, 500.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
     monkeypatch.setattr(time, "monotonic", lambda: now[1])

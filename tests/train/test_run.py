@@ -249,7 +249,7 @@ def test_the_recipes_metrics_are_measured_while_it_trains(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"metrics": "fidd"}, "--evaluate.metrics: there is no 'fidd'"),
+        ({"metrics": "fidd"}, "--evaluate.metrics is 'fidd'; .* did you mean fid[?]"),
         ({"metrics": "fid", "metrics_count": 4}, "FID over 4 pictures drawn says nothing"),
         ({"metrics": "kid", "reference": "nowhere"}, "--evaluate.reference nowhere: no such folder"),
         ({"metrics": "kid", "weights": "incep=x"}, "--evaluate.weights incep=x: it should be NAME=FILE_OR_FOLDER"),

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from daybreak import config as configs
+from daybreak.cli import app
 from daybreak.commands.average import run_average
 from daybreak.config import ConfigError, StageConfig, at_stage, check, override, stage_at
 from daybreak.evaluate.request import Drawing, config_of
@@ -164,8 +166,8 @@ def test_the_average_command_writes_a_run_that_loads(staged_run, tmp_path):
     plain = load_file(checkpoint.newest(run) / "transformer.safetensors")
     changed = [k for k, v in transformer.state_dict().items() if not torch.allclose(v, plain[k], atol=1e-6)]
     assert changed and all(torch.isfinite(v).all() for v in transformer.state_dict().values())
-    with pytest.raises(ConfigError, match="lies between 0.01 and 0.25"):
-        run_average(Console(quiet=True), run, 0.5, tmp_path / "other")
+    asked = CliRunner().invoke(app, ["average", str(run), "--length", "0.5", "--out", str(tmp_path / "other")])
+    assert str(asked.exception) == "--length is 0.5; it must be between 0.01 and 0.25"
     with pytest.raises(ConfigError, match="is not empty"):
         run_average(Console(quiet=True), run, 0.1, tmp_path / "averaged")
 

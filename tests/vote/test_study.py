@@ -174,9 +174,9 @@ def blind(words, cwd, monkeypatch, capsys):
         ([NAMES[0], "plain"], "have no file name in common"),
         (
             [*NAMES, "--questions", "beauty"],
-            "--questions: unknown question 'beauty'; there are overall, prompt, realism",
+            "--questions is 'beauty'; it must be one of overall, prompt, realism",
         ),
-        ([*NAMES, "--questions", ","], "should name some of overall, prompt, realism"),
+        ([*NAMES, "--questions", ","], "--questions is ''; it must be one of overall, prompt, realism"),
         ([*NAMES, "--prompts", "p.txt"], "--prompts has no effect here"),
         ([*NAMES, "--out", "plain"], "--out plain holds other files"),
         (["plain", "plain2", "--questions", "prompt"], "the question 'prompt' needs every picture's prompt"),
@@ -227,7 +227,7 @@ def test_a_taken_port_gets_one_line(tmp_path, monkeypatch, capsys):
         port = taken.getsockname()[1]
         code, _, err = blind([*NAMES, "--port", port], tmp_path, monkeypatch, capsys)
     assert code == 2
-    assert f"cannot serve at --host 127.0.0.1 --port {port}: Address already in use" in err
+    assert f"--host 127.0.0.1 --port {port} cannot be taken: Address already in use" in err
 
 
 def test_results_of_three_contestants(tmp_path, monkeypatch, capsys):

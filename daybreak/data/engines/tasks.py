@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from daybreak.config import ConfigError
 from daybreak.data.engines import cluster
+from daybreak.data.settings import Engine
 
-Engine = Literal["processes", "ray"]
 T = TypeVar("T")
 
 

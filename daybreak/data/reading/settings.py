@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Annotated
 
 from daybreak.config import ConfigError
+from daybreak.config.bounds import Flag, Typed
+from daybreak.config.fields import Checked
+from daybreak.config.settings import Lines
 
-Lines = Literal["whole", "lines", "first"]
+
+def parse_caption(word: str, flag: str) -> tuple[str, float]:
+    """ "long=0.7" -> ("long", 0.7); a bare name has weight 1."""
+    name, equals, weight = word.partition("=")
+    try:
+        number = float(weight) if equals else 1.0
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ConfigError(f"{flag} {word}: the weight must be a number above 0, as in long=0.7")
+    if not name:
+        raise ConfigError(f"{flag} {word}: the column has no name")
+    return name, number
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a source is read. Raises ConfigError, naming the flag, for a value out of its range."""
+class Reading(Checked):
+    """How a source is read."""
 
-    captions: dict[str, float] = field(default_factory=dict)
-    """Caption column -> weight; empty: found by their usual names."""
+    captions: Annotated[dict[str, float], Typed(parse_caption, "COLUMN[=WEIGHT]"), Flag("--caption")] = field(
+        default_factory=dict
+    )
+    """Columns of captions, and how often training takes each; empty: found by their usual names."""
     image_column: str | None = None
-    """Column with the picture, its path or its address; default: found by its content and usual name."""
+    """Column with the picture, its path or its address; none: found by its content and usual name."""
     image_key: str | None = None
-    """Extension of the picture in a WebDataset sample, such as jpg or left.jpg; default: the plain one."""
-    lines: Lines = "whole"
-    """Line breaks: whole: they belong to the caption; lines: each line is a caption; first: the first line is it."""
+    """Extension of the picture in a WebDataset sample, such as jpg or left.jpg; none: the plain one."""
+    lines: Annotated[Lines, Flag("--captions")] = "whole"
+    """Line breaks in captions: they belong to it (whole), divide several (lines), or end it (first)."""
     uncaptioned: bool = False
-    """Keep pictures without a caption."""
-
-    def __post_init__(self) -> None:
-        if self.lines not in get_args(Lines):
-            raise ConfigError(f"--captions is {self.lines!r}; it must be one of {', '.join(get_args(Lines))}")
+    """Keep pictures without a caption, for `daybreak caption`."""
 
     @property
     def caption_columns(self) -> dict[str, float]:

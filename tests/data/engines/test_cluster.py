@@ -96,7 +96,7 @@ def source(tmp_path_factory):
     return folder
 
 
-PREPARE = ("prepare", "pictures", "--size", 256, "--patch", 32, "--shard-mb", 0.4, "--engine", "ray")
+PREPARE = ("prepare", "pictures", "--size", 256, "--patch", 32, "--shard-size", "0.4MB", "--engine", "ray")
 
 
 @pytest.mark.usefixtures("cluster")

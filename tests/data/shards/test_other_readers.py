@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from making import captioned_folder, prepared
 
-from daybreak.data.caption import Captioning, CaptionJob, write_captions
+from daybreak.data.caption import write_captions
+from daybreak.data.settings import Captioning, CaptionSettings, ModelWork
 from tests.data.tiny_vlm import tiny_vlm
 
 N = 12
@@ -19,8 +20,8 @@ def shards(tmp_path_factory):
     prepared(captioned_folder(root / "set", N), root / "out", shard_mb=0.01)
     assert len(list((root / "out/data").iterdir())) > 1
     how = Captioning(tiny_vlm(root / "vlm"), "Say.", max_tokens=4)
-    job = CaptionJob(str(root / "out"), "written", how, 4, None)
-    assert write_captions(job, 1.0, 0, "processes", lambda *_: None) == N
+    asked = CaptionSettings(how, batch=4, work=ModelWork(workers=0))
+    assert write_captions(str(root / "out"), asked, lambda *_: None) == N
     return root / "out"
 
 
