@@ -18,11 +18,17 @@ from daybreak.train.deadline import limited
 
 @dataclass(frozen=True)
 class Training:
-    """What `daybreak train` was asked for. resume: `run` holds a run to go on with. note: what the user should know."""
+    """What `daybreak train` was asked for.
+
+    resume: `run` holds a run to go on with; data_changed: also where its data are others now. find_lr: in place of
+    training. note: what the user should know.
+    """
 
     config: Config
     run: Path
     resume: bool = False
+    data_changed: bool = False
+    find_lr: bool = False
     note: str | None = None
 
 
@@ -33,6 +39,8 @@ def asked_training(
     config_file: Path | None,
     resume: str | None,
     limits: BudgetConfig,
+    data_changed: bool = False,
+    find_lr: bool = False,
 ) -> Training:
     """What `daybreak train` shall do: a recipe, or a run folder to continue, with settings over it.
 
@@ -40,13 +48,15 @@ def asked_training(
     without a recipe the newest one in runs/, if it holds a checkpoint. Raises ConfigError for what cannot be.
     """
     recipe, settings = parse_arguments(arguments)
+    if find_lr and resume is not None:
+        raise ConfigError("--find-lr has no effect beside --resume: it begins with new weights")
     if resume == "auto":
         run = run_to_continue(recipe, out)
     else:
         if (recipe is None) == (resume is None):
             raise ConfigError("say what to train: daybreak train RECIPE, or daybreak train --resume RUN")
         if resume is not None and out is not None:
-            raise ConfigError("--out has no use beside --resume: a run is continued in its own folder")
+            raise ConfigError("--out has no effect beside --resume: a run is continued in its own folder")
         run = Path(resume) if resume is not None else None
     if run is not None:
         config = load_run_config(run, last_stage=False)
@@ -65,7 +75,7 @@ def asked_training(
         check_free(out)
     if config.data.source == "folder":
         plan_ahead(config.data.folder or "", config.data.captions)
-    return Training(config, run or out or new_run_folder(recipe or ""), run is not None, note)
+    return Training(config, run or out or new_run_folder(recipe or ""), run is not None, data_changed, find_lr, note)
 
 
 def asked_teacher(data: list[str], out: Path, resolution: int | None, seed: int) -> Config:

@@ -53,6 +53,8 @@ Model = Annotated[
     Path, Flag("RUN"), Typed(lambda text, _: model_folder(text), "RUN"), "Run folder, or scenes: the model in the box."
 ]
 Out = Annotated[Path | None, "Run folder to write; default: a new one in runs/."]
+DataChanged = Annotated[bool, "Continue a run with pictures and captions that are not those it had before."]
+FindLr = Annotated[bool, "Find a learning rate in place of training."]
 Shards = Annotated[str, Flag("SHARDS"), "What daybreak prepare made."]
 Data = Annotated[tuple[str, ...], "Folder of captioned pictures, or of prepared shards; several sets of shards mix."]
 TRAIN_HELP = f"""Train a model by a recipe.
@@ -113,11 +115,13 @@ def train(
     out: Out = None,
     config: Annotated[Path | None, "YAML file with settings over the recipe's."] = None,
     resume: Annotated[str | None, "Run folder to continue; auto: the one of --out, if there is any."] = None,
+    data_changed: DataChanged = False,
+    find_lr: FindLr = False,
 ) -> None:
     """Train a model by a recipe."""
     from daybreak.arguments import asked_training
 
-    asked = asked_training(context.args, list(data), out, config, resume, limits)
+    asked = asked_training(context.args, list(data), out, config, resume, limits, data_changed, find_lr)
     from daybreak.commands.train import run_train
 
     run_train(console, asked)
@@ -128,7 +132,8 @@ def finetune(
     settings: FinetuneSettings,
     out: Out = None,
     resume: Annotated[Path | None, "Run folder to continue, in place of a base."] = None,
-    find_lr: Annotated[bool, "Find a learning rate in place of training."] = False,
+    data_changed: DataChanged = False,
+    find_lr: FindLr = False,
 ) -> None:
     """Fine-tune Stable Diffusion, a relative of it, or a run of our own on your pictures.
 
@@ -154,10 +159,10 @@ def finetune(
         run = run_to_resume(resume, settings, out)
         from daybreak.commands.finetune import resume_finetune
 
-        resume_finetune(console, run)
+        resume_finetune(console, run, data_changed)
         return
     settings = replace(settings, base=str(model_folder(settings.base)))
-    check_finetune(settings, out, find_lr)
+    check_finetune(settings, out)
     if is_own(settings.base):
         from daybreak.commands.finetune_own import finetune_own
 

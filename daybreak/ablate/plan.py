@@ -102,7 +102,7 @@ def make(
     if (minutes is None) == (steps is None):
         raise ConfigError("say at what to compare: --minutes (equal time) or --steps (equal steps)")
     if steps is not None and charge_teacher is not None:
-        raise ConfigError("--charge-teacher takes time from a budget of --minutes; it has no use beside --steps")
+        raise ConfigError("--charge-teacher takes time from a budget of --minutes; it has no effect beside --steps")
     for key, _ in settings:
         if key in OWN_SETTINGS:
             raise ConfigError(f"--{key} is given to each run by the ablation: use {OWN_SETTINGS[key]}")

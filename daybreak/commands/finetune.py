@@ -36,7 +36,12 @@ from daybreak.train.trackers import check_trackers
 
 
 def run_finetune(
-    console: Console, settings: FinetuneSettings, out: Path | None, resume: bool = False, find_lr: bool = False
+    console: Console,
+    settings: FinetuneSettings,
+    out: Path | None,
+    resume: bool = False,
+    find_lr: bool = False,
+    data_changed: bool = True,
 ) -> Diffusers:
     """Plan, data, training, result, report; returns the trainee as training left it.
 
@@ -70,6 +75,8 @@ def run_finetune(
                 write_page(report, folder / "data.html")
                 write_skipped(folder, data[0].skipped + (data[1].skipped if data[1] else []))
             if resume and (told := changed_data(settings, folder, None if data is None else data[0])) is not None:
+                if data is not None and not data_changed:
+                    raise ConfigError(f"{told}: to do so give --data-changed")
                 console.print(f"note: {told}", markup=False, highlight=False)
             if data is not None:
                 save_checks(folder / PICTURES, data[0].checks)
@@ -99,12 +106,12 @@ def run_finetune(
         return run
 
 
-def resume_finetune(console: Console, resume: Path) -> None:
+def resume_finetune(console: Console, resume: Path, data_changed: bool = True) -> None:
     """Goes on with a run."""
     if is_own_run(resume):
-        resume_own(console, resume)
+        resume_own(console, resume, data_changed)
     else:
-        run_finetune(console, settings_file.load(resume), resume, resume=True)
+        run_finetune(console, settings_file.load(resume), resume, True, data_changed=data_changed)
 
 
 def _find_lr(console: Console, run: Diffusers, ranks: Ranks) -> None:

@@ -23,7 +23,7 @@ from daybreak.evaluate.report_terminal import print_report
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import make_folder
 from daybreak.finetune import settings as settings_file
-from daybreak.finetune.asked import check_own, refuse_what_has_no_use
+from daybreak.finetune.asked import check_own, refuse_what_has_no_effect
 from daybreak.finetune.cache import split
 from daybreak.finetune.opening import PICTURES, absolute, changed_data, write_skipped, write_split
 from daybreak.finetune.own_report import OwnModel, draw_general, open_probes, report_own
@@ -31,10 +31,12 @@ from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.report import summary
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.formats.open import open_model
-from daybreak.parallel import pick_device
+from daybreak.parallel import PATIENCE, Ranks, pick_device
 from daybreak.run_folder import load_run_config, new_run_folder
 from daybreak.train import checkpoint
 from daybreak.train.deadline import no_time
+from daybreak.train.distributed import processes
+from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.loop import train_on
 from daybreak.train.pixel import Pixel
 
@@ -48,13 +50,37 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     Before and after, the losses on held-out pictures and on the base's own pictures of general prompts are measured; a
     report compares the two. ConfigError for a method that only pipelines of diffusers have.
     """
-    check_own(settings, find_lr)
+    check_own(settings)
     settings = absolute(settings)
-    run = out or new_run_folder("finetune")
+    run, before = out or new_run_folder("finetune"), _base(settings)
+    with processes(configs.override(before.config, "train.batch", settings.batch), PATIENCE) as ranks:
+        if ranks.world > 1 and out is None:
+            raise ConfigError("several processes need the name of their run folder: give --out")
+        if ranks.first:
+            _make_run(run, settings, before)
+        ranks.wait()
+        if find_lr:
+            _find_lr(console, _start(before, load_run_config(run), ranks), run, ranks)
+        else:
+            _train_and_compare(console, run, settings, before, ranks)
+
+
+def resume_own(console: Console, run: Path, data_changed: bool = True) -> None:
+    """Goes on with what `finetune_own` began, and ends with its report. The base must still be there, and the
+    pictures where they were."""
+    settings = settings_file.load(run, settings_file.OWN_FILE)
+    refuse_what_has_no_effect(settings)
     before = _base(settings)
+    if (told := changed_data(settings, run, None)) is not None:
+        console.print(f"note: {told}, as {run / 'training'} lists them", markup=False, highlight=False)
+    with processes(load_run_config(run), PATIENCE) as ranks:
+        _train_and_compare(console, run, settings, before, ranks, data_changed)
+
+
+def _make_run(run: Path, settings: FinetuneSettings, before: OwnModel) -> None:
+    """The run's folder: its pictures and those held out, what the base makes of general prompts, its config."""
     pictures, training, held = _pictures(settings, _side(before))
-    config = _config(settings, before.config, len(training))
-    configs.check(config)
+    config = configs.check(_config(settings, before.config, len(training)))
     _check_files(pictures, training)
     make_folder(run, "the run folder")
     write_split(run, pictures, training, held)
@@ -72,18 +98,22 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         config = configs.override(config, "budget.hours", until / 3600)
     configs.save(config, run / "config.yaml")
     settings_file.save(settings, run, settings_file.OWN_FILE)
-    _train_and_compare(console, run, settings, before)
 
 
-def resume_own(console: Console, run: Path) -> None:
-    """Goes on with what `finetune_own` began, and ends with its report. The base must still be there, and the
-    pictures where they were."""
-    settings = settings_file.load(run, settings_file.OWN_FILE)
-    refuse_what_has_no_use(settings, find_lr=False)
-    before = _base(settings)
-    if (told := changed_data(settings, run, None)) is not None:
-        console.print(f"note: {told}, as {run / 'training'} lists them", markup=False, highlight=False)
-    _train_and_compare(console, run, settings, before)
+def _start(before: OwnModel, config: Config, ranks: Ranks) -> Pixel:
+    """What is trained, at step 0: a copy of the base."""
+    networks = copy.deepcopy(before.transformer), copy.deepcopy(before.text_encoder)
+    for network in networks:
+        network.train().requires_grad_(True)
+    return Pixel.around(*networks, config, before.device, ranks.mesh)
+
+
+def _find_lr(console: Console, pixel: Pixel, run: Path, ranks: Ranks) -> None:
+    factor, curve = find_learning_rate(pixel, ranks, lambda text: console.print(text, markup=False))
+    if ranks.first:
+        rate = pixel.config.optim.adam_lr
+        path = write_curve([(rate * f, loss) for f, loss in curve], rate * factor, run)
+        console.print(f"suggested: --lr {rate * factor:.2g}; the curve: {path}", highlight=False, soft_wrap=True)
 
 
 def _config(settings: FinetuneSettings, base: Config, pictures: int) -> Config:
@@ -131,22 +161,23 @@ def _pictures(settings: FinetuneSettings, side: int) -> tuple[Pictures, list[int
     return pictures, *split(pictures.groups, settings.held_out, settings.seed)
 
 
-def _train_and_compare(console: Console, run: Path, settings: FinetuneSettings, before: OwnModel) -> None:
+def _train_and_compare(
+    console: Console, run: Path, settings: FinetuneSettings, before: OwnModel, ranks: Ranks, data_changed: bool = True
+) -> None:
     """Trains what is left to train; unless that was stopped, measures what was gained and forgotten."""
+    if not ranks.first:
+        console = Console(quiet=True)
     probes = open_probes(run, _side(before))
     start = {name: before.loss(probe) for name, probe in probes.items()}
     config, resume = load_run_config(run), bool(complete(run))
     with Display(console) as display:
         if resume:
-            pixel = checkpoint.resume(run, config, before.device, note=display.on_note)
-        else:
-            networks = copy.deepcopy(before.transformer), copy.deepcopy(before.text_encoder)
-            for network in networks:
-                network.train().requires_grad_(True)
-            pixel = Pixel.around(*networks, config, before.device)
+            pixel = checkpoint.resume(run, config, before.device, ranks, display.on_note)
+        else:  # also where it ended before its first checkpoint
+            pixel = _start(before, config, ranks)
         if pixel.progress < 1:
-            train_on(pixel, run, [display], resume, began=STARTED)
-    if pixel.progress < 1:
+            train_on(pixel, run, [display], resume, ranks, STARTED, data_changed)
+    if pixel.progress < 1 or not ranks.first:
         return
     after = OwnModel(*open_model(run, torch.device("cpu")), pick_device())
     losses = {name: after.loss(probe) for name, probe in probes.items()}

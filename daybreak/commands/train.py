@@ -14,25 +14,46 @@ from daybreak.config import Config
 from daybreak.display import Display
 from daybreak.evaluate.report_terminal import print_report
 from daybreak.evaluate.scoring import evaluate_scenes
+from daybreak.files import make_folder
+from daybreak.parallel import pick_device
 from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, has_deadline
 from daybreak.train.distributed import processes
+from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.loop import log_score, train
+from daybreak.train.pixel import Pixel, open_stage_source
 
 
 def run_train(console: Console, asked: Training) -> None:
     """`daybreak train`."""
     if asked.note is not None:
         console.print(f"note: {asked.note}", markup=False, highlight=False)
-    train_and_report(console, asked.config, asked.run, asked.resume)
+    if asked.find_lr:
+        _find_lr(console, asked.config, asked.run)
+    else:
+        train_and_report(console, asked.config, asked.run, asked.resume, asked.data_changed)
 
 
-def train_and_report(console: Console, config: Config, run: Path, resume: bool) -> None:
+def _find_lr(console: Console, config: Config, run: Path) -> None:
+    with processes(config) as ranks:
+        pixel = Pixel.create(config, open_stage_source(config, 0, 0), pick_device(), ranks.mesh)
+        factor, curve = find_learning_rate(pixel, ranks, lambda text: console.print(text, markup=False))
+        if not ranks.first:
+            return
+        make_folder(run, "the run folder")
+        adam, muon = config.optim.adam_lr, config.optim.muon_lr
+        path = write_curve([(adam * f, loss) for f, loss in curve], adam * factor, run)
+        rates = f"--optim.adam_lr {adam * factor:.2g} --optim.muon_lr {muon * factor:.2g}"
+        console.print(f"suggested: {rates}; the curve: {path}", highlight=False, soft_wrap=True)
+
+
+def train_and_report(console: Console, config: Config, run: Path, resume: bool, data_changed: bool = True) -> None:
+    """Trains, judges what was trained on scenes, and prints the report."""
     with processes(config) as ranks:
         run, resume = ranks.gather((run, resume))[0]  # a new folder's name, told by the clock, is the first's
         if not ranks.first:
             console = Console(quiet=True)
         with Display(console) as display:
-            state = train(config, run, [display], resume, ranks, STARTED)
+            state = train(config, run, [display], resume, ranks, STARTED, data_changed)
         if state.progress < 1:
             return  # told to stop
         config, evaluation = configs.at_stage(config, -1), None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from daybreak.config import ConfigError
@@ -16,7 +15,7 @@ from daybreak.finetune.settings import FinetuneSettings
 from daybreak.model_folder import is_own
 from daybreak.run_folder import check_there
 
-NO_USE = (
+NO_EFFECT = (
     *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
     *("precision", "recompute", "sample_every", "save_every", "sampler", "sample_steps", "guidance"),
     *("base_config", "variant", "allow_pickle"),
@@ -24,13 +23,13 @@ NO_USE = (
 """Settings that training as daybreak train does makes no use of."""
 
 
-def check_finetune(settings: FinetuneSettings, out: Path | None, find_lr: bool) -> None:
+def check_finetune(settings: FinetuneSettings, out: Path | None) -> None:
     """ConfigError for what can be known to be wrong before base and pictures are opened."""
     check_place(settings.data)
     if out is not None:
         check_run_folder(out)
     if is_own(settings.base):
-        check_own(settings, find_lr)
+        check_own(settings)
     else:
         parse_weights(list(settings.metric_weights))
         check_base(settings.base, settings.allow_pickle, settings.base_config, settings.variant)
@@ -60,23 +59,21 @@ def is_own_run(run: Path) -> bool:
     return (run / settings_file.OWN_FILE).is_file()
 
 
-def check_own(settings: FinetuneSettings, find_lr: bool) -> None:
+def check_own(settings: FinetuneSettings) -> None:
     """ConfigError for what a run of our own cannot be fine-tuned by, or on."""
     if settings.method != "full" or settings.class_prompt or settings.instance_prompt:
         raise ConfigError(f"{settings.base} is a model of our own: it is trained whole, with --method full")
-    refuse_what_has_no_use(settings, find_lr)
+    refuse_what_has_no_effect(settings)
     if holds_shards(settings.data):
         raise ConfigError(f"--data {settings.data}: for a model of our own give a folder of captioned pictures")
     parse_weights(list(settings.metric_weights))
 
 
-def refuse_what_has_no_use(settings: FinetuneSettings, find_lr: bool) -> None:
-    """ConfigError for flags that training as daybreak train does makes no use of, and for several processes."""
+def refuse_what_has_no_effect(settings: FinetuneSettings) -> None:
+    """ConfigError for flags that training as daybreak train does makes no use of."""
     fields = fields_of(FinetuneSettings)
-    for flag in [fields[name].flag for name in NO_USE if settings.differs(name)] + ["--find-lr"] * find_lr:
-        raise ConfigError(f"{flag} has no use with {settings.base}, a model of our own: leave it out")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            f"{settings.base} is a model of our own, which is fine-tuned in one process; for several: daybreak "
-            "import an export of it, and torchrun -m daybreak train --resume that"
-        )
+    for name in NO_EFFECT:
+        if settings.differs(name):
+            raise ConfigError(
+                f"{fields[name].flag} has no effect with {settings.base}, a model of our own: leave it out"
+            )

@@ -169,7 +169,7 @@ class FinetuneSettings:
         ):
             for name in names:
                 if not used and self.differs(name):
-                    raise ConfigError(f"{fields_of(type(self))[name].flag} has no use without {needs}")
+                    raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect without {needs}")
 
     def differs(self, name: str) -> bool:
         """Whether a setting has another value than its default."""

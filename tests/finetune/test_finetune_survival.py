@@ -238,3 +238,16 @@ def test_a_parameter_that_no_optimiser_takes_is_named(base):
     prepared.trained.parameters["vae.decoder.bias"] = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(RuntimeError, match="no optimiser takes vae.decoder.bias"):
         prepared.optimizer()
+
+
+def test_a_model_of_our_own_is_fine_tuned_by_two_processes_and_its_rate_can_be_found(finished_run, pictures, tmp_path):
+    words = ["--data", str(pictures), "--steps=4", "--batch=4", "--no-report", "--warmup=0", "--resolution=32"]
+    run = tmp_path / "two"
+    call = command(finished_run, "--out", run, *words, launcher=LAUNCHER)
+    done = subprocess.run(call, env=environment(), capture_output=True, text=True, timeout=LONG)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for out, more in ((tmp_path / "one", []), (tmp_path / "rate", ["--find-lr"])):
+        result = CliRunner().invoke(app, ["finetune", str(finished_run), "--out", str(out), *words, *more])
+        assert result.exit_code == 0, (result.exception, result.output)
+    assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in losses(tmp_path / "one")], rel=1e-3)
+    assert json.loads((tmp_path / "rate" / "lr.json").read_text())["suggestion"] > 0 and "--lr" in result.output

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
+from daybreak.cli import app
 from daybreak.config import ConfigError, override
 from daybreak.encoders.text import TextEncoder
 from daybreak.formats.run import load_averaged
@@ -288,3 +291,30 @@ def test_the_learning_rate_finder_suggests_a_rate_that_learns(tmp_path):
     assert min(loss for _, loss in curve) < curve[0][1]
     path = write_curve(curve, factor, tmp_path)
     assert path.is_file() and json.loads((tmp_path / "lr.json").read_text())["suggestion"] == factor
+
+
+def test_the_finder_and_changed_data_as_commands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(6):
+        Image.new("RGB", (32, 32), (40 * i, 0, 0)).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(f"picture {i}")
+    words = ["--data", "pictures", "--data.resolution=32", *[f"--{k}={v}" for k, v in ON_PICTURES.items()]]
+    found = CliRunner().invoke(app, ["train", "folder", "--out", "rate", "--find-lr", *words])
+    assert found.exit_code == 0 and "--optim.adam_lr" in found.output and Path("rate/lr.png").is_file()
+    assert CliRunner().invoke(app, ["train", "folder", "--out", "run", *words]).exit_code == 0
+    (folder / "0.txt").write_text("another caption")
+    again = ["train", "--resume", "run", "--train.steps=3"]
+    refused = CliRunner().invoke(app, again)
+    assert isinstance(refused.exception, ConfigError)
+    assert "1 with other captions): put them back, or go on with what is there now by --data-changed" in str(
+        refused.exception
+    )
+    assert CliRunner().invoke(app, [*again, "--data-changed"]).exit_code == 0
+
+
+ON_PICTURES = {
+    "train.minutes": "none", "train.steps": 2, "train.batch": 4, "model.patch": 4, "model.width": 32, "model.heads": 2,
+    "model.depth": 2, "text.width": 32, "text.heads": 2, "text.depth": 1, "sample.steps": 1, "train.sample_every": 1.0,
+}  # fmt: skip
