@@ -53,7 +53,7 @@ class Plan:
             if minutes is not None and minutes <= 0:
                 raise ConfigError(
                     f"training its teacher took {self.charge:.0f} s, which leaves nothing of --minutes "
-                    f"{self.minutes:g}: give more minutes, or charge less with --charge-teacher SECONDS"
+                    f"{self.minutes:g}: give more minutes, or charge less with --charge-teacher TIME"
                 )
             return configs.check(config)
         except ConfigError as e:
@@ -150,7 +150,7 @@ def _teachers_seconds(used: set[frozenset[Path]]) -> float:
         took = " and ".join(f"{s:.0f} s" for s in sorted(totals))
         raise ConfigError(
             f"the training of the recipes' teachers took {took}, and all are charged the same: "
-            "say what with --charge-teacher SECONDS"
+            "say what with --charge-teacher TIME"
         )
     return totals.pop() if totals else 0.0
 
@@ -159,7 +159,7 @@ def _teacher_seconds(file: Path) -> float:
     known = training_seconds(file)
     if known is None:
         raise ConfigError(
-            f"{file} does not say how long its training took, which is to be charged: --charge-teacher SECONDS"
+            f"{file} does not say how long its training took, which is to be charged: --charge-teacher TIME"
         )
     return known
 
