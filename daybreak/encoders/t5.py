@@ -92,16 +92,14 @@ class T5Encoder(nn.Module):
     @classmethod
     def load(cls, folder: Path) -> T5Encoder:
         """What `save`, or transformers, wrote. Raises ConfigError where it does not fit."""
-        with torch.device("meta"):
-            network = cls(T5Shape.load(folder))
+        network = cls(T5Shape.load(folder))
         weights = load_file(folder / WEIGHTS)
         if (embedding := weights.pop("encoder.embed_tokens.weight", None)) is not None:
             weights["shared.weight"] = embedding
-        missing, unknown = network.load_state_dict(weights, strict=False, assign=True)
+        missing, unknown = network.load_state_dict(weights, strict=False)
         if wrong := [k for k in missing if "embed_tokens" not in k] + unknown:
             raise ConfigError(f"{folder / WEIGHTS} does not fit its config.json: {wrong[0]} is missing or unknown")
-        network.encoder.embed_tokens = network.shared
-        return network.requires_grad_(True)
+        return network
 
 
 class Stack(nn.Module):

@@ -17,6 +17,7 @@ from daybreak.finetune.families import Family, family_of
 from daybreak.finetune.methods import Averages, Trained, add_adapter, make_trainable, targets_of
 from daybreak.finetune.process import Process, process_of
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.optim.adamw import AdamW
 from daybreak.parallel import full
 from daybreak.train.distributed import spread
 from daybreak.train.precision import multiplies_bfloat16
@@ -111,7 +112,7 @@ class Prepared:
         if settings.adam_8bit:
             make = require("torchao.optim", "quant", "--adam-8bit").AdamW8bit
             return make(groups, **options, weight_decay=decay)
-        return torch.optim.AdamW(groups, **options, weight_decay=decay)
+        return AdamW(groups, **options, weight_decay=decay)
 
 
 def open_prepared(settings: FinetuneSettings, device: torch.device) -> Prepared:

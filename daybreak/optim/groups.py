@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from daybreak.config import OptimConfig
+from daybreak.optim.adamw import AdamW
 from daybreak.optim.muon import Muon
 
 NORMUON_ROW_BETA = 0.95
@@ -46,13 +47,12 @@ def build_optimizers(
     if config.matrices == "adamw":
         muon, adam = {}, muon | adam
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(
+        AdamW(
             adam.values(),
             lr=config.adam_lr,
             betas=config.adam_betas,
             eps=config.adam_eps,
             weight_decay=config.weight_decay,
-            foreach=True,
         ),
     ]
     if muon:

@@ -11,52 +11,44 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    Dinov2WithRegistersConfig,
-    DINOv3ViTConfig,
-    T5Config,
-    T5EncoderModel,
-    T5GemmaConfig,
-    T5GemmaEncoderModel,
-    T5GemmaModuleConfig,
-)
 
 from daybreak.config import ConfigError
-from daybreak.encoders.pretrained_text import ENCODERS
 
 
-def _t5gemma_2b() -> T5GemmaConfig:
-    half = T5GemmaModuleConfig(
-        hidden_size=2304, num_hidden_layers=26, intermediate_size=9216, num_attention_heads=8,
-        num_key_value_heads=4, head_dim=256,
-    )  # fmt: skip
-    return T5GemmaConfig(encoder=half, decoder=half, is_encoder_decoder=False)
+def _published() -> dict[str, Callable[[], Any]]:
+    """Sizes of the networks that recipes name, so that planning needs no download."""
+    from transformers import Dinov2WithRegistersConfig, DINOv3ViTConfig, T5Config, T5GemmaConfig, T5GemmaModuleConfig
 
+    def t5gemma_2b() -> T5GemmaConfig:
+        half = T5GemmaModuleConfig(
+            hidden_size=2304, num_hidden_layers=26, intermediate_size=9216, num_attention_heads=8,
+            num_key_value_heads=4, head_dim=256,
+        )  # fmt: skip
+        return T5GemmaConfig(encoder=half, decoder=half, is_encoder_decoder=False)
 
-PUBLISHED: dict[str, Callable[[], Any]] = {
-    "facebook/dinov3-vitl16-pretrain-lvd1689m": lambda: DINOv3ViTConfig(
-        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096, patch_size=16,
-        num_register_tokens=4,
-    ),
-    "facebook/dinov2-with-registers-base": lambda: Dinov2WithRegistersConfig(
-        hidden_size=768, num_hidden_layers=12, num_attention_heads=12, patch_size=14, image_size=518,
-        num_register_tokens=4,
-    ),
-    "google/t5gemma-2b-2b-ul2": _t5gemma_2b,
-    "google/flan-t5-large": lambda: T5Config(
-        d_model=1024, d_ff=2816, num_layers=24, num_heads=16, d_kv=64, feed_forward_proj="gated-gelu",
-        vocab_size=32128,
-    ),
-}  # fmt: skip
-"""Sizes of the networks that recipes name, so that planning needs no download."""
+    return {
+        "facebook/dinov3-vitl16-pretrain-lvd1689m": lambda: DINOv3ViTConfig(
+            hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096, patch_size=16,
+            num_register_tokens=4,
+        ),
+        "facebook/dinov2-with-registers-base": lambda: Dinov2WithRegistersConfig(
+            hidden_size=768, num_hidden_layers=12, num_attention_heads=12, patch_size=14, image_size=518,
+            num_register_tokens=4,
+        ),
+        "google/t5gemma-2b-2b-ul2": t5gemma_2b,
+        "google/flan-t5-large": lambda: T5Config(
+            d_model=1024, d_ff=2816, num_layers=24, num_heads=16, d_kv=64, feed_forward_proj="gated-gelu",
+            vocab_size=32128,
+        ),
+    }  # fmt: skip
 
 
 def config_of(name: str, setting: str) -> Any:
     """The transformers config of a network, from the table above or by hub id or folder."""
-    if name in PUBLISHED:
-        return PUBLISHED[name]()
+    from transformers import AutoConfig  # here: a plan with the embedded networks need not wait for it
+
+    if (known := _published().get(name)) is not None:
+        return known()
     try:
         return AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as e:
@@ -65,6 +57,10 @@ def config_of(name: str, setting: str) -> Any:
 
 def build_text_encoder(config: Any) -> nn.Module:
     """The encoder, or the text part of a language model, without weights."""
+    from transformers import AutoModel, T5EncoderModel, T5GemmaEncoderModel
+
+    from daybreak.encoders.pretrained_text import ENCODERS
+
     kind = {"t5": T5EncoderModel, "t5gemma": T5GemmaEncoderModel}.get(config.model_type, ENCODERS[config.model_type])
     config._attn_implementation = "eager"  # whose products torch's counter sees
     with torch.device("meta"):
@@ -74,6 +70,8 @@ def build_text_encoder(config: Any) -> nn.Module:
 
 def build_vision(config: Any) -> nn.Module:
     """The vision network without weights."""
+    from transformers import AutoModel
+
     config._attn_implementation = "eager"
     with torch.device("meta"):
         return AutoModel.from_config(config)

@@ -32,6 +32,7 @@ from daybreak.losses.objective import Objective
 from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers
+from daybreak.optim.light import without_dynamo
 from daybreak.parallel import Ranks, full
 from daybreak.train.allocator import keep_freed_memory
 from daybreak.train.deadline import evaluation_prompts, metrics_pictures
@@ -89,6 +90,8 @@ class Pixel(Trainee):
         mesh: DeviceMesh | None = None,
     ) -> Pixel:  # fmt: skip
         """A run that starts from these networks, which every rank of `mesh` holds alike and which are sharded here."""
+        if not config.train.compile:
+            without_dynamo()
         transformer, text_encoder = transformer.to(device), text_encoder.to(device)
         objective = Objective.create(config).to(device)
         modules = {"transformer": transformer, "text_encoder": text_encoder, **objective.trained()}

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from daybreak.config import ConfigError
+from daybreak.optim.adamw import AdamW
 from daybreak.optim.muon import Muon, rows_like
 from daybreak.parallel import is_sharded
 from daybreak.train.trainee import Trainee
@@ -26,7 +27,7 @@ warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as
 
 FOLDER = "training"
 SCALER = ("scale", "_growth_tracker")
-STATES: dict[type, set[str]] = {Muon: {"momentum", "row_square"}, torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"}}
+STATES: dict[type, set[str]] = {Muon: {"momentum", "row_square"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}
 """What our optimisers keep of a parameter."""
 
 

@@ -13,7 +13,8 @@ from daybreak import config as configs
 from daybreak.cli import app
 from daybreak.commands.average import run_average
 from daybreak.config import ConfigError, StageConfig, at_stage, check, override, stage_at
-from daybreak.evaluate.request import Drawing, config_of
+from daybreak.evaluate.checks import config_of
+from daybreak.evaluate.request import Drawing
 from daybreak.formats.open import open_model
 from daybreak.formats.run import load_averaged
 from daybreak.recipes import recipe

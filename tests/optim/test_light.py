@@ -1,0 +1,44 @@
+"""A run without compilation does not wait for torch's compiler to be imported."""
+
+import subprocess
+import sys
+
+SCRIPT = """
+import sys, torch
+from torch import nn
+from daybreak.optim.adamw import AdamW
+from daybreak.optim.light import without_dynamo
+without_dynamo()
+layer = nn.Linear(3, 3)
+optimizer = AdamW(layer.parameters(), lr=0.1)
+before = layer.weight.detach().clone()
+layer(torch.ones(2, 3)).sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+assert not layer.weight.equal(before) and layer.weight.grad is None
+assert "torch._dynamo" not in sys.modules
+compiled = torch.compile(layer, backend="eager")  # the compiler is there for whoever asks
+assert compiled(torch.ones(2, 3)).shape == (2, 3)
+"""
+
+
+def test_an_optimiser_is_made_without_the_compiler():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_training_starts_without_transformers_and_the_compiler(tmp_path):
+    script = (
+        "import sys\nfrom daybreak.cli import entry\nimport atexit\n"
+        "late = ('transformers', 'torch._dynamo', 'torch.distributed.tensor', 'matplotlib')\n"
+        "import daybreak.train.watch as watch\nreal = watch.LogFiles.on_step\n"
+        "def on_step(self, record):\n"
+        "    assert not [m for m in late if m in sys.modules], [m for m in late if m in sys.modules]\n"
+        "    print('no', *late)\n    real(self, record)\n"
+        "watch.LogFiles.on_step = on_step\nentry()\n"
+    )
+    words = ["train", "scenes", "--train.minutes", "none", "--train.steps", "1", "--train.batch", "4", "--out", "run"]
+    words += ["--evaluate.prompts_per_task", "1", "--evaluate.held_out_prompts", "1", "--sample.steps", "1"]
+    done = subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "no transformers" in done.stdout, done.stderr[-2000:]
