@@ -1,6 +1,6 @@
 """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101), as torch.optim.AdamW computes it with foreach=True, to the bit.
 
-torch's own imports its compiler at the first step, which takes a second (optim/light.py).
+torch's own imports its compiler at the first step, which takes a second (compiler.py).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from daybreak import config as configs
+from daybreak.compiler import keep_away
 from daybreak.config import Config
 from daybreak.config.files import plain
 from daybreak.data.batch import Batch, Source, to_floats
@@ -32,7 +33,6 @@ from daybreak.losses.objective import Objective
 from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers
-from daybreak.optim.light import without_dynamo
 from daybreak.parallel import Ranks, full
 from daybreak.train.allocator import keep_freed_memory
 from daybreak.train.deadline import evaluation_prompts, metrics_pictures
@@ -91,7 +91,7 @@ class Pixel(Trainee):
     ) -> Pixel:  # fmt: skip
         """A run that starts from these networks, which every rank of `mesh` holds alike and which are sharded here."""
         if not config.train.compile:
-            without_dynamo()
+            keep_away(torch.optim.Optimizer, "add_param_group", "zero_grad", "state_dict", "load_state_dict")
         transformer, text_encoder = transformer.to(device), text_encoder.to(device)
         objective = Objective.create(config).to(device)
         modules = {"transformer": transformer, "text_encoder": text_encoder, **objective.trained()}
