@@ -21,7 +21,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
-TRAIN = "train scenes-demo --train.minutes none --evaluate.prompts_per_task 1 --evaluate.held_out_prompts 1".split()
+TRAIN = [
+    "train",
+    "scenes-demo",
+    "--train.minutes",
+    "none",
+    "--evaluate.prompts_per_task",
+    "1",
+    "--evaluate.held_out_prompts",
+    "1",
+]
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
