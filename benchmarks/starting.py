@@ -22,15 +22,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 TRAIN = [
-    "train",
-    "scenes-demo",
-    "--train.minutes",
-    "none",
-    "--evaluate.prompts_per_task",
-    "1",
-    "--evaluate.held_out_prompts",
-    "1",
-]
+    "train", "scenes-demo", "--train.minutes=none", "--evaluate.prompts_per_task=1", "--evaluate.held_out_prompts=1",
+]  # fmt: skip
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
