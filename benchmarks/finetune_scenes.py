@@ -32,6 +32,7 @@ from daybreak.evaluate.pictures import read_picture, save_pictures, write_captio
 from daybreak.finetune.cache import to_tensor
 from daybreak.finetune.drawing import draw
 from daybreak.finetune.pictures import open_pictures
+from daybreak.finetune.report import probes_of
 from daybreak.finetune.result import open_pipeline
 from daybreak.finetune.settings import FinetuneSettings
 
@@ -176,7 +177,7 @@ def main() -> None:
         )  # fmt: skip
         run = run_finetune(console, settings, o.out / name.replace(" ", "-"))
         runs[name] = run.folder
-        last = json.loads((run.folder / "probes.jsonl").read_text().splitlines()[-1])
+        last = probes_of(run.folder)[-1]
         cells = [
             f"{run.start[k]:.4f} → {last[k]:.4f} ({last[k] / run.start[k] - 1:+.1%})" for k in ("domain", "general")
         ]

@@ -156,10 +156,10 @@ def finetune(
     from daybreak.finetune.asked import check_finetune, run_to_resume
 
     if resume is not None or not settings.base or not settings.data:
-        run = run_to_resume(resume, settings, out)
+        run = run_to_resume(resume, settings, out, find_lr)
         from daybreak.commands.finetune import resume_finetune
 
-        resume_finetune(console, run, data_changed)
+        resume_finetune(console, run, data_changed, settings)
         return
     settings = replace(settings, base=str(model_folder(settings.base)))
     check_finetune(settings, out)

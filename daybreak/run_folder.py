@@ -12,6 +12,8 @@ from daybreak import config as configs
 from daybreak.checkpoint_files import complete
 from daybreak.config import Config, ConfigError
 
+FOUND_RATE = ("lr.json", "lr.png")
+"""What --find-lr writes."""
 IN_THE_BOX = "in-the-box.png"
 """What the demo draws before it trains."""
 DATA = "data.npy"
@@ -61,7 +63,7 @@ def _is_free(run: Path) -> bool:
     """
     if not run.is_dir():
         return False
-    names = {p.name for p in run.iterdir()} - {IN_THE_BOX}
+    names = {p.name for p in run.iterdir()} - {IN_THE_BOX, *FOUND_RATE}
     visible = {name for name in names if not name.startswith(".")}  # hidden: what a killed run was writing
     begun = "config.yaml" in names and visible <= OWN and not complete(run)
     return not names or begun

@@ -18,7 +18,7 @@ from daybreak.display import Display, progress_bar
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import make_folder
 from daybreak.finetune import settings as settings_file
-from daybreak.finetune.asked import check_run_folder, is_own_run
+from daybreak.finetune.asked import check_run_folder, is_own_run, resumed
 from daybreak.finetune.memory import GIB, Plan
 from daybreak.finetune.opening import PICTURES, absolute, changed_data, open_data, open_trainee, plan_of, write_skipped
 from daybreak.finetune.prepared import open_prepared
@@ -42,14 +42,15 @@ def run_finetune(
     resume: bool = False,
     find_lr: bool = False,
     data_changed: bool = True,
+    began: float = STARTED,
 ) -> Diffusers:
     """Plan, data, training, result, report; returns the trainee as training left it.
 
-    find_lr: finds a learning rate in place of training. ConfigError for a user's mistake, TrainingError where the run
-    cannot go on.
+    find_lr: finds a learning rate in place of training. began: from when on a deadline counts (seconds since 1970).
+    ConfigError for a user's mistake, TrainingError where the run cannot go on.
     """
     settings = absolute(settings)
-    with processes(loop_config(settings, 1, settings.batch), PATIENCE) as ranks:
+    with processes(loop_config(settings, 1, settings.batch), PATIENCE, "--batch") as ranks:
         if not ranks.first:
             console = Console(quiet=True)
         folder = out or new_run_folder("finetune")
@@ -76,8 +77,9 @@ def run_finetune(
                 write_skipped(folder, data[0].skipped + (data[1].skipped if data[1] else []))
             if resume and (told := changed_data(settings, folder, None if data is None else data[0])) is not None:
                 if data is not None and not data_changed:
-                    raise ConfigError(f"{told}: to do so give --data-changed")
-                console.print(f"note: {told}", markup=False, highlight=False)
+                    raise ConfigError(f"{told}: put them back, or go on with what is there now by --data-changed")
+                kept = "those it began with, which it keeps" if data is None else "what is there now"
+                console.print(f"note: {told}; it goes on with {kept}", markup=False, highlight=False)
             if data is not None:
                 save_checks(folder / PICTURES, data[0].checks)
         with progress_bar(console) as bar:
@@ -95,8 +97,12 @@ def run_finetune(
                 f"{run.config.train.steps} steps of {settings.batch} ({run.config.train.microbatch} at once)"
             )
             if goes_on := bool(complete(folder)):  # else it ended before its first checkpoint, and begins anew
+                if (checkpoint.newest(folder) / "trained.safetensors").is_file():
+                    raise ConfigError(
+                        f"{folder} was begun by an earlier version and cannot be continued; its result can be used"
+                    )
                 checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
-            train_on(run, folder, [display], goes_on, ranks, STARTED)
+            train_on(run, folder, [display], goes_on, ranks, began)
         if run.progress >= 1:
             if run.sharded:
                 base.gather()
@@ -106,12 +112,15 @@ def run_finetune(
         return run
 
 
-def resume_finetune(console: Console, resume: Path, data_changed: bool = True) -> None:
-    """Goes on with a run."""
+def resume_finetune(
+    console: Console, resume: Path, data_changed: bool = True, asked: FinetuneSettings | None = None
+) -> None:  # fmt: skip
+    """Goes on with a run; asked: what is other now (asked.py says what may be)."""
+    asked = asked or FinetuneSettings()
     if is_own_run(resume):
-        resume_own(console, resume, data_changed)
+        resume_own(console, resume, data_changed, asked)
     else:
-        run_finetune(console, settings_file.load(resume), resume, True, data_changed=data_changed)
+        run_finetune(console, resumed(settings_file.load(resume), asked), resume, True, data_changed=data_changed)
 
 
 def _find_lr(console: Console, run: Diffusers, ranks: Ranks) -> None:

@@ -23,7 +23,7 @@ from daybreak.evaluate.report_terminal import print_report
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import make_folder
 from daybreak.finetune import settings as settings_file
-from daybreak.finetune.asked import check_own, refuse_what_has_no_effect
+from daybreak.finetune.asked import check_own, refuse_what_has_no_effect, resumed
 from daybreak.finetune.cache import split
 from daybreak.finetune.opening import PICTURES, absolute, changed_data, write_skipped, write_split
 from daybreak.finetune.own_report import OwnModel, draw_general, open_probes, report_own
@@ -34,7 +34,7 @@ from daybreak.formats.open import open_model
 from daybreak.parallel import PATIENCE, Ranks, pick_device
 from daybreak.run_folder import load_run_config, new_run_folder
 from daybreak.train import checkpoint
-from daybreak.train.deadline import no_time
+from daybreak.train.deadline import evaluation_prompts, no_time
 from daybreak.train.distributed import processes
 from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.loop import train_on
@@ -53,7 +53,7 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
     check_own(settings)
     settings = absolute(settings)
     run, before = out or new_run_folder("finetune"), _base(settings)
-    with processes(configs.override(before.config, "train.batch", settings.batch), PATIENCE) as ranks:
+    with processes(configs.override(before.config, "train.batch", settings.batch), PATIENCE, "--batch") as ranks:
         if ranks.world > 1 and out is None:
             raise ConfigError("several processes need the name of their run folder: give --out")
         if ranks.first:
@@ -65,15 +65,16 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
             _train_and_compare(console, run, settings, before, ranks)
 
 
-def resume_own(console: Console, run: Path, data_changed: bool = True) -> None:
+def resume_own(console: Console, run: Path, data_changed: bool, asked: FinetuneSettings) -> None:
     """Goes on with what `finetune_own` began, and ends with its report. The base must still be there, and the
     pictures where they were."""
-    settings = settings_file.load(run, settings_file.OWN_FILE)
+    settings = resumed(settings_file.load(run, settings_file.OWN_FILE), asked)
     refuse_what_has_no_effect(settings)
     before = _base(settings)
-    if (told := changed_data(settings, run, None)) is not None:
-        console.print(f"note: {told}, as {run / 'training'} lists them", markup=False, highlight=False)
-    with processes(load_run_config(run), PATIENCE) as ranks:
+    if (told := changed_data(settings, run)) is not None:
+        told = f"{told}; it goes on with those that {run / 'training'} lists"
+        console.print(f"note: {told}", markup=False, highlight=False)
+    with processes(load_run_config(run), PATIENCE, "--batch") as ranks:
         _train_and_compare(console, run, settings, before, ranks, data_changed)
 
 
@@ -91,10 +92,12 @@ def _make_run(run: Path, settings: FinetuneSettings, before: OwnModel) -> None:
     general = draw_general(run, before, settings)
     if settings.deadline_minutes is not None:
         drawn = settings.drawn_for_report(bool(held), general)
+        if settings.report and before.judges:
+            drawn += 2 * evaluation_prompts(before.config)
         seconds = drawn * (time.monotonic() - drawing) / general
         until = 60 * settings.deadline_minutes - seconds  # since the command was given, as daybreak train counts
         if until <= time.time() - STARTED:
-            raise ConfigError(no_time(drawn, seconds))
+            raise ConfigError(no_time(seconds))
         config = configs.override(config, "budget.hours", until / 3600)
     configs.save(config, run / "config.yaml")
     settings_file.save(settings, run, settings_file.OWN_FILE)
@@ -175,6 +178,7 @@ def _train_and_compare(
             pixel = checkpoint.resume(run, config, before.device, ranks, display.on_note)
         else:  # also where it ended before its first checkpoint
             pixel = _start(before, config, ranks)
+        pixel.go_on = "daybreak finetune --resume"
         if pixel.progress < 1:
             train_on(pixel, run, [display], resume, ranks, STARTED, data_changed)
     if pixel.progress < 1 or not ranks.first:

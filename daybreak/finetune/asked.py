@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from daybreak.config import ConfigError
@@ -23,6 +24,11 @@ NO_EFFECT = (
 """Settings that training as daybreak train does makes no use of."""
 
 
+REPORTING = ("report", "report_pictures", "metric_weights")
+PACE = ("lr", "text_lr", "epochs", "steps", "minutes", "deadline_minutes", "save_every")
+"""What may be other when a run goes on, the pace not of a model of our own, whose config.yaml has it."""
+
+
 def check_finetune(settings: FinetuneSettings, out: Path | None) -> None:
     """ConfigError for what can be known to be wrong before base and pictures are opened."""
     check_place(settings.data)
@@ -40,7 +46,7 @@ def check_run_folder(folder: Path) -> None:
     check_empty(folder, f"choose another --out, or continue it with --resume {folder}")
 
 
-def run_to_resume(resume: Path | None, settings: FinetuneSettings, out: Path | None) -> Path:
+def run_to_resume(resume: Path | None, settings: FinetuneSettings, out: Path | None, find_lr: bool) -> Path:
     """The run to go on with. ConfigError where what to do was not said, or too much, or it is no such run."""
     if resume is None:
         missing = "--data FOLDER" if settings.base else "a base"
@@ -50,12 +56,26 @@ def run_to_resume(resume: Path | None, settings: FinetuneSettings, out: Path | N
     if settings.base or settings.data or out is not None:
         raise ConfigError("--resume goes on with a run as it was begun: leave the base, --data and --out out")
     check_there(resume)
-    settings_file.load(resume, settings_file.OWN_FILE if is_own_run(resume) else settings_file.FINETUNED_FILE)
+    own = is_own_run(resume)
+    settings_file.load(resume, settings_file.OWN_FILE if own else settings_file.FINETUNED_FILE)
+    fields, may_change = fields_of(FinetuneSettings), REPORTING if own else (*REPORTING, *PACE)
+    fixed = [fields[n].flag for n in fields if n not in ("base", "data", *may_change) and settings.differs(n)]
+    if fixed or find_lr:
+        flags = [fields[n].flag for n in may_change]
+        raise ConfigError(
+            f"{', '.join(fixed + ['--find-lr'] * find_lr)} cannot change when a run goes on: leave it out; what can "
+            f"are {', '.join(flags)}"
+        )
     return resume
 
 
+def resumed(stored: FinetuneSettings, asked: FinetuneSettings) -> FinetuneSettings:
+    """The settings of a run that goes on, with what may change and was asked for."""
+    return replace(stored, **{n: getattr(asked, n) for n in (*REPORTING, *PACE) if asked.differs(n)})
+
+
 def is_own_run(run: Path) -> bool:
-    """Whether `own_runs.finetune_own` began this run."""
+    """Whether `commands/finetune_own.py` began this run."""
     return (run / settings_file.OWN_FILE).is_file()
 
 

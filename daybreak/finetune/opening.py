@@ -50,12 +50,13 @@ def open_data(base: Prepared) -> tuple[Pictures, Pictures | None, Report]:
     pictures = open_pictures(
         settings.data, side, settings.background, settings.instance_prompt, lines=settings.captions
     )
+    found = findings(pictures, base.family)
     if settings.token is not None:
         pictures.add_word(settings.token)  # it stands for what the captions do not say, and has to occur in each
     prior = None
     if settings.class_data is not None:
         prior = open_pictures(settings.class_data, side, settings.background, settings.class_prompt, "--class-data")
-    return pictures, prior, findings(pictures, base.family)
+    return pictures, prior, found
 
 
 def open_trainee(
@@ -180,19 +181,18 @@ def _draw_class(base: Prepared, prompt: str, folder: Path, progress: Progress) -
     return open_pictures(str(folder), side, base.settings.background, prompt)
 
 
-def changed_data(settings: FinetuneSettings, run: Path, read: Pictures | None) -> str | None:
+def changed_data(settings: FinetuneSettings, run: Path, read: Pictures | None = None) -> str | None:
     """What a resumed run has to say of its pictures; None where they are those it began with.
 
-    `read`: those that are there now, where the run has to encode them anew; None where it keeps what it began with.
+    `read`: those that are there now, where they were read already.
     """
     try:
         checks = look_again(settings.data, settings.instance_prompt, settings.captions) if read is None else read.checks
     except ConfigError as e:
-        return f"--data {e}; the run goes on with the pictures that it began with, which it keeps"
+        return f"--data {e}"
     if (changes := changes_since(run / PICTURES, checks)) is None:
         return None
-    told = f"the pictures of {settings.data} are not those that this run began with ({changes})"
-    return f"{told}; it goes on with {'those it began with, which it keeps' if read is None else 'what is there now'}"
+    return f"the pictures of {settings.data} are not those that this run began with ({changes})"
 
 
 def write_skipped(folder: Path, skipped: list[Skipped]) -> None:

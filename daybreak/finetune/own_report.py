@@ -57,9 +57,14 @@ class OwnModel:
         """As daybreak/evaluate has pictures drawn."""
         return RunDrawer(self.transformer, self.text_encoder, self.config, seed)
 
+    @property
+    def judges(self) -> bool:
+        """Whether a judge can say which prompts are followed: it knows scenes, of a size."""
+        return self.config.data.source == "scenes" and self.config.data.resolution >= LEAST_PX
+
     def follows(self) -> dict[str, float] | None:
-        """Shares of the evaluation's prompts that are followed; None where no judge can say: no scenes, or small."""
-        if self.config.data.source != "scenes" or self.config.data.resolution < LEAST_PX:
+        """Shares of the evaluation's prompts that are followed; None where no judge can say."""
+        if not self.judges:
             return None
         e = self.config.evaluate
         return judge_scenes(lambda prompts: self.draw(prompts, e.seed), e, None).scores
@@ -136,6 +141,8 @@ def report_own(
             run, name, model.drawer(settings.seed + 1), captions, weights, settings.report_pictures, model.device,
             Ranks(), tell,
         )  # fmt: skip
+        if model.judges:
+            tell(f"judging the prompts that {'the result' if name == 'tuned' else 'the base'} follows ...")
         if (shares := model.follows()) is not None:
             found[key]["follows"] = {k: shares[k] for k in SUMMARY}
     prompts = [item.caption for item in list_items(run / "general")]

@@ -115,7 +115,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
         word = "gained" if change < 0 else "not gained"
         lines.append(f"the domain was {word}: the loss on held-out pictures changed by {change:+.1%}")
     else:
-        lines.append(f"no picture was held out (fewer than the {ENOUGH} that a figure needs): the gain is not measured")
+        lines.append("no picture was held out: the gain is not measured")
     ours, theirs = found["tuned"].get("fid"), found["base_model"].get("fid")
     if ours and theirs:
         ratio = ours["value"] / max(theirs["value"], 1e-12)

@@ -49,7 +49,7 @@ class Diffusers(Trainee):
     adviser: Adviser = field(default_factory=Adviser)
 
     numbers = (*NUMBERS, "start")
-    go_on = "daybreak finetune --resume"
+    go_on: str = field(default="daybreak finetune --resume", kw_only=True)
     calmer = "a lower --lr, or --precision float32"
     smaller = "--recompute, a smaller --resolution, --method lora or --adam-8bit"
     begins_with_samples = True

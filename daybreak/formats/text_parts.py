@@ -11,8 +11,6 @@ import torch
 from daybreak.encoders.text import TextEncoder
 from daybreak.encoders.tokenizer import END, PAD, UNKNOWN
 
-TOKENIZER = "PreTrainedTokenizerFast"
-
 
 def to_transformers(text_encoder: TextEncoder, dtype: torch.dtype) -> tuple[Any, Any]:
     """(network, tokenizer), copies on the CPU, weights as `dtype`."""

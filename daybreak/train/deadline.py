@@ -161,11 +161,11 @@ def afterwards(durations: dict[str, float], pictures: int) -> float:
     return judging + durations.get("samples", 0.0) / 4 + durations.get("boards", 0.0) + EXIT_SECONDS
 
 
-def no_time(pictures: int, seconds: float) -> str:
-    """What is wrong with a deadline in which the pictures after training leave no time to train."""
+def no_time(seconds: float) -> str:
+    """What is wrong with a deadline of which what comes after training takes all."""
     return (
-        f"--deadline leaves no time to train: the {pictures} pictures that are drawn after it take about "
-        f"{seconds:.0f} s here; give more time, or have fewer drawn"
+        f"--deadline leaves no time to train: what comes after it, pictures and their judging, takes about "
+        f"{seconds:.0f} s here; give more time, or have fewer pictures"
     )
 
 

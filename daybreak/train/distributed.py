@@ -28,18 +28,20 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def processes(config: Config, patience: timedelta = timedelta(0)) -> Generator[Ranks]:
+def processes(
+    config: Config, patience: timedelta = timedelta(0), batch: str = "train.batch"
+) -> Generator[Ranks]:  # fmt: skip
     """The processes that torchrun started, joined; or this one alone.
 
     A rank that waits for another longer than `train.stall_minutes`, or `patience`, fails.
-    Raises ConfigError where the batch or the shards do not divide.
+    Raises ConfigError where the batch, which `batch` sets, or the shards do not divide.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks()
         return
     shard = config.train.shard or min(world, int(os.environ.get("LOCAL_WORLD_SIZE", world)))
-    _check_divides(config, world, shard)
+    _check_divides(config, world, shard, batch)
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -66,12 +68,12 @@ def is_lost_connection(error: RuntimeError) -> bool:
     return isinstance(error, distributed.DistError) or any(w in str(error) for w in words)
 
 
-def _check_divides(config: Config, world: int, shard: int) -> None:
+def _check_divides(config: Config, world: int, shard: int, flag: str) -> None:
     for i in range(max(1, len(config.stages))):
         batch = at_stage(config, i).train.batch
         if batch % world:
             near = max(1, round(batch / world)) * world
-            raise ConfigError(f"train.batch {batch} does not divide over {world} processes; {near} would")
+            raise ConfigError(f"{flag} {batch} does not divide over {world} processes; {near} would")
     if world % shard:
         raise ConfigError(f"train.shard {shard} does not divide {world} processes")
 
@@ -91,11 +93,16 @@ def spread(networks: list[nn.Module], config: Config, mesh: DeviceMesh | None, d
         param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
     for network in networks:
+        for parameter in network.parameters():  # kernels of convolutions lie with their channels last
+            parameter.data = parameter.data.contiguous()
         for block in _blocks(network):
             if config.train.compile and any(p.requires_grad for p in block.parameters()):
                 block.compile()
-            fully_shard(block, mesh=mesh, mp_policy=policy)
-        fully_shard(network, mesh=mesh, mp_policy=policy)
+            scalars = {p for p in block.parameters() if p.ndim == 0}
+            fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars)
+        # A scalar cannot be shared out: every rank keeps it whole, and its gradients are averaged (parallel.py).
+        scalars = {p for p in network.parameters() if p.ndim == 0}
+        fully_shard(network, mesh=mesh, mp_policy=policy, ignored_params=scalars)
 
 
 @cache

@@ -233,10 +233,10 @@ class Training:
             self._note(f"stopped at step {trainee.step} and saved; continue with: {trainee.go_on} {self.run_folder}")
 
     def _refuse_no_time(self) -> None:
-        """ConfigError where the pictures that are drawn after training leave none for it."""
-        end, (_, others) = self.clock.end, self.trainee.pictures_at_end()
-        if self.trainee.step == 0 and others and end is not None and time.monotonic() >= end:
-            raise ConfigError(no_time(others, others * self.trainee.durations.get("picture", 0.0)))
+        """ConfigError where what comes after training leaves no time for it."""
+        over, end = self.clock.end, self.deadline.end
+        if self.trainee.step == 0 and over is not None and end is not None and time.monotonic() >= over:
+            raise ConfigError(no_time(end - over))
 
     def close(self) -> None:
         """Ends what runs beside the loop."""

@@ -83,7 +83,7 @@ def write(trainee: Trainee, folder: Path, group: ProcessGroup | None) -> Callabl
 
 
 def read(trainee: Trainee, folder: Path) -> None:
-    """Fills `state` with what any number of ranks wrote. ConfigError where it is damaged or does not fit."""
+    """Fills `trainee` with what any number of ranks wrote. ConfigError where it is damaged or does not fit."""
     from torch.distributed import checkpoint as dcp
 
     reader = dcp.HuggingFaceStorageReader(str(folder))

@@ -60,7 +60,7 @@ class Trainee(ABC):
     durations: dict[str, float] = field(default_factory=dict, kw_only=True)
 
     numbers: ClassVar[tuple[str, ...]] = NUMBERS
-    go_on: ClassVar[str] = "daybreak train --resume"
+    go_on: str = field(default="daybreak train --resume", kw_only=True)
     """The command that continues a run."""
     calmer: ClassVar[str] = "a lower optim.muon_lr and optim.adam_lr, or train.precision=float32"
     """What to try where steps are not finite."""

@@ -19,8 +19,6 @@ from pathlib import Path
 from daybreak.config import ConfigError
 from daybreak.vote.pairs import Pair
 
-CHOICES = ("left", "right", "tie")
-
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS voters (number INTEGER PRIMARY KEY, token TEXT NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS pairs (

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from daybreak import checkpoint_files
 from daybreak.cli import app
 from daybreak.commands.finetune import resume_finetune
+from daybreak.config import ConfigError
 from daybreak.finetune.cache import CachedPictures
 from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.result import open_result
@@ -240,14 +241,31 @@ def test_a_parameter_that_no_optimiser_takes_is_named(base):
         prepared.optimizer()
 
 
-def test_a_model_of_our_own_is_fine_tuned_by_two_processes_and_its_rate_can_be_found(finished_run, pictures, tmp_path):
+def test_the_model_in_the_box_is_fine_tuned_by_two_processes_and_its_rate_can_be_found(pictures, tmp_path):
+    """It has convolutions, whose weights lie in another order, and a scalar: FSDP takes neither as it is."""
     words = ["--data", str(pictures), "--steps=4", "--batch=4", "--no-report", "--warmup=0", "--resolution=32"]
     run = tmp_path / "two"
-    call = command(finished_run, "--out", run, *words, launcher=LAUNCHER)
+    call = command("scenes", "--out", run, *words, launcher=LAUNCHER)
     done = subprocess.run(call, env=environment(), capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for out, more in ((tmp_path / "one", []), (tmp_path / "rate", ["--find-lr"])):
-        result = CliRunner().invoke(app, ["finetune", str(finished_run), "--out", str(out), *words, *more])
+        result = CliRunner().invoke(app, ["finetune", "scenes", "--out", str(out), *words, *more])
         assert result.exit_code == 0, (result.exception, result.output)
     assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in losses(tmp_path / "one")], rel=1e-3)
     assert json.loads((tmp_path / "rate" / "lr.json").read_text())["suggestion"] > 0 and "--lr" in result.output
+
+
+def test_what_may_change_when_a_run_goes_on_and_what_not(whole, tmp_path):
+    run = shutil.copytree(whole, tmp_path / "run")
+    for words, said in (
+        (["--guidance", "3"], "--guidance cannot change when a run goes on"),
+        (["--find-lr"], "--find-lr cannot change when a run goes on"),
+    ):
+        refused = CliRunner().invoke(app, ["finetune", "--resume", str(run), *words])
+        assert isinstance(refused.exception, ConfigError) and said in str(refused.exception)
+    result = CliRunner().invoke(app, ["finetune", "--resume", str(run), "--steps", "14", "--lr", "1e-4"])
+    assert result.exit_code == 0, (result.exception, result.output)
+    assert [step for step, _ in losses(run)] == list(range(1, 15)) and "trained at 0.0001" in result.output
+    (checkpoint_files.complete(run)[-1] / "trained.safetensors").touch()  # as versions before had it
+    old = CliRunner().invoke(app, ["finetune", "--resume", str(run)])
+    assert "begun by an earlier version and cannot be continued" in str(old.exception)

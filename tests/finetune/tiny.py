@@ -1,5 +1,6 @@
 """Tiny real pipelines, built with the real classes and saved as their users find them."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -214,7 +215,7 @@ QUICK = {"batch": 8, "steps": 8, "sample_every": 8, "sample_steps": 1, "sampler"
 
 def finetune(base, pictures, out, find_lr=False, **changes):
     settings = FinetuneSettings(base=str(base), data=str(pictures), **(QUICK | changes))
-    return run_finetune(Console(quiet=True), settings, out, find_lr=find_lr)
+    return run_finetune(Console(quiet=True), settings, out, find_lr=find_lr, began=time.time())
 
 
 def stored(run):
