@@ -251,7 +251,8 @@ def test_the_model_in_the_box_is_fine_tuned_by_two_processes_and_its_rate_can_be
     for out, more in ((tmp_path / "one", []), (tmp_path / "rate", ["--find-lr"])):
         result = CliRunner().invoke(app, ["finetune", "scenes", "--out", str(out), *words, *more])
         assert result.exit_code == 0, (result.exception, result.output)
-    assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in losses(tmp_path / "one")], rel=1e-3)
+    # Where the CPU multiplies bfloat16, FSDP rounds to it at other places than autocast does.
+    assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in losses(tmp_path / "one")], rel=2e-2)
     assert json.loads((tmp_path / "rate" / "lr.json").read_text())["suggestion"] > 0 and "--lr" in result.output
 
 
