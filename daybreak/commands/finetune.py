@@ -10,6 +10,7 @@ from rich.table import Table
 
 from daybreak import STARTED
 from daybreak.checkpoint_files import complete
+from daybreak.commands.find_rate import find_rate
 from daybreak.commands.finetune_own import resume_own
 from daybreak.config import ConfigError
 from daybreak.data.changes import save_checks
@@ -26,11 +27,10 @@ from daybreak.finetune.report import figures, make_report, summary
 from daybreak.finetune.result import save_result
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers, loop_config
-from daybreak.parallel import PATIENCE, Ranks, pick_device
+from daybreak.parallel import PATIENCE, pick_device
 from daybreak.run_folder import new_run_folder
 from daybreak.train import checkpoint
 from daybreak.train.distributed import processes
-from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.loop import log_score, train_on
 from daybreak.train.trackers import check_trackers
 
@@ -89,7 +89,8 @@ def run_finetune(
                 lambda what, done, of: bar.update(task, description=f"caching {what}", completed=done, total=of),
             )  # fmt: skip
         if find_lr:
-            _find_lr(console, run, ranks)
+            rate = settings.learning_rate
+            find_rate(console, run, ranks, folder, rate, lambda factor: f"--lr {rate * factor:.2g}")
             return run
         with Display(console) as display:
             display.on_note(
@@ -121,14 +122,6 @@ def resume_finetune(
         resume_own(console, resume, data_changed, asked)
     else:
         run_finetune(console, resumed(settings_file.load(resume), asked), resume, True, data_changed=data_changed)
-
-
-def _find_lr(console: Console, run: Diffusers, ranks: Ranks) -> None:
-    factor, curve = find_learning_rate(run, ranks, lambda text: console.print(text, markup=False))
-    if ranks.first:
-        rate = run.settings.learning_rate
-        path = write_curve([(rate * f, loss) for f, loss in curve], rate * factor, run.folder)
-        console.print(f"suggested: --lr {rate * factor:.2g}; the curve: {path}", highlight=False, soft_wrap=True)
 
 
 def _finish(console: Console, run: Diffusers) -> None:

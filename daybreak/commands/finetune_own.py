@@ -15,6 +15,7 @@ from rich.console import Console
 from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.checkpoint_files import complete
+from daybreak.commands.find_rate import find_rate
 from daybreak.config import Config, ConfigError
 from daybreak.data.changes import save_checks
 from daybreak.data.listing import of_pictures
@@ -36,7 +37,6 @@ from daybreak.run_folder import load_run_config, new_run_folder
 from daybreak.train import checkpoint
 from daybreak.train.deadline import evaluation_prompts, no_time
 from daybreak.train.distributed import processes
-from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.loop import train_on
 from daybreak.train.pixel import Pixel
 
@@ -60,7 +60,9 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
             _make_run(run, settings, before)
         ranks.wait()
         if find_lr:
-            _find_lr(console, _start(before, load_run_config(run), ranks), run, ranks)
+            pixel = _start(before, load_run_config(run), ranks)
+            rate = pixel.config.optim.adam_lr
+            find_rate(console, pixel, ranks, run, rate, lambda factor: f"--lr {rate * factor:.2g}")
         else:
             _train_and_compare(console, run, settings, before, ranks)
 
@@ -109,14 +111,6 @@ def _start(before: OwnModel, config: Config, ranks: Ranks) -> Pixel:
     for network in networks:
         network.train().requires_grad_(True)
     return Pixel.around(*networks, config, before.device, ranks.mesh)
-
-
-def _find_lr(console: Console, pixel: Pixel, run: Path, ranks: Ranks) -> None:
-    factor, curve = find_learning_rate(pixel, ranks, lambda text: console.print(text, markup=False))
-    if ranks.first:
-        rate = pixel.config.optim.adam_lr
-        path = write_curve([(rate * f, loss) for f, loss in curve], rate * factor, run)
-        console.print(f"suggested: --lr {rate * factor:.2g}; the curve: {path}", highlight=False, soft_wrap=True)
 
 
 def _config(settings: FinetuneSettings, base: Config, pictures: int) -> Config:

@@ -10,15 +10,14 @@ from rich.console import Console
 from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.arguments import Training
+from daybreak.commands.find_rate import find_rate
 from daybreak.config import Config
 from daybreak.display import Display
 from daybreak.evaluate.report_terminal import print_report
 from daybreak.evaluate.scoring import evaluate_scenes
-from daybreak.files import make_folder
 from daybreak.parallel import pick_device
 from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, has_deadline
 from daybreak.train.distributed import processes
-from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel, open_stage_source
 
@@ -36,14 +35,11 @@ def run_train(console: Console, asked: Training) -> None:
 def _find_lr(console: Console, config: Config, run: Path) -> None:
     with processes(config) as ranks:
         pixel = Pixel.create(config, open_stage_source(config, 0, 0), pick_device(), ranks.mesh)
-        factor, curve = find_learning_rate(pixel, ranks, lambda text: console.print(text, markup=False))
-        if not ranks.first:
-            return
-        make_folder(run, "the run folder")
         adam, muon = config.optim.adam_lr, config.optim.muon_lr
-        path = write_curve([(adam * f, loss) for f, loss in curve], adam * factor, run)
-        rates = f"--optim.adam_lr {adam * factor:.2g} --optim.muon_lr {muon * factor:.2g}"
-        console.print(f"suggested: {rates}; the curve: {path}", highlight=False, soft_wrap=True)
+        find_rate(
+            console, pixel, ranks, run, adam,
+            lambda factor: f"--optim.adam_lr {adam * factor:.2g} --optim.muon_lr {muon * factor:.2g}",
+        )  # fmt: skip
 
 
 def train_and_report(console: Console, config: Config, run: Path, resume: bool, data_changed: bool = True) -> None:

@@ -92,7 +92,7 @@ class PretrainedTextEncoder(TextEncoder):
     @torch.no_grad()
     def forward(self, captions: list[str], offsets: bool = False) -> TextTokens:
         """B captions -> their tokens; offsets: with where they stand."""
-        ids, mask, where = self._read(captions)
+        ids, mask, where = self._read(captions, offsets)
         if ids.shape[1] == 0:  # only empty captions, and a tokenizer that adds nothing to them
             ids, mask = ids.new_full((len(ids), 1), self.pad_id), mask.new_zeros(len(mask), 1)
         lengths = mask.sum(1)
@@ -110,21 +110,22 @@ class PretrainedTextEncoder(TextEncoder):
             result[rows.to(device), :longest] = hidden.to(dtype)
         padded = not bool(mask.all())
         mask = mask.to(device)
-        return TextTokens(torch.where(mask[..., None], result, 0.0), mask, padded, offsets=where if offsets else None)
+        return TextTokens(torch.where(mask[..., None], result, 0.0), mask, padded, offsets=where)
 
     def words(self, caption: str) -> list[tuple[str, list[int]]]:
         """See `TextEncoder`. A tokenizer that cannot tell where its tokens stand gives a word for each."""
         if self.tokenizer.is_fast:
             return super().words(caption)
-        (ids,), special = self._encoded([caption])[0], set(self.tokenizer.all_special_ids)
+        (ids,), special = self._encoded([caption], offsets=False)[0], set(self.tokenizer.all_special_ids)
         return [(str(self.tokenizer.decode([t])), [place]) for place, t in enumerate(ids) if t not in special]
 
-    def _encoded(self, captions: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
-        fast = self.tokenizer.is_fast
+    def _encoded(self, captions: list[str], offsets: bool) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        """See `TextEncoder`; a tokenizer that cannot tell where its tokens stand says nothing of it."""
+        wanted = offsets and self.tokenizer.is_fast
         encoded = self.tokenizer(
-            captions, truncation=True, max_length=self.max_tokens, return_offsets_mapping=fast
+            captions, truncation=True, max_length=self.max_tokens, return_offsets_mapping=wanted
         )  # fmt: skip
-        return encoded["input_ids"], encoded["offset_mapping"] if fast else [[] for _ in captions]
+        return encoded["input_ids"], encoded["offset_mapping"] if wanted else [[] for _ in captions]
 
     def cut_off(self, caption: str) -> str | None:
         """See `TextEncoder`."""

@@ -146,11 +146,11 @@ class TextEncoder(nn.Module):
 
         The first caption that is cut is logged, with what was not read.
         """
-        return self._read(captions)[:2]
+        return self._read(captions, offsets=False)[:2]
 
     def words(self, caption: str) -> list[tuple[str, list[int]]]:
         """[(word, places of its tokens)] of what is read of a caption; words stand between spaces."""
-        (where,) = self._encoded([caption])[1]
+        (where,) = self._encoded([caption], offsets=True)[1]
         spans = [(m.group(), m.end()) for m in re.finditer(r"\S+", caption)]
         found: list[tuple[str, list[int]]] = [(word, []) for word, _ in spans]
         for place, (start, end) in enumerate(where):
@@ -160,9 +160,9 @@ class TextEncoder(nn.Module):
                 found[number][1].append(place)
         return [(word, places) for word, places in found if places]
 
-    def _read(self, captions: list[str]) -> tuple[Tensor, Tensor, list[list[tuple[int, int]]]]:
+    def _read(self, captions: list[str], offsets: bool) -> tuple[Tensor, Tensor, list[list[tuple[int, int]]] | None]:
         """`tokens`, and where they stand, as `TextTokens.offsets`."""
-        rows, where = self._encoded(captions)
+        rows, where = self._encoded(captions, offsets)
         lengths = torch.tensor([len(row) for row in rows])
         length = int(lengths.max())
         if self.network.device.type == "cuda":
@@ -178,15 +178,16 @@ class TextEncoder(nn.Module):
                         self.max_tokens, cut,
                     )  # fmt: skip
                     break
-        return ids, mask, [row + [(0, 0)] * (length - len(row)) for row in where]
+        return ids, mask, [row + [(0, 0)] * (length - len(row)) for row in where] if offsets else None
 
     def padded_length(self, length: int) -> int:
         """The next of the few lengths that a GPU sees."""
         return min(self.max_tokens, -(-length // GPU_LENGTHS) * GPU_LENGTHS)
 
-    def _encoded(self, captions: list[str]) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+    def _encoded(self, captions: list[str], offsets: bool) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
+        """Tokens of each caption, and where they stand; none of the latter unless asked for."""
         encoded = self.tokenizer.encode(captions, self.max_tokens)
-        return [one.ids for one in encoded], [one.offsets for one in encoded]
+        return [one.ids for one in encoded], [one.offsets for one in encoded] if offsets else []
 
     def cut_off(self, caption: str) -> str | None:
         """The end of a caption that is longer than the limit and will not be read; None where all of it is."""
@@ -197,8 +198,8 @@ class TextEncoder(nn.Module):
 
     def forward(self, captions: list[str], offsets: bool = False) -> TextTokens:
         """B captions -> their tokens; offsets: with where they stand."""
-        ids, mask, where = self._read(captions)
+        ids, mask, where = self._read(captions, offsets)
         padded = not bool(mask.all())
         device = self.network.device
         ids, mask = ids.to(device), mask.to(device)
-        return TextTokens(self.network(ids, mask), mask, padded, offsets=where if offsets else None)
+        return TextTokens(self.network(ids, mask), mask, padded, offsets=where)

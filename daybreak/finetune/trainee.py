@@ -57,6 +57,7 @@ class Diffusers(Trainee):
 
     def __post_init__(self) -> None:
         self.remarks = self._advise
+        self._own = self.order.own
 
     @property
     def settings(self) -> FinetuneSettings:
@@ -72,7 +73,7 @@ class Diffusers(Trainee):
     @property
     def epochs(self) -> float:
         """How often each picture was seen so far."""
-        return self.step * self.order.own / len(self.cache.training)
+        return self.step * self._own / len(self.cache.training)
 
     @property
     def text_of(self) -> TextOf:

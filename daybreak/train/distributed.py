@@ -93,15 +93,14 @@ def spread(networks: list[nn.Module], config: Config, mesh: DeviceMesh | None, d
         param_dtype=torch.bfloat16 if bfloat16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
     for network in networks:
+        # A scalar cannot be shared out: every rank keeps it whole, and its gradients are averaged (parallel.py).
+        scalars = {p for p in network.parameters() if p.ndim == 0}
         for parameter in network.parameters():  # kernels of convolutions lie with their channels last
             parameter.data = parameter.data.contiguous()
         for block in _blocks(network):
             if config.train.compile and any(p.requires_grad for p in block.parameters()):
                 block.compile()
-            scalars = {p for p in block.parameters() if p.ndim == 0}
             fully_shard(block, mesh=mesh, mp_policy=policy, ignored_params=scalars)
-        # A scalar cannot be shared out: every rank keeps it whole, and its gradients are averaged (parallel.py).
-        scalars = {p for p in network.parameters() if p.ndim == 0}
         fully_shard(network, mesh=mesh, mp_policy=policy, ignored_params=scalars)
 
 
