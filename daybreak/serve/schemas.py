@@ -72,6 +72,13 @@ class GenerationRequest(BaseModel):
             raise ValueError("holds half of a surrogate pair, which is no text")
         return value
 
+    @field_validator("size", mode="before")
+    @classmethod
+    def _must_be_a_size(cls, value: Any) -> Any:
+        if isinstance(value, str) and not re.match(SIZE, value):
+            raise ValueError("must be auto or WIDTHxHEIGHT in px, such as 64x48")
+        return value
+
     @field_validator("background")
     @classmethod
     def _must_be_opaque(cls, value: str | None) -> str | None:
