@@ -34,6 +34,7 @@ from daybreak.model_folder import is_own, model_folder
 from daybreak.plan.hardware import GPUS
 from daybreak.recipes import RECIPES, VARIANTS
 from daybreak.run_folder import check_there, stored_averages, trained_config
+from daybreak.run_requests import Kind
 from daybreak.serve.settings import ServeSettings
 from daybreak.vote.settings import BlindSettings
 
@@ -312,6 +313,42 @@ def status(run: Run) -> None:
     from daybreak.commands.status import show_status
 
     show_status(console, run)
+
+
+@app.command()
+def tell(
+    run: Run,
+    what: Annotated[Kind, Flag("WHAT"), "stop: save and end. checkpoint: write one now. sample: draw samples now."],
+    prompt: Annotated[tuple[str, ...], "For sample: draw this too; several times for several."] = (),
+) -> None:
+    """Tell a run that trains to stop, to write a checkpoint or to draw samples now; ends when that is done.
+
+    It needs no server: the request is a file in the run folder, which the run looks for once a second between two
+    steps. It works for every command that trains, on every machine that sees the folder. The log says who asked.
+
+    [bold]Examples[/bold]
+    daybreak tell runs/mine stop
+    daybreak tell runs/mine sample --prompt "a red circle" --prompt "three rings"
+    """
+    from daybreak.commands.tell import run_tell
+
+    run_tell(console, run, what, prompt)
+
+
+@app.command()
+def note(
+    run: Run,
+    text: Annotated[str | None, "What to remember of the run, in place of what stands there; '' removes it."] = None,
+    favourite: Annotated[bool | None, "Mark the run as a favourite, or no longer."] = None,
+) -> None:
+    """Keep a note with a run, or mark it as a favourite; without options, show both.
+
+    [bold]Examples[/bold]
+    daybreak note runs/mine --text "warm-up twice as long: no difference" --favourite
+    """
+    from daybreak.commands.note import run_note
+
+    run_note(console, run, text, favourite)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from daybreak.formats.run import load_averaged
 from daybreak.train import checkpoint, guard
 from daybreak.train.guard import TrainingError
 from daybreak.train.loop import train
-from daybreak.train.watch import LogFiles
+from daybreak.train.watch import AlarmRecord, LogFiles
 from tests.conftest import tiny_config
 from tests.train.test_run import Recorder, losses
 from tests.waiting import LONG
@@ -288,11 +288,11 @@ def test_log_lines_wait_for_room(tmp_path):
         pytest.skip("no /dev/full here")
     told = []
     files = LogFiles(tmp_path, None, told.append)
-    files.on_bad_step(1, "first")
+    files.on_alarm(AlarmRecord(1, "bad step", "first", "bad_step"))
     os.replace(tmp_path / "log.jsonl", tmp_path / "aside")
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
-    files.on_bad_step(2, "second")
-    files.on_bad_step(3, "third")
+    files.on_alarm(AlarmRecord(2, "bad step", "second", "bad_step"))
+    files.on_alarm(AlarmRecord(3, "bad step", "third", "bad_step"))
     (tmp_path / "log.jsonl").unlink()
     os.replace(tmp_path / "aside", tmp_path / "log.jsonl")
     files.close()
