@@ -36,6 +36,7 @@ from daybreak.recipes import RECIPES, VARIANTS
 from daybreak.run_folder import check_there, stored_averages, trained_config
 from daybreak.run_requests import Kind
 from daybreak.serve.settings import ServeSettings
+from daybreak.train.bell import Target
 from daybreak.vote.settings import BlindSettings
 
 app = App(
@@ -118,6 +119,7 @@ def train(
     resume: Annotated[str | None, "Run folder to continue; auto: the one of --out, if there is any."] = None,
     data_changed: DataChanged = False,
     find_lr: FindLr = False,
+    bell: Target = None,
 ) -> None:
     """Train a model by a recipe."""
     from daybreak.arguments import asked_training
@@ -125,7 +127,7 @@ def train(
     asked = asked_training(context.args, list(data), out, config, resume, limits, data_changed, find_lr)
     from daybreak.commands.train import run_train
 
-    run_train(console, asked)
+    run_train(console, asked, bell)
 
 
 @app.command()
@@ -135,6 +137,7 @@ def finetune(
     resume: Annotated[Path | None, "Run folder to continue, in place of a base."] = None,
     data_changed: DataChanged = False,
     find_lr: FindLr = False,
+    bell: Target = None,
 ) -> None:
     """Fine-tune Stable Diffusion, a relative of it, or a run of our own on your pictures.
 
@@ -160,18 +163,18 @@ def finetune(
         run = run_to_resume(resume, settings, out, find_lr)
         from daybreak.commands.finetune import resume_finetune
 
-        resume_finetune(console, run, data_changed, settings)
+        resume_finetune(console, run, data_changed, settings, bell)
         return
     settings = replace(settings, base=str(model_folder(settings.base)))
     check_finetune(settings, out)
     if is_own(settings.base):
         from daybreak.commands.finetune_own import finetune_own
 
-        finetune_own(console, settings, out, find_lr)
+        finetune_own(console, settings, out, find_lr, bell)
         return
     from daybreak.commands.finetune import run_finetune
 
-    run_finetune(console, settings, out, find_lr=find_lr)
+    run_finetune(console, settings, out, find_lr=find_lr, bell=bell)
 
 
 @app.command()

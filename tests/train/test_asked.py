@@ -122,9 +122,7 @@ def test_two_processes_stop_after_the_same_step(tmp_path, monkeypatch, capsys):
         words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     try:
-        wait_until(
-            lambda: process.poll() is not None or (trains(run) and read_events(run)), "the run's first steps"
-        )
+        wait_until(lambda: process.poll() is not None or (trains(run) and read_events(run)), "the run's first steps")
         for told in (["sample", "--prompt", "a blue ring"], ["checkpoint"], ["stop"]):
             done = here(["tell", run, *told], tmp_path, monkeypatch, capsys)
             assert done.returncode == 0, done.stderr
