@@ -25,8 +25,10 @@ def test_a_fine_tuning_run_draws_and_stops_as_it_is_told(base, pictures, tmp_pat
 
     teller = threading.Thread(target=tell)
     teller.start()
-    state = tiny.finetune(base, pictures, run, steps=3000, sample_every=100_000, save_every=100_000)
+    settings = {"steps": 3000, "sample_every": 100_000, "save_every": 100_000}
+    state = tiny.finetune(base, pictures, run, bell=f'echo "$DAYBREAK_TEXT" > {tmp_path}/heard', **settings)
     teller.join()
+    assert f"{run}: stopped at step {state.step}" in (tmp_path / "heard").read_text()
     assert [t.exit_code for t in told] == [0, 0], [t.output for t in told]
     assert state.step == events("request")[-1]["step"] == events("step")[-1]["step"]
     (path,) = next(e for e in events("samples") if e["asked"])["asked"].values()

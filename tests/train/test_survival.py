@@ -246,12 +246,14 @@ def test_a_stall_leaves_every_stack_and_a_code(tmp_path):
     from ranks import command
 
     run = tmp_path / "run"
-    words = command(run, 1, train__steps=50, train__stall_minutes=0.3)[3:]
+    bell = f'echo "$DAYBREAK_EVENT $DAYBREAK_ALARM $DAYBREAK_STEP" > {tmp_path}/heard'
+    words = command(run, 1, "--bell", bell, train__steps=50, train__stall_minutes=0.3)[3:]
     done = subprocess.run(
         [sys.executable, "-c", STALL, *words], env=environment(), capture_output=True, text=True, timeout=LONG
     )
     assert done.returncode == 75, done.stderr[-2000:]
     assert "every thread's stack is in" in done.stderr and "Traceback" not in done.stderr
+    assert (tmp_path / "heard").read_text() == "failed stall 3\n"
     stacks = (run / "stalls" / "rank-0000.txt").read_text()
     assert "rank 0, after step 3" in stacks
     assert "data/stream.py" in stacks and "train/loop.py" in stacks and stacks.count("Thread 0x") >= 2
