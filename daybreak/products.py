@@ -44,7 +44,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
     b, heads, n, d = q.shape
     at_once = CACHED_LOGITS // (heads * n * k.shape[2])
     fused = torch.is_grad_enabled() or torch.compiler.is_compiling() or q.device.type != "cpu" or at_once == 0
-    if fused or q.dtype != torch.float32 or not on_onednn():
+    if fused or q.dtype != torch.float32 or torch.is_autocast_enabled("cpu") or not on_onednn():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
     mask = None if mask is None else mask.expand(b, -1, -1, -1)
     q, out = (q * (d**-0.5 if scale is None else scale)).reshape(b * heads, n, d), q.new_empty(b * heads, n, d)
