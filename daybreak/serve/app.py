@@ -19,11 +19,10 @@ from daybreak.serve.server import ImageServer
 
 
 def create_app(server: ImageServer) -> FastAPI:
-    """An app that starts `server` with itself, and on its way down generates what was accepted."""
+    """An app around `server`, which on its way down generates what was accepted."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        server.start()
         yield
         await asyncio.to_thread(server.stop)
 

@@ -14,7 +14,7 @@ from daybreak.serve.errors import ApiError
 from daybreak.serve.images import parameters_of, picture_file
 from daybreak.serve.jobs import Done, Event, Failed, Job, Order, Pixels, Preview, preview_steps
 from daybreak.serve.keys import Client
-from daybreak.serve.models import ModelInfo
+from daybreak.serve.line import Line
 from daybreak.serve.orders import orders_of
 from daybreak.serve.queue import QueueFullError
 from daybreak.serve.schemas import Format, GenerationRequest, GenerationResponse, Picture, Usage
@@ -28,8 +28,8 @@ HEARTBEAT_SECONDS = 10.0
 class Generation:
     """A request in flight. `close` it in any case: what is not finished by then is given up."""
 
-    def __init__(self, server: ImageServer, info: ModelInfo, request: GenerationRequest, orders: list[Order]) -> None:
-        self._server, self._info, self._request = server, info, request
+    def __init__(self, server: ImageServer, line: Line, request: GenerationRequest, orders: list[Order]) -> None:
+        self._server, self._line, self._info, self._request = server, line, line.info, request
         self._format: Format = request.output_format or "png"
         self._by_url = (request.response_format or server.settings.response_format) == "url"
         self._kind = "image_generation" if orders[0].start is None else "image_edit"
@@ -38,7 +38,7 @@ class Generation:
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + server.settings.timeout
-        shown = request.partial_images or 0 if request.stream and info.previews else 0
+        shown = request.partial_images or 0 if request.stream and line.info.previews else 0
 
         def tell(index: int, event: Event) -> None:
             try:
@@ -58,30 +58,30 @@ class Generation:
 
         upload: the pictures that an edit or a variation starts from.
         """
-        worker = server.worker(request.model)
-        info = worker.model.info
+        line = server.line(request.model)
+        info = line.info
         server.check_prompt(request.prompt)
         if upload is None:
             orders = orders_of(request, info, server.settings, None)
         else:  # pictures are decoded and scaled
             orders = await asyncio.to_thread(orders_of, request, info, server.settings, upload)
-        if not worker.ready.is_set() or not worker.is_alive():
+        if not line.ready or not line.alive:
             server.metrics.request(info.name, "refused")
             raise ApiError(503, f"model {info.name} is not ready", retry_after=5)
-        generation = cls(server, info, request, orders)
-        if len(orders) > worker.queue.capacity:
-            raise ApiError(400, f"n: at most {worker.queue.capacity} pictures fit in line here", param="n")
+        generation = cls(server, line, request, orders)
+        if len(orders) > line.capacity:
+            raise ApiError(400, f"n: at most {line.capacity} pictures fit in line here", param="n")
         if wait := server.limiter.wait(client, len(orders)):
             server.metrics.request(info.name, "refused")
             raise ApiError(
                 429, "too many pictures a minute for this client", code="rate_limit_exceeded", retry_after=int(wait) + 1
             )
         try:
-            worker.queue.put(generation.jobs)
+            line.put(generation.jobs)
         except QueueFullError:
             server.metrics.request(info.name, "refused")
             raise ApiError(
-                429, "too many pictures are waiting", code="queue_full", retry_after=worker.retry_after()
+                429, "too many pictures are waiting", code="queue_full", retry_after=line.retry_after()
             ) from None
         return generation
 
@@ -195,8 +195,7 @@ class Generation:
     def _end(self, outcome: str) -> None:
         self._outcome = outcome
         self._server.metrics.request(self._info.name, outcome)
-        for job in self.jobs:
-            job.cancelled = True  # of no effect on those that are done
+        self._line.cancel(self.jobs)  # of no effect on those that are done
 
 
 def _requested(request: GenerationRequest, order: Order) -> str | None:

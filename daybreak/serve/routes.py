@@ -120,7 +120,7 @@ async def vary(request: Request, response: Response, server: Server, client: Who
 async def infer(name: str, request: Request, body: InferenceRequest, server: Server, client: Who) -> Response:
     """Generate one picture as Hugging Face's inference API does: `InferenceClient(model=".../models/NAME")`."""
     p = body.parameters
-    side = server.worker(name).model.info.size
+    side = server.line(name).info.size
     fields = GenerationRequest(
         prompt=body.inputs,
         model=name,
@@ -196,13 +196,13 @@ async def picture(name: str, server: Server) -> Response:
 @router.get("/v1/models", responses=problems(401))
 async def models(server: Server, _client: Who) -> ModelList:
     """The models that generate pictures; the first is the default."""
-    return ModelList(data=[server.card(name) for name in server.workers])
+    return ModelList(data=[server.card(name) for name in server.lines])
 
 
 @router.get("/v1/models/{name}", responses=problems(401, 404))
 async def model(name: str, server: Server, _client: Who) -> ModelCard:
     """One of them."""
-    return server.card(server.worker(name).model.info.name)
+    return server.card(server.line(name).info.name)
 
 
 @router.get("/health")

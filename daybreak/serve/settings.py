@@ -15,6 +15,7 @@ MAX_PROMPT = 32_000
 MAX_PICTURES = 10
 """Pictures of one request, as in OpenAI's image API."""
 MAX_GUIDANCE = 50.0
+MAX_QUEUE = 10_000
 MAX_BODY_BYTES = 256 * 1024
 """A request's body: the two longest prompts fit with room to spare."""
 MAX_UPLOAD_BYTES = 32 * 2**20
@@ -35,10 +36,12 @@ class ServeSettings(Checked):
     """Most pictures drawn together."""
     batch_wait: Annotated[float, Bounds(least=0, most=1), time_in("s")] = 0.005
     """How long an idle model waits for companions of a first picture."""
-    queue: Annotated[int, Bounds(least=1, most=10_000)] = 64
+    queue: Annotated[int, Bounds(least=1, most=MAX_QUEUE)] = 64
     """Most pictures that wait for each model; more are turned away with 429."""
     timeout: Annotated[float, Bounds(least=1, most=3600), time_in("s")] = 120.0
     """From a request's arrival to its last picture."""
+    processes: Annotated[int | None, Bounds(least=1, most=64)] = None
+    """Processes that draw with each model; none: one for each GPU."""
     max_size: Annotated[int | None, Bounds(least=8)] = None
     """Longest side, px; none: twice the side the model was trained at."""
     max_steps: Annotated[int, Bounds(least=1, most=10_000)] = 200
