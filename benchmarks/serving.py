@@ -102,7 +102,7 @@ def batching(run: str, threads: int, requests: int) -> None:
 
 
 def overload(run: str, threads: int) -> None:
-    """Pictures a second with as many clients as there is room for, and when ten times as many pictures are asked for."""
+    """Pictures a second with as many clients as there is room for, and with ten times as many requests."""
     ratios = []
     with serving(run, threads, "--batch", 8, "--queue", 8) as (_, url):
         asyncio.run(load(url, 32, 16))  # warm
@@ -112,8 +112,8 @@ def overload(run: str, threads: int) -> None:
             statuses, slow, wall = asyncio.run(flood(url, rate=10 * calm, seconds=12.0))
             ratios.append(statuses["200"] / wall / calm)
             print(
-                f"- undisturbed {calm:.1f} pictures/s; at {sum(statuses.values()) / wall:.0f} requests/s {dict(statuses)}, "
-                f"{statuses['200'] / wall:.1f} pictures/s; median of an answer {statistics.median(seconds):.2f} and "
+                f"- undisturbed {calm:.1f} pictures/s; at {sum(statuses.values()) / wall:.0f} requests/s "
+                f"{dict(statuses)}, {statuses['200'] / wall:.1f} pictures/s; median of an answer {statistics.median(seconds):.2f} and "
                 f"{statistics.median(slow):.2f} s"
             )
         healthy = httpx.get(f"{url}/health").status_code
@@ -156,9 +156,9 @@ def memory(run: str, threads: int, requests: int = 2000) -> None:
         figures = []
         for _ in range(5):
             asyncio.run(load(url, requests // 5, CLIENTS, steps=4, response_format="b64_json"))
-            figures.append(
-                float(re.search(r"^process_resident_memory_bytes (\S+)", httpx.get(f"{url}/metrics").text, re.M)[1])
-            )  # type: ignore[index]
+            text = httpx.get(f"{url}/metrics").text
+            found = re.findall(r"^(?:process_resident|daybreak_drawing)_memory_bytes\S* (\S+)", text, re.M)
+            figures.append(sum(map(float, found)))
         shown = ", ".join(f"{f / 2**20:.0f}" for f in figures)
         print(f"Memory after each fifth of {requests} requests, MiB: {shown}\n")
 

@@ -6,6 +6,7 @@ it, and a fault that ends this process ends no other. `python -m daybreak.serve.
 
 from __future__ import annotations
 
+import resource
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from daybreak.config import ConfigError
@@ -82,7 +84,7 @@ class Drawing:
     def _stepped(self, rows: int, seconds: float) -> None:
         self._steps.append((rows, seconds))
         if time.monotonic() - self._steps_sent > STEPS_EVERY:
-            self._send(Stepped(tuple(self._steps)))
+            self._send(Stepped(tuple(self._steps), *_memory()))
             self._steps, self._steps_sent = [], time.monotonic()
 
     def _say_when_ready(self) -> None:
@@ -95,6 +97,18 @@ class Drawing:
                 self._connection.send(message)
             except OSError:
                 return  # the server is gone, as `run` will see
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes that this process holds in main memory and on its GPU."""
+    import torch
+
+    gpu = torch.cuda.memory_reserved() if torch.cuda.is_initialized() else 0
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # not Linux
+        return 0, gpu
+    return pages * resource.getpagesize(), gpu
 
 
 def _open(asked: Open) -> tuple[ServedModel, Opened]:

@@ -224,16 +224,18 @@ class Line:
         job = handed.job
         handed.drawer.send(Draw(number, job.order, job.deadline, job.preview_steps))
 
-    def _receive(self, _drawer: Drawer, message: Begun | Told | Stepped) -> None:
+    def _receive(self, drawer: Drawer, message: Begun | Told | Stepped) -> None:
         if isinstance(message, Stepped):
             for rows, seconds in message.steps:
                 self._metrics.step(self.info.name, rows, seconds)
+            number = self.drawers.index(drawer)
+            self._metrics.memory(self.info.name, number, message.memory, message.gpu_memory)
             return
         with self._lock:
             if isinstance(message, Begun):
-                for number in message.numbers:
-                    if number in self._handed:
-                        self._handed[number].begun = True
+                for handed in [self._handed[n] for n in message.numbers if n in self._handed]:
+                    handed.begun = True
+                    self._metrics.waited(self.info.name, time.monotonic() - handed.job.arrived)
                 return
             handed = self._handed.get(message.number)
             if handed is None:

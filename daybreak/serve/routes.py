@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import ValidationError
 
+from daybreak.serve.access_log import note
 from daybreak.serve.errors import ApiError
 from daybreak.serve.generation import Generation
 from daybreak.serve.images import FILE_NAME, FORMATS
@@ -154,6 +155,7 @@ async def _answer(
     request: Request, response: Response, generation: Generation, stream: bool
 ) -> Response | GenerationResponse:
     """The pictures at once, or as they come; gives them up where the client leaves."""
+    note(request.state, generation.client, generation.facts())
     if stream:
         headers = {"Cache-Control": "no-store"} | generation.headers
         events = generation.stream(str(request.base_url))

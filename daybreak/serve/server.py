@@ -10,6 +10,7 @@ from daybreak.serve.images import Store
 from daybreak.serve.keys import RateLimiter, read_keys
 from daybreak.serve.line import Line
 from daybreak.serve.metrics import Metrics
+from daybreak.serve.safety import SafetyCheck
 from daybreak.serve.schemas import ModelCard
 from daybreak.serve.settings import ServeSettings
 
@@ -42,6 +43,7 @@ class ImageServer:
         self.settings = settings
         self.aliases = aliases_of(settings, names)
         self._blocklist = Blocklist(settings.blocklist) if settings.blocklist else None
+        self.safety = SafetyCheck(settings.safety) if settings.safety else None
         self.keys = read_keys(settings.keys) if settings.keys else None
         self.limiter = RateLimiter(settings.rate)
         self.metrics = Metrics()

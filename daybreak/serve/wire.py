@@ -75,9 +75,11 @@ class Told:
 
 @dataclass(frozen=True)
 class Stepped:
-    """Steps of the batch since the last such message: (pictures, seconds) of each."""
+    """Steps of the batch since the last such message: (pictures, seconds) of each; bytes that the process holds now."""
 
     steps: tuple[tuple[int, float], ...]
+    memory: int
+    gpu_memory: int
 
 
 @dataclass(frozen=True)
