@@ -111,10 +111,10 @@ def overload(run: str, threads: int) -> None:
             calm = statuses["200"] / wall
             statuses, slow, wall = asyncio.run(flood(url, rate=10 * calm, seconds=12.0))
             ratios.append(statuses["200"] / wall / calm)
+            asked, answered = sum(statuses.values()) / wall, statuses["200"] / wall
             print(
-                f"- undisturbed {calm:.1f} pictures/s; at {sum(statuses.values()) / wall:.0f} requests/s "
-                f"{dict(statuses)}, {statuses['200'] / wall:.1f} pictures/s; median of an answer {statistics.median(seconds):.2f} and "
-                f"{statistics.median(slow):.2f} s"
+                f"- undisturbed {calm:.1f} pictures/s, an answer {statistics.median(seconds):.2f} s; at {asked:.0f} "
+                f"requests/s {answered:.1f} pictures/s, {statistics.median(slow):.2f} s; {dict(statuses)}"
             )
         healthy = httpx.get(f"{url}/health").status_code
     shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)

@@ -16,8 +16,6 @@ SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 def run_loadtest(console: Console, url: str, settings: LoadSettings, as_json: bool) -> None:
     """`daybreak loadtest`: loads a server and prints what its clients saw. ConfigError where it drew nothing."""
-    if not as_json:
-        console.print(f"{settings.requests} requests by {settings.clients} clients to {url}", highlight=False)
     result = load(url, settings)
     facts = {
         "pictures_a_second": round(result.rate, 3),

@@ -18,7 +18,7 @@ from daybreak.serve.settings import LoadSettings
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What clients saw. outcomes: answers by status, `broken` for a connection that failed. seconds: of each picture."""
+    """What clients saw. outcomes: answers by status, `broken` for a lost connection. seconds: of each picture."""
 
     outcomes: dict[str, int]
     seconds: list[float]
