@@ -29,8 +29,10 @@ def sinusoid(x: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm without parameters, then x * (1 + scale) + shift (adaLN, DiT, arXiv 2212.09748).
 
-    x [B, N, C]; shift and scale [B, 1, C].
+    x [B, N, C]; shift and scale [B, 1, C], or [1, 1, C] for all pictures alike, which one kernel does in half the time.
     """
+    if len(shift) == 1 and not torch.is_grad_enabled():
+        return F.layer_norm(x, x.shape[-1:], 1 + scale.view(-1), shift.reshape(-1), NORM_EPS)
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
 
 
@@ -80,8 +82,7 @@ GELU_K, GELU_C = 2 * (2 / math.pi) ** 0.5, 0.044715
 
 def _sigmoid_of_gelu(x: Tensor) -> Tensor:
     """sigmoid(k (x + c x^3)), by which the tanh form of GELU multiplies x; a new tensor."""
-    square = x * x
-    return torch.add(x.new_tensor(GELU_K), square, alpha=GELU_K * GELU_C, out=square).mul_(x).sigmoid_()
+    return torch.addcmul(x.new_tensor(GELU_K), x, x, value=GELU_K * GELU_C).mul_(x).sigmoid_()
 
 
 class _CpuGatedGelu(torch.autograd.Function):
@@ -167,8 +168,7 @@ class Attention(nn.Module):
                 memory.keys_values[index] = self.read(text)
             text_k, text_v = memory.keys_values[index]
         q = norm_rotate(q, self.norm_q.weight, NORM_EPS, cos, sin)
-        k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin)
-        k = torch.cat([text_k, k], dim=2)  # [B, H, L + N, D]
+        k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin, text_k)  # [B, H, L + N, D]
         v = torch.cat([text_v, v], dim=2)
         if looks is not None:
             looks.append(attention_shares(q, k, mask, text.shape[1]))
