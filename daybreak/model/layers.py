@@ -36,19 +36,20 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, masked: int | None = None) -> Tensor:
     """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D].
 
-    `mask` [B, 1, 1 or N, M] is added to the logits: 0 where a key counts, -inf where it does not. For few queries on a
-    CPU the two products are written out: their backward pass is faster than the fused kernel's (docs/journal.md). So
-    are they, without gradients, where oneDNN makes them (products.py).
+    `mask` [B, 1, 1 or N, M] is added to the logits: 0 where a key counts, -inf where it does not; behind the first
+    `masked` keys it is zero, where that is known. For few queries on a CPU the two products are written out: their
+    backward pass is faster than the fused kernel's (docs/journal.md). So are they, without gradients, where
+    oneDNN makes them (products.py).
     """
     if q.device.type == "cpu" and q.shape[2] < FUSED_FROM_QUERIES and torch.is_grad_enabled():
         logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if mask is not None:
             logits += mask  # no gradient needs the product itself
         return logits.softmax(dim=-1) @ v
-    return attention(q, k, v, mask)
+    return attention(q, k, v, mask, masked=masked)
 
 
 def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> Tensor:
@@ -172,7 +173,7 @@ class Attention(nn.Module):
         v = torch.cat([text_v, v], dim=2)
         if looks is not None:
             looks.append(attention_shares(q, k, mask, text.shape[1]))
-        return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(b, n, c))
+        return self.out(attend(q, k, v, mask, text.shape[1]).transpose(1, 2).reshape(b, n, c))
 
 
 class GatedMLP(nn.Module):
