@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from daybreak.config import Config, override
-from daybreak.data.batch import Batch, Source, to_floats
+from daybreak.data.batch import Batch, Source
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.attention_maps import draw_attention, draw_predictions, look_at_words
@@ -115,7 +115,7 @@ class Probe:
         )
         if self._examples is None:
             found = self._source.batch(0, min(EXAMPLES, self._config.train.batch))
-            self._examples = Batch(to_floats(found.images).clone(), found.captions)
+            self._examples = Batch(found.images.clone(), found.captions)
         draw_predictions(*networks, self._examples, self._config, seed, inside["predictions"])
         return inside
 

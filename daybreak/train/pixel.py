@@ -17,7 +17,7 @@ from daybreak import config as configs
 from daybreak.compiler import keep_away
 from daybreak.config import Config
 from daybreak.config.files import plain
-from daybreak.data.batch import Batch, Source, to_floats
+from daybreak.data.batch import Batch, Source
 from daybreak.data.open import open_source
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
@@ -349,7 +349,7 @@ def training_loss(
     `levels` takes note of the loss by noise level.
     """
     device = next(transformer.parameters()).device
-    x0, random = to_floats(batch.images.to(device, non_blocking=True)), random.to(device)
+    x0, random = batch.to(device).images, random.to(device)
     weights = losses.weights(config, progress)
     text = _encode(text_encoder, batch, random.drop, device, offsets="grounding" in weights)
     x_t = flow.interpolate(x0, random.noise, random.t)
