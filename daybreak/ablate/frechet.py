@@ -27,7 +27,7 @@ def frechet_on_scenes(
 ) -> tuple[float, float]:
     """(distance, floor): the Fréchet distance of drawn to rendered pictures, and of rendered to rendered ones.
 
-    So many scenes are rendered and their captions drawn; features are the embedded teacher's (192 a picture), at the
+    `pictures` scenes are rendered and their captions drawn; features are the embedded teacher's (192 a picture), at the
     side it was trained at, whatever the run's. The floor comes from another set of as many scenes, and is what remains
     from so few pictures where there is nothing to tell. Raises ValueError below two pictures.
     """

@@ -39,7 +39,7 @@ STANDARD = 11
 
 
 def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None:
-    """Trains a teacher of the pictures of `source` for so many steps; writes its weights (float16 safetensors).
+    """Trains a teacher of the pictures of `source` for `steps` steps; writes its weights (float16 safetensors).
 
     How long it took goes into the file's metadata. `tell` is given lines to show. The default 360 steps take less than
     2 minutes on two cores of 2021. ConfigError where pictures are smaller than RESOLUTION.

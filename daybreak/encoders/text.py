@@ -21,7 +21,7 @@ from daybreak.encoders.tokenizer import CaptionTokenizer
 log = logging.getLogger("daybreak")
 
 GPU_LENGTHS = 64
-"""On a GPU captions are padded to a multiple of so many tokens: few lengths, so few shapes to compile kernels for."""
+"""On a GPU captions are padded to a multiple of this many tokens: few lengths, so few shapes to compile kernels for."""
 
 
 @dataclass(frozen=True)

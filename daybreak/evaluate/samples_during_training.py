@@ -49,7 +49,7 @@ class Probe:
         if config.evaluate.grid_prompts:
             self.prompts = list(config.evaluate.grid_prompts)
         elif config.data.source == "scenes":
-            # Another stream than the final score's, which this would otherwise give a glimpse of.
+            # Another stream than the final score's, which this would otherwise give away in part.
             self._judged = prompts_of_tasks(PROMPTS // len(TASKS), config.evaluate.seed + 100)
             self.prompts = [p.text for p in self._judged]
         else:

@@ -177,7 +177,7 @@ def _recipe(config: Config) -> str:
 def licence(licences: Licences) -> str:
     """What is known of both licences."""
     return f"Model: {licences.model or 'not stated'}. Training data: {licences.data or 'not stated'}." + (
-        "" if licences.model and licences.data else " Ask whoever gave you this model before you publish with it."
+        "" if licences.model and licences.data else " Ask the one who gave you this model before you publish with it."
     )
 
 

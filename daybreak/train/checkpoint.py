@@ -138,7 +138,7 @@ def save(trainee: Trainee, run: Path) -> Path:
 def newest_good(run: Path, note: Callable[[str], None] = lambda _: None, skip: int = 0) -> Path:
     """The newest checkpoint that is undamaged; `note` is told of each that is not. ConfigError where none is.
 
-    skip: so many undamaged ones are passed over, where there are more.
+    skip: how many undamaged ones are passed over, where there are more.
     """
     newest(run)
     good: Path | None = None

@@ -179,7 +179,7 @@ class Pixel(Trainee):
         return autocast(self.config, self.device)
 
     def update_averages(self) -> None:
-        """Every so many steps."""
+        """Every `train.ema_every` steps."""
         t = self.config.train
         if (self.step + 1) % t.ema_every:
             return
@@ -346,7 +346,7 @@ def training_loss(
     """The loss of one batch (a scalar), and its unweighted terms by name (detached scalars).
 
     `objective` holds the networks of the terms beside the velocity's; `progress` in [0, 1] is how far the run is;
-    `levels` takes note of the loss by noise level.
+    `levels` records the loss by noise level.
     """
     device = next(transformer.parameters()).device
     x0, random = batch.to(device).images, random.to(device)
