@@ -32,7 +32,8 @@ from daybreak.checkpoint_files import complete as complete
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
 from daybreak.files import check_empty
-from daybreak.formats.run import load_averages, load_weights
+from daybreak.formats.run import load_averages
+from daybreak.formats.weights import load_weights
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
 from daybreak.run_folder import AVERAGES

@@ -21,8 +21,7 @@ from daybreak.data.batch import Batch, Source
 from daybreak.data.open import open_source
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
-from daybreak.encoders.open_text import open_text_encoder
-from daybreak.encoders.text import TextEncoder, TextTokens
+from daybreak.encoders.text import TextEncoder, TextTokens, open_text_encoder
 from daybreak.evaluate.during_training import measure
 from daybreak.evaluate.samples_during_training import Probe
 from daybreak.formats.run import load_averages
