@@ -110,5 +110,5 @@ def check_frechet(name: str, pictures: int, what: str) -> None:
     if pictures < LEAST_FRECHET:
         raise ConfigError(
             f"{METRICS[name].title} over {pictures} pictures {what} says nothing: at least {LEAST_FRECHET} are "
-            f"needed, and {ENOUGH_FRECHET:,} for a figure to compare; kid and cmmd bear few pictures"
+            f"needed, and {ENOUGH_FRECHET:,} for a figure to compare; kid and cmmd work with few pictures"
         )

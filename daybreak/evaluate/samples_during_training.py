@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from daybreak.config import Config, override
-from daybreak.data.batch import Batch, Source, to_floats
+from daybreak.data.batch import Batch, Source
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.attention_maps import draw_attention, draw_predictions, look_at_words
@@ -49,7 +49,7 @@ class Probe:
         if config.evaluate.grid_prompts:
             self.prompts = list(config.evaluate.grid_prompts)
         elif config.data.source == "scenes":
-            # Another stream than the final score's, which this would otherwise give a glimpse of.
+            # Another stream than the final score's, which this would otherwise give away in part.
             self._judged = prompts_of_tasks(PROMPTS // len(TASKS), config.evaluate.seed + 100)
             self.prompts = [p.text for p in self._judged]
         else:
@@ -115,7 +115,7 @@ class Probe:
         )
         if self._examples is None:
             found = self._source.batch(0, min(EXAMPLES, self._config.train.batch))
-            self._examples = Batch(to_floats(found.images).clone(), found.captions)
+            self._examples = Batch(found.images.clone(), found.captions)
         draw_predictions(*networks, self._examples, self._config, seed, inside["predictions"])
         return inside
 

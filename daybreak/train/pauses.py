@@ -191,7 +191,7 @@ class Pauses:
     def _keep_room(self) -> None:
         """Ends training early enough for what comes after it.
 
-        Near the end this stays as it is, for the learning rate to come down in peace; the evaluation gives way.
+        Near the end this stays as it is, for the learning rate to decay fully; the evaluation is shortened.
         """
         settled = self._trainee.progress > SETTLED and self._clock.end is not None
         if self._deadline.end is not None and not settled:

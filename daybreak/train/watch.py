@@ -1,4 +1,4 @@
-"""What a run tells while it runs: every step to a JSONL file and TensorBoard, and to whoever displays it."""
+"""What a run tells while it runs: every step to a JSONL file and TensorBoard, and to the displays."""
 
 from __future__ import annotations
 

@@ -12,9 +12,8 @@ from daybreak.config import TextConfig
 from daybreak.data.batch import to_uint8
 from daybreak.data.open import open_source
 from daybreak.diffusion.flow import interpolate
-from daybreak.encoders.open_text import open_text_encoder
 from daybreak.encoders.pretrained_text import PretrainedTextEncoder
-from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.text import TextEncoder, open_text_encoder
 from daybreak.encoders.tokenizer import CaptionTokenizer
 from daybreak.evaluate.attention_maps import LEVELS, OTHERS, Look, draw_attention, draw_predictions, look_at_words
 from daybreak.evaluate.report import write_report
