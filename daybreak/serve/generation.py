@@ -20,8 +20,8 @@ from daybreak.serve.queue import QueueFullError
 from daybreak.serve.schemas import GenerationRequest, GenerationResponse, Picture
 from daybreak.serve.server import ImageServer
 
-HEARTBEAT_SECONDS = 10.0
-"""A waiting stream says so this often, lest something on the way takes it for dead."""
+HEARTBEAT_SECONDS = 1.0
+"""A waiting stream says so this often, and where in line it is, lest someone on the way takes it for dead."""
 
 
 class Generation:
@@ -29,6 +29,7 @@ class Generation:
 
     def __init__(self, server: ImageServer, info: ModelInfo, request: GenerationRequest, orders: list[Order]) -> None:
         self._server, self._info, self._request = server, info, request
+        self._worker = server.worker(info.name)
         self._outcome: str | None = None
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -104,11 +105,12 @@ class Generation:
         left = len(self.jobs)
         shown = [0] * left
         try:
+            yield self._waiting()
             while left:
                 try:
                     index, event = await asyncio.wait_for(self._events.get(), HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    yield ": waiting\n\n"
+                    yield self._waiting()
                     continue
                 if isinstance(event, Failed):
                     yield _sse("error", self._failed(event).body())
@@ -130,6 +132,12 @@ class Generation:
             self._end("ok")
         finally:
             self.close()
+
+    def _waiting(self) -> str:
+        """A comment of the stream, which other clients pass over: the place in line of the first picture that waits."""
+        places = (self._worker.place(job) for job in self.jobs)
+        before, seconds = next((place for place in places if place is not None), (None, None))
+        return f": waiting {json.dumps({'before': before, 'seconds': seconds})}\n\n"
 
     def _event(self, kind: str, index: int, picture: Picture) -> dict[str, Any]:
         order = self.jobs[index].order

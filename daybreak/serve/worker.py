@@ -30,6 +30,7 @@ class Worker(threading.Thread):
         self._metrics = metrics
         self._seconds_a_picture = 1.0  # a running mean of the time between finished pictures, while busy
         self._last_finish = 0.0
+        self._drawing, self._drew = 0, False
 
     def run(self) -> None:
         """See the class."""
@@ -51,6 +52,7 @@ class Worker(threading.Thread):
             try:
                 if jobs:
                     rows += self.model.begin(jobs)
+                self._drawing = len(rows)
                 began = time.monotonic()
                 self.model.advance(rows)
                 self._metrics.step(self.model.info.name, len(rows), time.monotonic() - began)
@@ -61,6 +63,7 @@ class Worker(threading.Thread):
                 rows = []
                 continue
             rows = [row for row in rows if self._goes_on(row)]
+            self._drawing = len(rows)
 
     def _writes_out(self, job: Job) -> bool:
         """Gives a job that wants it a longer prompt; False, and its client is told, where none could be written."""
@@ -76,6 +79,17 @@ class Worker(threading.Thread):
         job.revised_prompt = written if written != order.prompt else None
         return True
 
+    def place(self, job: Job) -> tuple[int, float | None] | None:
+        """How many pictures are drawn or wait before a job, and the seconds until it should be there.
+
+        None where it is being drawn itself. The seconds are None before any picture was drawn.
+        """
+        waiting = self.queue.before(job)
+        if waiting is None:
+            return None
+        before = waiting + self._drawing
+        return before, (before + 1) * self._seconds_a_picture if self._drew else None
+
     def retry_after(self) -> int:
         """Whole seconds until there should be room in the line: what it takes to generate a quarter of it."""
         return max(1, min(600, round(self._seconds_a_picture * max(1, len(self.queue)) / 4)))
@@ -85,8 +99,9 @@ class Worker(threading.Thread):
         job = row.job
         if row.pixels is not None:
             now = time.monotonic()
-            self._seconds_a_picture += 0.1 * (now - self._last_finish - self._seconds_a_picture)
-            self._last_finish = now
+            took = now - self._last_finish
+            self._seconds_a_picture += (0.1 if self._drew else 1.0) * (took - self._seconds_a_picture)
+            self._last_finish, self._drew = now, True
             if not job.cancelled:
                 self._metrics.drawn(self.model.info.name, now - job.arrived)
                 job.tell(Done(row.pixels))
