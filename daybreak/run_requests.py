@@ -154,7 +154,7 @@ class Inbox:
             prompts = tuple(dict.fromkeys(map(str, raw["prompts"])))
             _check(raw["kind"], prompts)
             return [Request(path.stem, raw["kind"], prompts, str(raw["by"]))]
-        except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        except (OSError, ValueError, KeyError, TypeError):  # ConfigError is a ValueError
             path.unlink(missing_ok=True)
             return []
 
