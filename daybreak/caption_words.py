@@ -8,9 +8,10 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ WORDS = 200_000
 """Of captions with more words than so many none are kept: most of those that are missing would only be rare."""
 EXAMPLES, LONGEST_EXAMPLE = 48, 120
 """Captions kept as examples, and their longest, in letters."""
+MOST_UNSEEN = 10
+"""Words of a prompt that are told."""
 UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 """Scripts that put no spaces between words: of them nothing is said."""
 
@@ -44,8 +47,21 @@ class CaptionWords:
         if self.words is None:
             return []
         missing = dict.fromkeys(w for w in words_of(prompt) if w not in self.words and not w.isdigit())
-        close = {w: difflib.get_close_matches(w, self.words, 1, 0.75) for w in list(missing)[:10]}
-        return [(word, found[0] if found else None) for word, found in close.items()]
+        return [(word, _close(word, self.words)) for word in list(missing)[:MOST_UNSEEN]]
+
+
+def _close(word: str, words: frozenset[str]) -> str | None:
+    """The word that is most like it, of those with its first letter and nearly its length: others cost too much."""
+    near = [w for w in _by_initial(words)[word[0]] if abs(len(w) - len(word)) <= 2]
+    return next(iter(difflib.get_close_matches(word, near, 1, 0.75)), None)
+
+
+@cache
+def _by_initial(words: frozenset[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for word in sorted(words):
+        found[word[0]].append(word)
+    return found
 
 
 def words_of(text: str) -> list[str]:
