@@ -30,14 +30,11 @@ class Generation:
 
     def __init__(self, server: ImageServer, info: ModelInfo, request: GenerationRequest, orders: list[Order]) -> None:
         self._server, self._info, self._request = server, info, request
-<<<<<<< HEAD
         self._worker = server.worker(info.name)
-=======
         self._format: Format = request.output_format or "png"
         self._by_url = (request.response_format or server.settings.response_format) == "url"
         self._kind = "image_generation" if orders[0].start is None else "image_edit"
         self.headers = _headers(request, orders[0])
->>>>>>> main
         self._outcome: str | None = None
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
