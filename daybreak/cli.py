@@ -296,6 +296,7 @@ def launch(
     limits: BudgetConfig,
     out: Annotated[Path, "Run folder, where all nodes see it."],
     data: Data = (),
+    bell: Target = None,
 ) -> None:
     """Write the job that trains on many GPUs: a torchrun script, a SLURM script, a SkyPilot task, a PyTorchJob.
 
@@ -306,7 +307,7 @@ def launch(
     """
     from daybreak.commands.launch import run_launch
 
-    code = run_launch(console, context.args, settings, limits, list(data), out)
+    code = run_launch(console, context.args, settings, limits, list(data), out, bell)
     raise typer.Exit(code)
 
 

@@ -189,7 +189,7 @@ def _compared(
             pixel = checkpoint.resume(run, config, before.device, ranks, display.on_note)
         else:  # also where it ended before its first checkpoint
             pixel = _start(before, config, ranks)
-        pixel.go_on = "daybreak finetune --resume"
+        pixel.go_on, pixel.knows_others = "daybreak finetune --resume", True
         if pixel.progress < 1:
             train_on(pixel, run, [display, bell], resume, ranks, STARTED, data_changed)
     if pixel.progress < 1 or not ranks.first:

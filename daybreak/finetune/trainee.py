@@ -51,6 +51,7 @@ class Diffusers(Trainee):
 
     numbers = (*NUMBERS, "start")
     go_on: str = field(default="daybreak finetune --resume", kw_only=True)
+    knows_others: bool = field(default=True, kw_only=True)
     calmer = "a lower --lr, or --precision float32"
     smaller = "--recompute, a smaller --resolution, --method lora or --adam-8bit"
     begins_with_samples = True

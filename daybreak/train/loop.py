@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from daybreak import config as configs
+from daybreak.caption_words import CAPTIONS, look_at, write_words
 from daybreak.config import Config, ConfigError
 from daybreak.data.batch import Source
 from daybreak.data.changes import changes_since, save_checks
@@ -84,6 +85,8 @@ def train_on(
         make_folder(run, "the run folder")
         _look_at_data(source, run, resume, data_changed, note)
         trainee.save_settings(run)
+        if not resume and (trainee.knows_others or config.data.source != "scenes"):  # whose captions are known without
+            write_words(run, look_at(source.some_captions(CAPTIONS), trainee.knows_others))
     ranks.wait()
     trainee.prepare()
     files = _open_files(trainee, run, resume, note) if ranks.first else None
