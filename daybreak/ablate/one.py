@@ -24,7 +24,6 @@ from daybreak.ablate import plan as plans
 from daybreak.ablate.frechet import frechet_on_scenes
 from daybreak.config import Config, ConfigError
 from daybreak.display import Display
-from daybreak.evaluate.report import write_report
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.files import write_whole
 from daybreak.run_folder import read_events
@@ -53,7 +52,7 @@ def run_one(plan: plans.Plan, folder: Path, recipe: str, seed: int) -> None:
         raise TrainingError(f"stopped at step {state.step} and saved; the ablation goes on from there")
     measures = measure(state, config, run, plan)
     log_score(config, run, state.step, {k: v for k, v in measures.items() if isinstance(v, float)}, print)
-    write_report(run, configs.at_stage(config, -1))
+    write_report(run)
     write_whole(run / MEASURES, json.dumps(measures, indent=2) + "\n")
 
 
