@@ -12,13 +12,17 @@ from daybreak.watch.log import FOLLOWED, LOSS, SMOOTHED
 
 @dataclass(frozen=True)
 class Chart:
-    """curves: full names, or the group's, whose curves are all in it. share: shown in per cent. log: so at first."""
+    """curves: full names, or the group's, whose curves are all in it. share: shown in per cent. log: so at first.
+
+    more: shown when one asks for more.
+    """
 
     title: str
     curves: tuple[str, ...]
     unit: str = ""
     share: bool = False
     log: bool = False
+    more: bool = False
 
 
 CHARTS = (
@@ -28,15 +32,15 @@ CHARTS = (
     Chart("Change of the loss on fixed pictures", ("probe/domain_change", "probe/general_change"), share=True),
     Chart("Drift of general pictures", ("probe/drift",), share=True),
     Chart("Terms of the loss", ("terms/",), log=True),
-    Chart("Loss by noise level", ("loss_at_noise/",), log=True),
+    Chart("Loss by noise level", ("loss_at_noise/",), log=True, more=True),
     Chart("Speed", ("images_per_second",), "images/s"),
     Chart("Memory, the most so far", ("measured/host_memory_gib", "measured/memory_gib"), "GiB"),
-    Chart("Learning rate", ("learning_rates/",)),
-    Chart("Gradient norm", ("gradient_norm",), log=True),
-    Chart("Gradient norm by part", ("gradient_norm/",), log=True),
-    Chart("Size of an update, of the weights'", ("update/",), log=True),
-    Chart("Waiting for data", ("waiting",), share=True),
-    Chart("Of what the device multiplies", ("measured/mfu",), share=True),
+    Chart("Learning rate", ("learning_rates/",), more=True),
+    Chart("Gradient norm", ("gradient_norm",), log=True, more=True),
+    Chart("Gradient norm by part", ("gradient_norm/",), log=True, more=True),
+    Chart("Size of an update, of the weights'", ("update/",), log=True, more=True),
+    Chart("Waiting for data", ("waiting",), share=True, more=True),
+    Chart("Of what the device multiplies", ("measured/mfu",), share=True, more=True),
     Chart("Cost", ("cost",), "USD"),
 )
 NAMES = {"host_memory_gib": "main memory", "memory_gib": "GPU", "domain": "held-out pictures",
@@ -58,7 +62,7 @@ def charts_of(names: Iterable[str]) -> list[dict[str, Any]]:
     for name in left:
         metric = METRICS.get(name.removeprefix("metrics/"))
         title = metric.title if metric else name.split("/")[-1].replace("_", " ")
-        found.append(_as_json(Chart(title, (name,), share=bool(metric and metric.share)), [name]))
+        found.append(_as_json(Chart(title, (name,), share=bool(metric and metric.share), more=metric is None), [name]))
     return found
 
 

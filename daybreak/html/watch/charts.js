@@ -83,7 +83,7 @@ class ChartCard {
   }
 
   fit() {
-    const width = this.place.clientWidth;
+    const width = this.place.clientWidth; // 0 where it is folded away
     if (this.plot && width && width !== this.plot.width) this.plot.setSize({ width, height: HEIGHT });
   }
 }
@@ -110,7 +110,9 @@ class Charts {
     this.place = h("div.charts");
     this.choice = h("div.choice", { role: "group", "aria-label": "Over" }, Object.entries(AXES).map(([name, axis]) =>
       h("button.quiet.small", { type: "button", "data-axis": name, onclick: () => { this.axis = name; localStorage.setItem("daybreak-axis", name); changed(); } }, axis.label)));
-    this.root = [h("div.head", {}, h("h2", {}, "How it learns"), this.choice), this.place];
+    this.further = h("div.charts");
+    this.more = h("details", { hidden: true, ontoggle: () => this.fit() }, h("summary", {}, "More curves"), this.further);
+    this.root = [h("div.head", {}, h("h2", {}, "How it learns"), this.choice), this.place, this.more];
   }
 
   show(charts) {
@@ -119,10 +121,11 @@ class Charts {
       if (!this.cards.has(key)) {
         const card = new ChartCard(spec);
         this.cards.set(key, card);
-        this.place.append(card.root);
+        (spec.more ? this.further : this.place).append(card.root);
       }
       this.cards.get(key).show(curves, this.axis);
     }
+    this.more.hidden = !this.further.childElementCount;
     const keys = new Set(charts.map((c) => c.key));
     for (const [key, card] of this.cards) card.root.hidden = !keys.has(key);
   }

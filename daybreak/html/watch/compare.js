@@ -3,7 +3,7 @@ class CompareView {
   constructor(stores) {
     this.stores = stores;
     this.charts = new Charts(() => this.show());
-    this.part = Object.fromEntries(["title", "table", "charts", "settings", "pictures"].map((n) => [n, new Part(n)]));
+    this.part = Object.fromEntries(["title", "table", "settings", "charts", "pictures"].map((n) => [n, new Part(n)]));
     this.share = 1;
     this.slider = h("input", { type: "range", min: 0, max: 1, step: 0.01, value: 1, "aria-label": "Pictures seen", oninput: () => { this.share = Number(this.slider.value); this.scrub(); } });
     this.told = h("output", {});

@@ -50,7 +50,7 @@ class RunsView {
     ].filter(Boolean);
     const card = h("li.card.run-card", {},
       h("div.run-name", {}, choose, h("a", { href: `#/run/${encodeURIComponent(run.name)}` }, run.name), stateChip(run.state)),
-      h("p.soft", {}, [run.recipe, ago(run.begun ?? run.modified)].filter(Boolean).join(", ")),
+      h("p.soft", {}, [run.recipe, run.begun ? `begun ${ago(run.begun)}` : `written ${ago(run.modified)}`].filter(Boolean).join(", ")),
       run.state === "training" || run.state === "stopped" ? bar : null,
       h("div.glance", {}, h("div.thumbs", {}, (run.pictures ?? []).map((file) => picture(run.name, file, "", { onload: keepPixels }))), sparkline(run.curve ?? [])),
       h("dl.few", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
