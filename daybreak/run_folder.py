@@ -25,7 +25,8 @@ JUDGED = "judged"
 SHOWN = "shown.json"
 """In a folder of pictures: what is to be said of them (evaluate/shown.py)."""
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
-       "skipped.jsonl", "bad_steps.jsonl", "metrics", AVERAGES, "trackers.json", "wandb", DATA}  # fmt: skip
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", AVERAGES, "trackers.json", "wandb", "requests",
+       "notes.yaml", DATA}  # fmt: skip
 """What a run puts into its folder until its first checkpoint."""
 
 

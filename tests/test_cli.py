@@ -216,6 +216,7 @@ inspect nowhere
 inspect . --size 0
 key NAME --file /dev/null/keys
 launch scenes --out new --train.bach 3
+note nowhere --text x
 plan scnes
 plan scenes --gpu nope
 plan scenes --calibration nowhere
@@ -233,6 +234,8 @@ shrink nowhere --out new
 shrink scenes --out full
 status .
 teach --data nowhere
+tell run stop
+tell run jump
 teach --out teacher.pt
 train scnes
 train scenes --optim.lr abc

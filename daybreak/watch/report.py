@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from daybreak.files import write_whole
-from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
+from daybreak.train.watch import AlarmRecord, MetricsRecord, SampleRecord, StepRecord
 from daybreak.watch.page import Freezer
 
 FILE = "report.html"
@@ -33,6 +33,9 @@ class Reporter:
         """Waits for the next samples."""
 
     def on_metrics(self, record: MetricsRecord) -> None:
+        """Waits for the next samples."""
+
+    def on_alarm(self, record: AlarmRecord) -> None:
         """Waits for the next samples."""
 
     def on_note(self, text: str) -> None:
