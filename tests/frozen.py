@@ -10,5 +10,6 @@ def frozen_in(page: Path) -> dict[str, Any]:
     """The data in the page, which asks for nothing from elsewhere."""
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"""(src|href)=["']?(http|//)|@import|url\(["']?(http|//)""", text)
-    found: dict[str, Any] = json.loads(re.search(r'<script type="application/json" id="frozen">(.*?)</script>', text)[1])
+    script = re.search(r'<script type="application/json" id="frozen">(.*?)</script>', text)[1]
+    found: dict[str, Any] = json.loads(script)
     return found

@@ -33,6 +33,7 @@ from daybreak.train.guard import TrainingError
 from daybreak.train.host_memory import process_peak_bytes
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel
+from daybreak.watch.report import write_report
 
 MEASURES = "measures.json"
 LOSS_SHARE = 0.1

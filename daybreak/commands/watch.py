@@ -19,7 +19,7 @@ def run_watch(console: Console, places: list[Path], host: str, port: int, anonym
     check_places(places)
     local = is_loopback(host)
     if not local and not anonymous:
-        raise ConfigError(f"--host {host} lets others in: give --anonymous to let all who reach it look at the runs")
+        raise ConfigError(f"--host {host} lets others in: give --anonymous to let all look at the runs")
     hosts = ["localhost", "127.0.0.1", "[::1]", host] if local else ["*"]
     listener = listen(host, port)
     uvicorn = require("uvicorn", "serve", "daybreak watch")
@@ -30,12 +30,14 @@ def run_watch(console: Console, places: list[Path], host: str, port: int, anonym
     if len(runs) == 1:
         for name, folder in runs.items():
             if (trouble := settings_of(folder)[1]) is not None:
-                console.print(f"note: {name} is {trouble}; its curves and pictures are shown", markup=False, highlight=False)
+                console.print(
+                    f"note: {name} is {trouble}; its curves and pictures are shown", markup=False, highlight=False
+                )
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
     what = next(iter(runs)) if len(runs) == 1 else f"{len(runs)} runs"
     console.print(f"watching {what} at [bold]{url}[/bold]; Ctrl-C ends it", highlight=False)
-    config = uvicorn.Config(make_app(places, hosts), log_level="warning", server_header=False)
+    config = uvicorn.Config(make_app(places, hosts, controls=local), log_level="warning", server_header=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is down; that is no failure
         signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run(sockets=[listener])

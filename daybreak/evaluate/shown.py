@@ -1,7 +1,8 @@
 """What is shown of a moment of a run: pictures as files without letters, and beside them, as data, what to say of them.
 
 FOLDER/shown.json names the files and holds captions, what the judge saw, and where words are looked at; the page of
-`daybreak watch` and report.html are made of it (`run_folder.read_shown`). TensorBoard, which shows pictures alone, gets grids with letters.
+`daybreak watch` and report.html are made of it (`run_folder.read_shown`). TensorBoard, which shows pictures alone, gets
+grids with letters.
 """
 
 from __future__ import annotations

@@ -158,7 +158,9 @@ def judge(
     tiles = day_check.contact_tiles([i.path for i in sheet.items], contact)
     target = folder / ("contact_sheet.png" if name == "tuned" else f"contact_sheet_{name}.png")
     save_mosaic(tiles, target, columns=day_check.PICTURES_EACH, side=120)
-    rows = [{"prompt": p, "file": i.path.relative_to(run).as_posix()} for p, i in zip(contact, sheet.items, strict=True)]
+    rows = [
+        {"prompt": p, "file": i.path.relative_to(run).as_posix()} for p, i in zip(contact, sheet.items, strict=True)
+    ]
     result: dict[str, Any] = {"contact": rows, "not measured": {}}
     if not held.is_dir():
         result["not measured"]["all"] = "no picture was held out"
@@ -234,10 +236,13 @@ def _notes(found: dict[str, Any]) -> list[str]:
 def _pictures(run: Path, found: dict[str, Any]) -> dict[str, Any]:
     """What the page shows: prompts of the domain drawn by both, general prompts before and after, near neighbours."""
     ours, theirs = found["tuned"].pop("contact"), found["base_model"].pop("contact")
-    contact = [{"prompt": a["prompt"], "file": a["file"], "other": b["file"]} for a, b in zip(ours, theirs, strict=True)]
+    contact = [
+        {"prompt": a["prompt"], "file": a["file"], "other": b["file"]} for a, b in zip(ours, theirs, strict=True)
+    ]
     before = open_pictures(run / "general", "general").items
     general = [
-        {"prompt": i.caption, "file": f"general/{i.path.name}", "other": f"report/general/{i.path.name}"} for i in before
+        {"prompt": i.caption, "file": f"general/{i.path.name}", "other": f"report/general/{i.path.name}"}
+        for i in before
     ]
     nearest = "The generated pictures that come nearest to training, each beside its neighbour"
     sheets = [{"sheet": "report/nearest.png", "caption": nearest}] if (run / "report" / "nearest.png").is_file() else []

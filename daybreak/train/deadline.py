@@ -141,8 +141,9 @@ class Deadline:
 def end_seconds(durations: dict[str, float], prompts: int, others: int, total_seconds: float) -> float:
     """What is kept for the end of a run of `total_seconds`: last samples, last checkpoint, evaluation, as measured.
 
-    durations: seconds of "save", "samples", "report" (telling of them) and "picture" (one drawn), as the run has learnt them. prompts: how many the
-    evaluation draws, or fewer where time is short. others: pictures that are drawn in any case, for metrics.
+    durations: seconds of "save", "samples", "report" (telling of them) and "picture" (one drawn), as the run has learnt
+    them. prompts: how many the evaluation draws, or fewer where time is short. others: pictures that are drawn in any
+    case, for metrics.
     """
     d = durations
     picture, most = d.get("picture", 0.0), EVALUATION_SHARE * total_seconds

@@ -186,7 +186,9 @@ class Pauses:
         if self._config.sample.expand is not None:
             prompts *= 2  # judged as they stand, too
         d = t.durations
-        between = max(0, math.ceil(samples) - 1) * (d.get("samples", 0.0) + d.get("report", 0.0)) + int(saves) * d.get("save", 0.0)
+        between = max(0, math.ceil(samples) - 1) * (d.get("samples", 0.0) + d.get("report", 0.0)) + int(saves) * d.get(
+            "save", 0.0
+        )
         return training + between + end_seconds(d, prompts, others, math.inf)
 
     def close(self) -> None:

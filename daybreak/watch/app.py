@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from pydantic import BaseModel
 from starlette.middleware.base import RequestResponseEndpoint
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from daybreak.config import ConfigError
 from daybreak.run_folder import SHOWN
+from daybreak.run_notes import Notes, write_notes
+from daybreak.run_requests import Kind, ask
 from daybreak.watch.find import find_runs
 from daybreak.watch.glance import Glance
 from daybreak.watch.page import live_page, with_paths
@@ -62,10 +68,29 @@ class Runs:
             return self._watched.setdefault(folder, WatchedRun(folder))
 
 
-def make_app(places: list[Path], hosts: list[str]) -> FastAPI:
-    """The application over the runs in `places`; answers requests for `hosts` only."""
+class Asked(BaseModel):
+    """What a run that trains is asked for (run_requests.py)."""
+
+    name: str
+    kind: Kind
+    prompts: list[str] = []
+
+
+class Noted(BaseModel):
+    """What is kept with a run (run_notes.py)."""
+
+    name: str
+    text: str
+    favourite: bool
+
+
+def make_app(places: list[Path], hosts: list[str], controls: bool) -> FastAPI:
+    """The application over the runs in `places`; answers requests for `hosts` only.
+
+    controls: whether who looks may also ask a run to stop, to save or to draw, and keep notes.
+    """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    runs, page = Runs(places), live_page()
+    runs, page = Runs(places), live_page(controls)
 
     @app.middleware("http")
     async def with_headers(request: Request, answer: RequestResponseEndpoint) -> Response:
@@ -102,9 +127,37 @@ def make_app(places: list[Path], hosts: list[str]) -> FastAPI:
         kept = "private, max-age=60" if (wanted.parent / SHOWN).is_file() else "no-cache"
         return FileResponse(wanted, headers={"Cache-Control": kept})
 
+    def of_this_page(request: Request) -> None:
+        """403 for what a page from elsewhere sends, and where looking is all that is allowed."""
+        if not controls or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            raise HTTPException(403, "this page may only look at runs: it is open to others (--anonymous)")
+
+    @app.post("/api/ask")
+    def ask_run(request: Request, asked: Asked) -> JSONResponse:
+        of_this_page(request)
+        with told():
+            ask(runs.folder(asked.name), asked.kind, tuple(asked.prompts), "the page of daybreak watch")
+        return _fresh({})
+
+    @app.post("/api/notes")
+    def note(request: Request, noted: Noted) -> JSONResponse:
+        of_this_page(request)
+        with told():
+            write_notes(runs.folder(noted.name), Notes(noted.text, noted.favourite))
+        return _fresh({})
+
     app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=3)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     return app
+
+
+@contextmanager
+def told() -> Generator[None]:
+    """A mistake of the one who asks is answered with 400 and its line."""
+    try:
+        yield
+    except ConfigError as e:
+        raise HTTPException(400, str(e)) from None
 
 
 def _fresh(value: Any) -> JSONResponse:

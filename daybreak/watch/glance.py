@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from daybreak.config import ConfigError
 from daybreak.model_folder import FINETUNED_FILE
 from daybreak.run_folder import SHOWN, read_score
-from daybreak.watch.run import SILENT_SECONDS, modified
+from daybreak.run_notes import read_notes
+from daybreak.watch.state import state_of
 
 POINTS = 40
 """Of the small curve."""
@@ -43,7 +44,15 @@ class Glance:
         except OSError:  # it begins
             when = 0.0
         score = _score(self._folder)
-        return self._told | {"recipe": self._recipe(), "modified": when, "score": score, "state": self._state(when, score)}
+        last = self._told if self._told.get("step") is not None else None
+        state = state_of(self._folder, last, self._told.get("begun") is not None, score is not None)
+        return self._told | {
+            "recipe": self._recipe(),
+            "modified": when,
+            "score": score,
+            "state": state,
+            **self._notes(),
+        }
 
     def _look(self, size: int) -> dict[str, Any]:
         with self._log.open("rb") as file:
@@ -58,7 +67,8 @@ class Glance:
         if last and (not curve or curve[-1][0] != last.get("images")):
             curve.append((last.get("images"), last.get("loss")))
         kept = ("step", "images", "seconds", "progress", "loss", "images_per_second", "seconds_left", "seconds_to_end")
-        return {k: last.get(k) for k in kept} | {"curve": curve, "begun": begun.get("time"), "pictures": self._pictures()}
+        told: dict[str, Any] = {k: last.get(k) for k in kept}
+        return told | {"curve": curve, "begun": begun.get("time"), "pictures": self._pictures()}
 
     def _pictures(self) -> list[str]:
         """The first prompts of the newest samples."""
@@ -70,22 +80,19 @@ class Glance:
                     return [f"samples/{name}/{f}" for f in files if f.startswith("prompt-")][:PICTURES]
         return []
 
+    def _notes(self) -> dict[str, Any]:
+        try:
+            notes = read_notes(self._folder)
+        except ConfigError:  # written by hand, and wrongly: the run's own page says so
+            return {}
+        return {"note": notes.text, "favourite": notes.favourite}
+
     def _recipe(self) -> str:
         for file, pattern in ((FINETUNED_FILE, r"^base: *(\S+)"), ("config.yaml", r"^recipe: *(\S+)")):
             with suppress(OSError, UnicodeDecodeError):
                 if found := re.search(pattern, (self._folder / file).read_text(encoding="utf-8"), re.MULTILINE):
                     return f"fine-tuned {Path(found[1]).name}" if file == FINETUNED_FILE else found[1]
         return ""
-
-    def _state(self, when: float, score: float | None) -> str:
-        progress = self._told.get("progress")
-        if progress is not None and progress >= 1:
-            return "finished" if score is not None or (self._folder / "report.html").exists() else "judging"
-        speed = (self._told.get("images") or 0) / max(1, self._told.get("step") or 1)
-        step = speed / max(1e-9, self._told.get("images_per_second") or speed or 1)
-        if time.time() - max(when, modified(self._folder)) < SILENT_SECONDS + 10 * step:
-            return "waiting" if progress is None else "training"
-        return "stopped"
 
 
 def _score(folder: Path) -> float | None:

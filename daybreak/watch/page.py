@@ -13,7 +13,8 @@ from daybreak.html.page import data_uri, fill
 from daybreak.run_folder import read_shown
 from daybreak.watch.run import WatchedRun
 
-SCRIPTS = ("elements.js", "words.js", "charts.js", "strips.js", "parts.js", "run.js", "compare.js", "runs.js", "main.js")
+SCRIPTS = ("elements.js", "words.js", "charts.js", "strips.js", "parts.js", "controls.js", "run.js", "compare.js",
+           "runs.js", "main.js")  # fmt: skip
 """In the order in which they stand in the page."""
 MOST_MOMENTS = 12
 """Of a frozen page: the first, the last, and evenly between."""
@@ -24,9 +25,9 @@ PICTURES = {"file": False, "other": False, "sheet": True}
 """What a picture's path is called in what the page is told, and whether it is a sheet of many pictures."""
 
 
-def live_page() -> str:
-    """The page that asks for its data."""
-    return fill("watch.html", title="daybreak", frozen=None, scripts=SCRIPTS)
+def live_page(controls: bool) -> str:
+    """The page that asks for its data. controls: whether it offers what runs can be asked for."""
+    return fill("watch.html", title="daybreak", frozen=None, controls=controls, scripts=SCRIPTS)
 
 
 class Freezer:
@@ -48,7 +49,7 @@ class Freezer:
             if (uri := self._uri(path, whole)) is not None:
                 kept[path] = uri
         frozen = {"name": self._folder.resolve().name, "told": told, "inside": inside, "files": kept}
-        return fill("watch.html", title=frozen["name"], frozen=frozen, scripts=SCRIPTS)
+        return fill("watch.html", title=frozen["name"], frozen=frozen, controls=False, scripts=SCRIPTS)
 
     def _inside(self, event: dict[str, Any]) -> dict[str, Any]:
         """What goes on inside at the last moment, with its files' paths in the run."""

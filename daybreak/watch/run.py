@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,18 @@ from daybreak.config import ConfigError
 from daybreak.evaluate.report_evaluation import figures_of
 from daybreak.model_folder import FINETUNED_FILE
 from daybreak.run_folder import JUDGED, read_score, read_shown, shown_folder
+from daybreak.run_notes import FILE as NOTES
+from daybreak.run_notes import read_notes
+from daybreak.run_requests import trains
 from daybreak.watch.charts import charts_of
 from daybreak.watch.log import FOLLOWED, SMOOTHED, Log
 from daybreak.watch.scores import scores_of
+from daybreak.watch.state import REPORT, modified, state_of
 
 OWN_FINETUNED_FILE = "finetune_own.yaml"
 """Beside the config.yaml of a run that fine-tuned a run of ours."""
 MOST_POINTS = 600
 """Of a curve at once."""
-SILENT_SECONDS = 60.0
-"""Without a word for so long and ten steps more, a run is taken to stand still."""
-REPORT = "report/report.json"
-"""What a fine-tuning run says of itself beside its base (finetune/report.py)."""
 ALARMS = ("bad_step", "advice", "alarm")
 
 
@@ -90,7 +91,8 @@ class WatchedRun:
             return None
         base = f"samples/{grid.stem}/"
         said = {k: event.get(k) for k in ("step", "images", "seconds", "followed")}
-        said |= {"event": "samples", "folder": base if shown else None, "sheet": None if shown else f"samples/{grid.name}"}
+        said |= {"event": "samples", "folder": base if shown else None}
+        said["sheet"] = None if shown else f"samples/{grid.name}"
         said["pictures"] = [p | {"file": base + p["file"]} for p in shown.get("prompt", [])]
         said["inside"] = sorted({"words", "noise", "guidance"} & set(shown))
         asked = {p: f"samples/{Path(f).name}" for p, f in event.get("asked", {}).items()}
@@ -98,7 +100,7 @@ class WatchedRun:
 
     def _facts(self) -> dict[str, Any]:
         log, last = self._log, self._log.last
-        facts: dict[str, Any] = {"state": self.state(), "now": time.time()}
+        facts: dict[str, Any] = {"state": self.state(), "now": time.time(), "reachable": trains(self.folder)}
         with suppress(KeyError, TypeError):
             begun = next((e for e in log.events if e["event"] == "begin"), None)
             if begun is not None:
@@ -116,18 +118,10 @@ class WatchedRun:
         return facts
 
     def state(self) -> str:
-        """waiting (no step has ended), training, judging, finished, or stopped: by what was written, and when."""
-        last, silent = self._log.last, time.time() - modified(self._log.path)
-        if last is None:
-            return "waiting" if silent < 10 * SILENT_SECONDS else "stopped"
-        progress, step = last.get("progress", 0.0), 0.0
-        with suppress(ZeroDivisionError, TypeError, KeyError):
-            step = last["images"] / last["step"] / last["images_per_second"]
-        ended = any(e.get("event") == "score" for e in self._log.events[-20:])
-        fresh = silent < SILENT_SECONDS + 10 * step
-        if progress >= 1:
-            return "finished" if ended or not fresh or (self.folder / "report.html").exists() else "judging"
-        return "training" if fresh else "stopped"
+        """See `state_of`."""
+        events = self._log.events
+        begun = any(e.get("event") == "begin" for e in events)
+        return state_of(self.folder, self._log.last, begun, any(e.get("event") == "score" for e in events[-20:]))
 
     def _still(self) -> dict[str, Any]:
         """Settings, score, what a fine-tuning run says of itself, the pictures of the evaluation, notes on the data."""
@@ -147,10 +141,11 @@ class WatchedRun:
             "failures": [p | {"file": f"{JUDGED}/{p['file']}"} for p in judged.get("failure", [])],
             "sheet": "grid.png" if not judged and (self.folder / "grid.png").is_file() else None,
             "skipped": _lines(self.folder / "skipped.jsonl"),
+            "notes": _notes(self.folder),
         }
 
 
-STILL = ("config.yaml", FINETUNED_FILE, OWN_FINETUNED_FILE, "score.json", REPORT, "skipped.jsonl")
+STILL = ("config.yaml", FINETUNED_FILE, OWN_FINETUNED_FILE, "score.json", REPORT, "skipped.jsonl", NOTES)
 """What `_still` reads."""
 
 
@@ -159,6 +154,7 @@ def settings_of(folder: Path) -> tuple[dict[str, str], str | None]:
 
     Of a fine-tuning run of diffusers' models: those of the fine-tuning. A file that is no YAML gives no settings.
     """
+    # What fine-tuning was told stands after what the run it began from was told.
     files = [f for f in ("config.yaml", OWN_FINETUNED_FILE, FINETUNED_FILE) if (folder / f).is_file()]
     flat: dict[str, str] = {}
     trouble = None
@@ -175,23 +171,16 @@ def settings_of(folder: Path) -> tuple[dict[str, str], str | None]:
     return flat, trouble
 
 
-def modified(path: Path) -> float:
-    """When a file was last written, seconds since 1970; 0 where there is none."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
-
-
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _flat(before: str, value: Any) -> Iterator[tuple[str, str]]:
+    """(dotted name, text) of what a YAML file holds; `before` ends in a dot but for that of a value."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _flat(f"{before}{key}." if isinstance(inner, dict) and inner else f"{before}{key}", inner)
     elif before:
-        yield before.rstrip("."), "none" if value is None else str(value).lower() if value in (True, False) else str(value)
+        yield before, "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _cursor(text: str) -> tuple[int, int, int, str]:
@@ -231,9 +220,15 @@ def _figures(folder: Path, score: dict[str, Any]) -> dict[str, Any]:
     return found | {"measures": measures, "pictures": {"sheet": pictures.name} if pictures.is_file() else None}
 
 
+def _notes(folder: Path) -> dict[str, Any]:
+    try:
+        return asdict(read_notes(folder))
+    except ConfigError as e:
+        return {"text": "", "favourite": False, "trouble": str(e)}
+
+
 def _lines(path: Path) -> int:
     try:
         return path.read_bytes().count(b"\n")
     except OSError:
         return 0
-

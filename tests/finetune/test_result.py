@@ -37,6 +37,7 @@ from daybreak.serve.settings import ServeSettings
 from daybreak.train import checkpoint
 from daybreak.vote.contestants import draw as draw_contestant
 from daybreak.vote.contestants import is_run
+from tests.frozen import frozen_in
 
 QUIET = Console(quiet=True)
 

@@ -127,6 +127,10 @@ function settings(still) {
   return h("details", {}, h("summary", {}, `Settings (${rows.length})`), skipped, search, table);
 }
 
+function keepsake(notes) {
+  return notes.text || notes.favourite ? h("p", {}, notes.favourite ? h("span.star", { title: "A favourite" }, "★ ") : null, notes.text) : null;
+}
+
 function begun(store) {
   const runs = store.events.filter((e) => e.event === "begin");
   if (!runs.length) return null;

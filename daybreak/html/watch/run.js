@@ -50,9 +50,11 @@ class Store {
 class RunView {
   constructor(store) {
     this.store = store;
-    this.part = Object.fromEntries(["title", "trouble", "where", "alarms", "verdict", "strips", "asked", "charts", "scores", "figures", "judged", "failures", "inside", "begun", "settings"].map((n) => [n, new Part(n)]));
+    this.part = Object.fromEntries(["title", "kept", "trouble", "where", "controls", "alarms", "verdict", "strips", "asked", "charts", "scores", "figures", "judged", "failures", "inside", "begun", "settings"].map((n) => [n, new Part(n)]));
     this.strips = new Strips(store.name);
     this.charts = new Charts(() => this.curves());
+    this.controls = new Controls(store.name);
+    this.keepsakes = new Keepsakes(store.name);
     this.root = h("div.run", {}, Object.values(this.part).map((p) => p.root));
     this.strips.listeners.push((moment) => this.lookInside(moment));
   }
@@ -68,6 +70,10 @@ class RunView {
       return [h("h2.name", {}, store.name, " ", stateChip(facts.state), as), live || (facts.progress ?? 0) < 1 ? bar : null];
     });
     part.where.show(JSON.stringify(facts), () => tiles(facts));
+    part.kept.show(CONTROLS || JSON.stringify(still.notes), () => (CONTROLS ? this.keepsakes.root : keepsake(still.notes)));
+    this.keepsakes.show(still.notes);
+    part.controls.show(facts.reachable, () => CONTROLS && facts.reachable && this.controls.root);
+    this.controls.answered(store.events);
     part.begun.show(store.events.filter((e) => e.event === "begin").length, () => begun(store));
     part.trouble.show(still.trouble, () => still.trouble && h("p.problem", {}, `config.yaml is ${still.trouble}`));
     const stamp = JSON.stringify([still.scores, still.figures, still.finetuned, still.judged.length]);

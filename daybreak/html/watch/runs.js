@@ -20,7 +20,7 @@ class RunsView {
 
   fill() {
     const words = this.find.value.toLowerCase();
-    const shown = this.runs.filter((r) => `${r.name} ${r.recipe} ${r.state}`.toLowerCase().includes(words)).sort(ORDERS[this.order.value][1]);
+    const shown = this.runs.filter((r) => `${r.name} ${r.recipe} ${r.state} ${r.note ?? ""} ${r.favourite ? "favourite" : ""}`.toLowerCase().includes(words)).sort(ORDERS[this.order.value][1]);
     this.none.hidden = shown.length > 0;
     const cards = shown.map((run) => this.card(run));
     const same = cards.length === this.list.childElementCount && cards.every((c, i) => c === this.list.children[i]);
@@ -49,8 +49,9 @@ class RunsView {
       left !== null && left !== undefined ? ["left", duration(left)] : null,
     ].filter(Boolean);
     const card = h("li.card.run-card", {},
-      h("div.run-name", {}, choose, h("a", { href: `#/run/${encodeURIComponent(run.name)}` }, run.name), stateChip(run.state)),
+      h("div.run-name", {}, choose, h("a", { href: `#/run/${encodeURIComponent(run.name)}` }, run.name), run.favourite ? h("span.star", { title: "A favourite" }, "★") : null, stateChip(run.state)),
       h("p.soft", {}, [run.recipe, run.begun ? `begun ${ago(run.begun)}` : `written ${ago(run.modified)}`].filter(Boolean).join(", ")),
+      run.note ? h("p.note", {}, run.note) : null,
       run.state === "training" || run.state === "stopped" ? bar : null,
       h("div.glance", {}, h("div.thumbs", {}, (run.pictures ?? []).map((file) => picture(run.name, file, "", { onload: keepPixels }))), sparkline(run.curve ?? [])),
       h("dl.few", {}, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))));
@@ -61,6 +62,7 @@ class RunsView {
 
 const ORDERS = {
   newest: ["newest first", (a, b) => (b.begun ?? b.modified) - (a.begun ?? a.modified)],
+  favourites: ["favourites first", (a, b) => (b.favourite ?? false) - (a.favourite ?? false) || (b.begun ?? b.modified) - (a.begun ?? a.modified)],
   name: ["by name", (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true })],
   score: ["best score first", (a, b) => (b.score ?? -1) - (a.score ?? -1)],
   loss: ["lowest loss first", (a, b) => (a.loss ?? Infinity) - (b.loss ?? Infinity)],
