@@ -244,6 +244,8 @@ train scenes --optim.lr abc
 train scenes --train.batch x
 train scenes --out full
 train folder --data full
+watch nowhere
+watch .
 """.strip().splitlines()
 """Of every command. `full` holds a file, `run` a config alone, `pictures` what can be trained on."""
 
