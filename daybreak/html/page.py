@@ -55,4 +55,4 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters |= {"data_uri": data_uri, "as_script": as_script}
-_templates.globals.update(asset=asset)
+_templates.globals["asset"] = asset  # type: ignore[assignment]
