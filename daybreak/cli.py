@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from daybreak import __version__
 from daybreak.commands.flags import App, listed
+from daybreak.commands.help import DATA, JUDGE, LOOK, MAKE, USE, Group
 from daybreak.config import BudgetConfig, ConfigError
 from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Typed
 from daybreak.config.documentation import first_sentence
@@ -39,6 +40,7 @@ from daybreak.vote.settings import BlindSettings
 
 app = App(
     name="daybreak",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -53,6 +55,7 @@ Model = Annotated[
     Path, Flag("RUN"), Typed(lambda text, _: model_folder(text), "RUN"), "Run folder, or scenes: the model in the box."
 ]
 Out = Annotated[Path | None, "Run folder to write; default: a new one in runs/."]
+Json = Annotated[bool, "Print the same as JSON, and nothing else."]
 DataChanged = Annotated[bool, "Continue a run with pictures and captions that are not those it had before."]
 FindLr = Annotated[bool, "Find a learning rate in place of training."]
 Shards = Annotated[str, Flag("SHARDS"), "What daybreak prepare made."]
@@ -78,7 +81,7 @@ daybreak train scenes --train.minutes 20
 daybreak train folder --data my-pictures --out runs/mine --data.resolution 128
 daybreak train --resume runs/mine
 daybreak train scenes --deadline 10min
-torchrun --nproc-per-node 8 -m daybreak train speedrun --data shards --out runs/day --resume auto --budget 1500usd
+torchrun --nproc-per-node 8 -m daybreak train speedrun --data shards --out runs/day --resume auto --budget 1500usd \
 --price 2.0/gpu-hour
 """
 
@@ -91,7 +94,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit()
 
 
-@app.command()
+@app.command(panel=MAKE)
 def demo(
     minutes: Annotated[float, Bounds(least=0.05), "Training time; drawing and judging come on top."] = 8.0,
     out: Out = None,
@@ -107,7 +110,7 @@ def demo(
     run_demo(console, minutes, out)
 
 
-@app.command(help=TRAIN_HELP, words="RECIPE")
+@app.command(help=TRAIN_HELP, words="RECIPE", panel=MAKE)
 def train(
     context: typer.Context,  # the recipe and the settings: click would take a setting's value for an argument
     limits: BudgetConfig,
@@ -127,7 +130,7 @@ def train(
     run_train(console, asked)
 
 
-@app.command()
+@app.command(panel=MAKE)
 def finetune(
     settings: FinetuneSettings,
     out: Out = None,
@@ -173,7 +176,7 @@ def finetune(
     run_finetune(console, settings, out, find_lr=find_lr)
 
 
-@app.command()
+@app.command(panel=USE)
 def sample(
     drawing: Drawing,
     run: Model,
@@ -206,7 +209,7 @@ torchrun --nproc-per-node 8 -m daybreak evaluate runs/mine --metrics geneval
 """
 
 
-@app.command(help=EVALUATE_HELP)
+@app.command(help=EVALUATE_HELP, panel=JUDGE)
 def evaluate(
     request: Request,
     subjects: Annotated[list[str], Flag("SUBJECT..."), "Run folder, folder of pictures, or diffusers pipeline."],
@@ -222,7 +225,7 @@ def evaluate(
     run_evaluate(console, subjects, request, out)
 
 
-@app.command()
+@app.command(panel=MAKE)
 def average(
     run: Annotated[Path, Flag("RUN"), "Run folder, trained with --train.posthoc_ema."],
     length: Annotated[AverageLength, "Relative length of the average."],
@@ -237,7 +240,7 @@ def average(
     run_average(console, run, length, out)
 
 
-@app.command()
+@app.command(panel=MAKE)
 def teach(
     data: Annotated[
         tuple[str, ...], "Folder of captioned pictures, or of prepared shards; default: the embedded world."
@@ -262,7 +265,7 @@ def teach(
     run_teach(console, config, out, steps)
 
 
-@app.command(words="RECIPE")
+@app.command(words="RECIPE", panel=MAKE)
 def plan(
     context: typer.Context,
     limits: BudgetConfig,
@@ -270,6 +273,7 @@ def plan(
     gpu: Annotated[str | None, f"{', '.join(GPUS)}, or cpu: this one. Default: h200."] = None,
     node: Annotated[Count | None, "GPUs of a node; default: 8, or all."] = None,
     calibration: Annotated[Path | None, "A run on such GPUs, whose speed is gone by; default: an estimate."] = None,
+    json: Json = False,
 ) -> None:
     """Show what a recipe takes before it runs: parameters, FLOPs, and on a number of GPUs speed, memory, time and cost.
 
@@ -282,10 +286,10 @@ def plan(
     config = asked_plan(context.args, gpu, calibration, limits)
     from daybreak.commands.plan import run_plan
 
-    run_plan(console, config, text_tokens, gpu, node, calibration, limits)
+    run_plan(console, config, text_tokens, gpu, node, calibration, limits, json)
 
 
-@app.command(words="RECIPE --out RUN")
+@app.command(words="RECIPE --out RUN", panel=MAKE)
 def launch(
     context: typer.Context,
     settings: LaunchSettings,
@@ -306,26 +310,42 @@ def launch(
     raise typer.Exit(code)
 
 
-@app.command()
-def status(run: Run) -> None:
+@app.command(panel=LOOK)
+def runs(
+    folder: Annotated[Path, Flag("FOLDER"), "Folder with runs in it, or in its folders."] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """List the runs in a folder: recipe, state, progress, score, size, and when they were last heard of."""
+    from daybreak.commands.runs import show_runs
+
+    show_runs(console, folder, json)
+
+
+@app.command(panel=LOOK)
+def status(
+    run: Run,
+    watch: Annotated[bool, "Look again every other second, while the run trains."] = False,
+    json: Json = False,
+) -> None:
     """Say where a run stands: progress, losses, speed, time left, cost, checkpoints."""
     from daybreak.commands.status import show_status
 
-    show_status(console, run)
+    show_status(console, run, watch, json)
 
 
-@app.command()
+@app.command(panel=LOOK)
 def compare(
     runs: Annotated[list[Path], Flag("RUN..."), "Two or more run folders."],
     out: Annotated[Path, "The PNG with the losses to write."] = Path("compare.png"),
+    json: Json = False,
 ) -> None:
     """Put runs beside each other: a table, the settings in which they differ, and a plot of their losses."""
     from daybreak.commands.compare import show_comparison
 
-    show_comparison(console, runs, out)
+    show_comparison(console, runs, out, json)
 
 
-@app.command(words="RECIPE ...")
+@app.command(words="RECIPE ...", panel=JUDGE)
 def ablate(
     context: typer.Context,
     seeds: Annotated[int, Bounds(least=1, most=100), "Runs of each recipe, with seeds 0, 1, ..."] = 3,
@@ -352,7 +372,7 @@ def ablate(
     run_ablate(console, context.args, seeds, minutes, steps, out, pictures, charge_teacher)
 
 
-@app.command()
+@app.command(panel=JUDGE)
 def compare_blind(
     settings: BlindSettings,
     contestants: Annotated[tuple[Path, ...], Flag("A B ..."), "Two or more folders of pictures, or runs."] = (),
@@ -373,7 +393,7 @@ def compare_blind(
     run_compare_blind(console, list(contestants), settings)
 
 
-@app.command()
+@app.command(panel=DATA)
 def prepare(
     settings: PrepareSettings,
     workers: Work,
@@ -393,15 +413,19 @@ def prepare(
     run_prepare(console, source, out, settings, workers, work, embed)
 
 
-@app.command()
+@app.command(panel=DATA)
 def inspect(
     settings: PrepareSettings,
     place: Annotated[str, Flag("SOURCE|SHARDS"), "What prepare takes, or what it made."],
+    size: Annotated[
+        int | None, Bounds(least=8), "As daybreak prepare --size, px; default: the largest that nine of ten pictures have."
+    ] = None,
     page: Annotated[Path | None, "The HTML page to write; default: inspect-NAME.html here."] = None,
     tokenizer: Annotated[str | None, "Count tokens with this model's; default: an estimate."] = None,
     max_tokens: Annotated[Count, "The text encoder's limit; 77 for Stable Diffusion's."] = 256,
     strict: Annotated[bool, "Exit with code 1 where there are errors."] = False,
     workers: Annotated[int | None, Bounds(least=0), "Processes; 0: none beside this. Default: cores."] = None,
+    json: Json = False,
 ) -> None:
     """Say what is wrong with a data set, why it matters and what to do; with one page of pictures and figures.
 
@@ -409,11 +433,11 @@ def inspect(
     """
     from daybreak.commands.inspect import run_inspect
 
-    if run_inspect(console, place, settings, page, tokenizer, max_tokens, strict, workers):
+    if run_inspect(console, place, settings, size, page, tokenizer, max_tokens, strict, workers, json):
         raise typer.Exit(1)
 
 
-@app.command(words="RUN")
+@app.command(words="RUN", panel=MAKE)
 def distill(
     context: typer.Context,
     steps: Annotated[int, Bounds(least=1, most=64), "Steps in which the new model draws."] = 4,
@@ -432,7 +456,7 @@ def distill(
     run_distill(console, asked)
 
 
-@app.command()
+@app.command(panel=USE)
 def export(
     licences: Licences,
     run: Model,
@@ -454,7 +478,7 @@ def export(
     run_export(console, run, to, out, dtype, licences, ema)
 
 
-@app.command(name="import")
+@app.command(name="import", panel=USE)
 def import_(
     folder: Annotated[Path, Flag("FOLDER"), "Folder that daybreak export or PRXPixelPipeline wrote."],
     out: Annotated[Path, "Run folder to make."],
@@ -466,7 +490,7 @@ def import_(
     run_import(console, folder, out, data)
 
 
-@app.command()
+@app.command(panel=USE)
 def shrink(
     run: Model,
     out: Annotated[Path, "Folder to write."],
@@ -487,7 +511,7 @@ def shrink(
     run_shrink(console, run, to, out)
 
 
-@app.command()
+@app.command(panel=USE)
 def serve(
     settings: ServeSettings,
     models: Annotated[
@@ -506,7 +530,7 @@ def serve(
     run_serve(console, models, host, port, settings, anonymous)
 
 
-@app.command()
+@app.command(panel=USE)
 def key(
     name: Annotated[str, Flag("NAME"), "Who the key is for."],
     file: Annotated[Path, "File that keeps the hashes; give it to daybreak serve --keys."] = Path("keys.txt"),
@@ -518,7 +542,7 @@ def key(
     run_key(console, name, file, rate)
 
 
-@app.command()
+@app.command(panel=DATA)
 def embed(settings: EmbedSettings, shards: Shards) -> None:
     """Encode all captions of shards once, with a frozen text encoder, so that training need not.
 
@@ -529,7 +553,7 @@ def embed(settings: EmbedSettings, shards: Shards) -> None:
     run_embed(console, shards, settings)
 
 
-@app.command()
+@app.command(panel=DATA)
 def caption(settings: CaptionSettings, shards: Shards) -> None:
     """Have a vision-language model write captions for shards; they join those that are there.
 
@@ -540,12 +564,12 @@ def caption(settings: CaptionSettings, shards: Shards) -> None:
     run_caption(console, shards, settings)
 
 
-@app.command()
-def settings(recipe: Annotated[str, Flag("RECIPE"), "Name of the recipe."] = "scenes") -> None:
+@app.command(panel=MAKE)
+def settings(recipe: Annotated[str, Flag("RECIPE"), "Name of the recipe."] = "scenes", json: Json = False) -> None:
     """List every setting of a recipe: its name, its value, and what it means."""
     from daybreak.recipes.show import list_settings
 
-    list_settings(console, recipe)
+    list_settings(console, recipe, json)
 
 
 def quiet_dependencies() -> None:

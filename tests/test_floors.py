@@ -8,9 +8,9 @@ from pathlib import Path
 import daybreak
 
 FLOORS = [
-    "compiler", "config", "extras", "hub_models", "files", "html", "checkpoint_files", "model_folder", "run_folder",
+    "compiler", "tables", "config", "extras", "hub_models", "files", "html", "checkpoint_files", "model_folder", "run_folder",
     "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats", "losses",
-    "evaluate", "train", "display", "history", "plan", "arguments", "finetune", "export", "subjects", "ablate",
+    "evaluate", "train", "display", "finetune", "history", "plan", "arguments", "export", "subjects", "ablate",
     "distill", "box", "launch", "vote", "serve", "commands", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from daybreak import config as configs
 from daybreak.commands.train import train_and_report
@@ -14,6 +13,7 @@ from daybreak.formats.run import load_averaged
 from daybreak.parallel import pick_device
 from daybreak.recipes import recipe as find_recipe
 from daybreak.run_folder import IN_THE_BOX, new_run_folder
+from daybreak.tables import print_facts
 
 
 def run_demo(console: Console, minutes: float, out: Path | None) -> None:
@@ -39,8 +39,9 @@ def run_demo(console: Console, minutes: float, out: Path | None) -> None:
         return  # told to stop
     draw_beside_box(*load_averaged(run, config, pick_device()), config, run / "beside-the-box.png")
     plot_curves(run, run / "curves.png")
-    left = Table(title="beside the model in the box", title_justify="left", box=None, padding=(0, 2), show_header=False)
-    left.add_row("pictures", f"{run / 'beside-the-box.png'} (each row of the box above this run's)")
-    left.add_row("curves", str(run / "curves.png"))
-    left.add_row("draw with it", 'daybreak sample scenes --prompt "a large red circle above a small blue square"')
-    console.print(left, soft_wrap=True)
+    files = [
+        ("pictures", f"{run / 'beside-the-box.png'} (each row of the box above this run's)"),
+        ("curves", str(run / "curves.png")),
+        ("draw with it", 'daybreak sample scenes --prompt "a large red circle above a small blue square"'),
+    ]
+    print_facts(console, files, "beside the model in the box", whole=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from daybreak.evaluate.comparison import Compared, write_comparison
 from daybreak.evaluate.evaluation import evaluate
@@ -19,6 +18,7 @@ from daybreak.evaluate.subjects import Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.parallel import joined, pick_device
 from daybreak.subjects import open_subject
+from daybreak.tables import print_table
 
 
 def run_evaluate(console: Console, subjects: list[str], request: Request, out: Path | None) -> None:
@@ -59,13 +59,11 @@ def _tell(console: Console, subject: Subject, folder: Path, score: dict[str, Any
     """The report, and on the screen the figures with what must be known of them."""
     others = [m for m in measures_of(score) if m.name != "scenes"]
     if others:
-        table = Table(title=subject.name, title_justify="left", box=None, padding=(0, 2))
-        for column in ("metric", "value", "95 % interval", "pictures"):
-            table.add_column(column, justify="left" if column == "metric" else "right")
+        rows = []
         for m in others:
             interval = "" if m.interval is None else " to ".join(shown_value(m.name, v) for v in m.interval)
-            table.add_row(METRICS[m.name].title, shown_value(m.name, m.value), interval, f"{m.pictures:,}")
-        console.print(table)
+            rows.append((METRICS[m.name].title, shown_value(m.name, m.value), interval, f"{m.pictures:,}"))
+        print_table(console, ("metric", "value", "95 % interval", "pictures"), rows, subject.name)
         for m in others:
             for warning in m.warnings:
                 console.print(f"note: {METRICS[m.name].title}: {warning}", markup=False, highlight=False)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from daybreak import STARTED
 from daybreak.checkpoint_files import complete
@@ -16,6 +15,7 @@ from daybreak.config import ConfigError
 from daybreak.data.changes import save_checks
 from daybreak.data.inspect.page import print_report, write_page
 from daybreak.display import Display, progress_bar
+from daybreak.evaluate.report_terminal import print_next
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import make_folder
 from daybreak.finetune import settings as settings_file
@@ -29,6 +29,7 @@ from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers, loop_config
 from daybreak.parallel import PATIENCE, pick_device
 from daybreak.run_folder import new_run_folder
+from daybreak.tables import print_facts, print_table
 from daybreak.train import checkpoint
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train_on
@@ -136,28 +137,23 @@ def _finish(console: Console, run: Diffusers) -> None:
         log_score(run.config, run.folder, run.step, figures(page), tell, Diffusers, "report/report.json")
         for line in summary(page):
             console.print(f"- {line}", markup=False, highlight=False)
-    left = Table(title="output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
-    left.add_row("run folder", str(run.folder))
-    left.add_row("result", str(result))
-    if page is not None:
-        left.add_row("report", str(page))
-    left.add_row("data", str(run.folder / "data.html"))
-    left.add_row("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")
-    left.add_row("draw your own", f'daybreak sample {run.folder} --prompt "{run.prompts[0][:60]}"')
-    console.print(left, soft_wrap=True, highlight=False)
+    files = [
+        ("run folder", str(run.folder)),
+        ("result", str(result)),
+        ("report", "" if page is None else str(page)),
+        ("data", str(run.folder / "data.html")),
+    ]
+    print_facts(console, files, "output files", whole=True)
+    print_next(console, run.folder, run.prompts[0][:60])
 
 
 def print_plan(console: Console, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
     """What goes where in memory."""
-    table = Table(title="memory plan", title_justify="left", box=None, padding=(0, 2), show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, count in plan.parts:
-        table.add_row(name, f"{count / GIB:.2f} GiB")
-    table.add_row("[bold]together[/bold]", f"[bold]{plan.total / GIB:.2f} GiB[/bold]")
+    rows = [(name, f"{count / GIB:.2f} GiB") for name, count in plan.parts]
+    rows.append(("[bold]together[/bold]", f"[bold]{plan.total / GIB:.2f} GiB[/bold]"))
     what = torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"
-    table.add_row(f"there is, on {what}", f"{plan.available / GIB:.2f} GiB")
-    console.print(table)
+    rows.append((f"there is, on {what}", f"{plan.available / GIB:.2f} GiB"))
+    print_table(console, ("memory plan", ""), rows)
     mode = ", activations recomputed in the backward pass" if plan.recompute else ""
     fits = "" if plan.fits else "; it does NOT fit: lower --micro-batch, or leave it to the plan"
     console.print(

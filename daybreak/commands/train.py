@@ -24,8 +24,8 @@ from daybreak.train.pixel import Pixel, open_stage_source
 
 def run_train(console: Console, asked: Training) -> None:
     """`daybreak train`."""
-    if asked.note is not None:
-        console.print(f"note: {asked.note}", markup=False, highlight=False)
+    for note in asked.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
     if asked.find_lr:
         _find_lr(console, asked.config, asked.run)
     else:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from daybreak import config as configs
@@ -35,6 +34,7 @@ from daybreak.model.transformer import Transformer
 from daybreak.parallel import pick_device
 from daybreak.run_folder import trained_config
 from daybreak.sampling.generate import generate
+from daybreak.tables import print_table
 
 COMPARED = 16
 """Pictures that are generated with both to compare them and to take the time."""
@@ -104,21 +104,20 @@ def _measure(transformer: Transformer, text_encoder: TextEncoder, config: Config
 def _show(
     console: Console, to: Kind, full: Measured, small: Measured, full_size: int, small_size: int, difference: float
 ) -> None:
-    table = Table(box=None, padding=(0, 2))
-    for title in ("", "full", to, "change"):
-        table.add_column(title, justify="right" if title else "left")
 
     def mb(size: float) -> str:
         return f"{size / 1e6:.2f} MB"
 
-    table.add_row("weights on disk", mb(full_size), mb(small_size), f"{small_size / full_size:.1%} of it")
-    table.add_row("weights in memory", mb(full.memory), mb(small.memory), f"{small.memory / full.memory:.1%} of it")
     speed = f"{full.seconds / small.seconds:.2f} x the speed"
-    table.add_row("a picture takes", f"{full.seconds:.3f} s", f"{small.seconds:.3f} s", speed)
+    rows = [
+        ("weights on disk", mb(full_size), mb(small_size), f"{small_size / full_size:.1%} of it"),
+        ("weights in memory", mb(full.memory), mb(small.memory), f"{small.memory / full.memory:.1%} of it"),
+        ("a picture takes", f"{full.seconds:.3f} s", f"{small.seconds:.3f} s", speed),
+    ]
     if full.score is not None and small.score is not None:
         points = f"{100 * (small.score - full.score):+.1f} points"
-        table.add_row("score", f"{full.score:.1%}", f"{small.score:.1%}", points)
-    table.add_row("pictures differ by", "", "", f"{255 * difference:.2f} of 255 on average")
-    console.print(table)
+        rows.append(("score", f"{full.score:.1%}", f"{small.score:.1%}", points))
+    rows.append(("pictures differ by", "", "", f"{255 * difference:.2f} of 255 on average"))
+    print_table(console, ("", "full", to, "change"), rows)
     if torch.cuda.is_available():
         console.print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB", highlight=False)
