@@ -88,7 +88,7 @@ def asked_training(
 
 
 def _sized(config: Config, plan: Plan, asked: bool) -> tuple[Config, list[str]]:
-    """The recipe `folder` at a side that the pictures have, where it was not asked for; and what is to be said of it."""
+    """The recipe `folder` at a side that the pictures have, where it was not asked for, and what is to be said."""
     side, patch = config.data.resolution, config.model.patch
     sides = shorter_sides(plan, Reading(lines=config.data.captions))
     if asked or not sides:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +30,14 @@ from daybreak.export.licences import Licences
 from daybreak.files import check_empty
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.launch.settings import LaunchSettings
+from daybreak.library_messages import keep_messages, keeper
 from daybreak.model_folder import is_own, model_folder
+from daybreak.phases import phase
 from daybreak.plan.hardware import GPUS
 from daybreak.recipes import RECIPES, VARIANTS
 from daybreak.run_folder import check_there, stored_averages, trained_config
 from daybreak.serve.settings import ServeSettings
+from daybreak.terminal import showing_phases
 from daybreak.vote.settings import BlindSettings
 
 app = App(
@@ -51,9 +53,9 @@ app = App(
 console = Console()
 
 Run = Annotated[Path, Flag("RUN"), "Run folder."]
-Model = Annotated[
-    Path, Flag("RUN"), Typed(lambda text, _: model_folder(text), "RUN"), "Run folder, or scenes: the model in the box."
-]
+FolderOf = Typed(lambda text, _: model_folder(text), "RUN")
+"""Names of the models in the box are known, too."""
+Model = Annotated[Path, Flag("RUN"), FolderOf, "Run folder, or scenes: the model in the box."]
 Out = Annotated[Path | None, "Run folder to write; default: a new one in runs/."]
 Json = Annotated[bool, "Print the same as JSON, and nothing else."]
 DataChanged = Annotated[bool, "Continue a run with pictures and captions that are not those it had before."]
@@ -105,7 +107,8 @@ def demo(
     """
     if out is not None:
         check_empty(out)  # a mistake is told before torch loads, here and in all that follows
-    from daybreak.commands.demo import run_demo
+    with phase("loading"):
+        from daybreak.commands.demo import run_demo
 
     run_demo(console, minutes, out)
 
@@ -125,7 +128,8 @@ def train(
     from daybreak.arguments import asked_training
 
     asked = asked_training(context.args, list(data), out, config, resume, limits, data_changed, find_lr)
-    from daybreak.commands.train import run_train
+    with phase("loading"):
+        from daybreak.commands.train import run_train
 
     run_train(console, asked)
 
@@ -160,18 +164,21 @@ def finetune(
 
     if resume is not None or not settings.base or not settings.data:
         run = run_to_resume(resume, settings, out, find_lr)
-        from daybreak.commands.finetune import resume_finetune
+        with phase("loading"):
+            from daybreak.commands.finetune import resume_finetune
 
         resume_finetune(console, run, data_changed, settings)
         return
     settings = replace(settings, base=str(model_folder(settings.base)))
     check_finetune(settings, out)
     if is_own(settings.base):
-        from daybreak.commands.finetune_own import finetune_own
+        with phase("loading"):
+            from daybreak.commands.finetune_own import finetune_own
 
         finetune_own(console, settings, out, find_lr)
         return
-    from daybreak.commands.finetune import run_finetune
+    with phase("loading"):
+        from daybreak.commands.finetune import run_finetune
 
     run_finetune(console, settings, out, find_lr=find_lr)
 
@@ -188,7 +195,8 @@ def sample(
     from daybreak.evaluate.checks import check_sample
 
     check_sample(run, out, drawing)
-    from daybreak.commands.sample import run_sample
+    with phase("loading"):
+        from daybreak.commands.sample import run_sample
 
     run_sample(console, run, prompt, out, drawing)
 
@@ -220,14 +228,15 @@ def evaluate(
 
     for subject in subjects:
         check_subject(subject, request)
-    from daybreak.commands.evaluate import run_evaluate
+    with phase("loading"):
+        from daybreak.commands.evaluate import run_evaluate
 
     run_evaluate(console, subjects, request, out)
 
 
 @app.command(panel=MAKE)
 def average(
-    run: Annotated[Path, Flag("RUN"), "Run folder, trained with --train.posthoc_ema."],
+    run: Annotated[Path, Flag("RUN"), FolderOf, "Run folder, trained with --train.posthoc_ema."],
     length: Annotated[AverageLength, "Relative length of the average."],
     out: Annotated[Path, "Run folder to write: sample and evaluate it as any other."],
 ) -> None:
@@ -235,7 +244,8 @@ def average(
     check_there(run)
     check_empty(out)
     stored_averages(run)
-    from daybreak.commands.average import run_average
+    with phase("loading"):
+        from daybreak.commands.average import run_average
 
     run_average(console, run, length, out)
 
@@ -260,7 +270,8 @@ def teach(
     from daybreak.arguments import asked_teacher
 
     config = asked_teacher(list(data), out, resolution, seed)
-    from daybreak.commands.teach import run_teach
+    with phase("loading"):
+        from daybreak.commands.teach import run_teach
 
     run_teach(console, config, out, steps)
 
@@ -284,7 +295,8 @@ def plan(
     from daybreak.arguments import asked_plan
 
     config = asked_plan(context.args, gpu, calibration, limits)
-    from daybreak.commands.plan import run_plan
+    with phase("loading"):
+        from daybreak.commands.plan import run_plan
 
     run_plan(console, config, text_tokens, gpu, node, calibration, limits, json)
 
@@ -367,7 +379,8 @@ def ablate(
     daybreak ablate scenes scenes+tread scenes+repa --seeds 3 --minutes 1 --out runs/routing
     daybreak ablate scenes scenes+adamw --steps 300 --model.depth 6
     """
-    from daybreak.commands.ablate import run_ablate
+    with phase("loading"):
+        from daybreak.commands.ablate import run_ablate
 
     run_ablate(console, context.args, seeds, minutes, steps, out, pictures, charge_teacher)
 
@@ -390,7 +403,7 @@ def compare_blind(
     """
     from daybreak.commands.compare_blind import run_compare_blind
 
-    run_compare_blind(console, list(contestants), settings)
+    run_compare_blind(console, [model_folder(str(c)) for c in contestants], settings)
 
 
 @app.command(panel=DATA)
@@ -408,7 +421,8 @@ def prepare(
     files, Parquet or Arrow files as the Hugging Face hub has them, or a CSV or JSONL file of paths or addresses. What
     is dropped stands in OUT/dropped.jsonl with its reason. Killed, the same command goes on where it stopped.
     """
-    from daybreak.commands.prepare import run_prepare
+    with phase("loading"):
+        from daybreak.commands.prepare import run_prepare
 
     run_prepare(console, source, out, settings, workers, work, embed)
 
@@ -418,7 +432,9 @@ def inspect(
     settings: PrepareSettings,
     place: Annotated[str, Flag("SOURCE|SHARDS"), "What prepare takes, or what it made."],
     size: Annotated[
-        int | None, Bounds(least=8), "As daybreak prepare --size, px; default: the largest that nine of ten pictures have."
+        int | None,
+        Bounds(least=8),
+        "As daybreak prepare --size, px; default: the largest that nine of ten pictures have.",
     ] = None,
     page: Annotated[Path | None, "The HTML page to write; default: inspect-NAME.html here."] = None,
     tokenizer: Annotated[str | None, "Count tokens with this model's; default: an estimate."] = None,
@@ -431,7 +447,8 @@ def inspect(
 
     A source is looked at as daybreak prepare would make shards of it with the same options.
     """
-    from daybreak.commands.inspect import run_inspect
+    with phase("loading"):
+        from daybreak.commands.inspect import run_inspect
 
     if run_inspect(console, place, settings, size, page, tokenizer, max_tokens, strict, workers, json):
         raise typer.Exit(1)
@@ -451,7 +468,8 @@ def distill(
     from daybreak.distill.student import asked_distillation
 
     asked = asked_distillation(context.args, steps, minutes, out)
-    from daybreak.commands.distill import run_distill
+    with phase("loading"):
+        from daybreak.commands.distill import run_distill
 
     run_distill(console, asked)
 
@@ -506,7 +524,8 @@ def shrink(
     check_there(run)
     check_empty(out)
     trained_config(run)
-    from daybreak.export.shrink import run_shrink
+    with phase("loading"):
+        from daybreak.export.shrink import run_shrink
 
     run_shrink(console, run, to, out)
 
@@ -548,7 +567,8 @@ def embed(settings: EmbedSettings, shards: Shards) -> None:
 
     Tokens are stored without padding. Killed, the same command goes on with the next shard.
     """
-    from daybreak.commands.embed import run_embed
+    with phase("loading"):
+        from daybreak.commands.embed import run_embed
 
     run_embed(console, shards, settings)
 
@@ -559,7 +579,8 @@ def caption(settings: CaptionSettings, shards: Shards) -> None:
 
     Killed, the same command goes on with the next shard.
     """
-    from daybreak.commands.caption import run_caption
+    with phase("loading"):
+        from daybreak.commands.caption import run_caption
 
     run_caption(console, shards, settings)
 
@@ -572,18 +593,14 @@ def settings(recipe: Annotated[str, Flag("RECIPE"), "Name of the recipe."] = "sc
     list_settings(console, recipe, json)
 
 
-def quiet_dependencies() -> None:
-    """Keeps from the terminal what torch tells of Enums that libraries register with it: no user can change that."""
-    logging.getLogger("torch.utils._pytree").addFilter(lambda record: "Enum subclass" not in record.getMessage())
-
-
 def entry() -> None:
     """The `daybreak` command: a user's mistake gives one line on stderr and exit code 2, never a traceback."""
     # At its end Python looks through every object that torch and transformers made, which takes more than a second.
     atexit.register(gc.freeze)
-    quiet_dependencies()
+    keep_messages()
     try:
-        app()
+        with showing_phases(console):
+            app()
     except ConfigError as e:
         _fail(e, code=2)
     except KeyboardInterrupt:
@@ -597,6 +614,8 @@ def entry() -> None:
         if isinstance(e, TrainingError):
             _fail(e, code=1)
         raise
+    finally:
+        keeper.end()
 
 
 def _fail(message: Any, code: int) -> None:

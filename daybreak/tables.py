@@ -34,7 +34,7 @@ def print_table(
     console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", left: bool = False,
     turned: bool = False,
 ) -> None:  # fmt: skip
-    """Rows of cells (rich's markup) of which the first names the row; columns in which no row says anything are left out.
+    """Rows of cells (rich's markup), the first naming the row; columns in which no row says anything are left out.
 
     Where the table is wider than the terminal it is turned: a line for each column, and beside each other as many rows
     as there is room for. left: numbers are not among the cells, so that all begin at the left. turned: in any case.

@@ -8,7 +8,8 @@ from pathlib import Path
 import daybreak
 
 FLOORS = [
-    "compiler", "tables", "config", "extras", "hub_models", "files", "html", "checkpoint_files", "model_folder", "run_folder",
+    "compiler", "phases", "terminal", "tables", "config", "extras", "hub_models", "files", "library_messages", "html",
+    "checkpoint_files", "model_folder", "run_folder",
     "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats", "losses",
     "evaluate", "train", "display", "finetune", "history", "plan", "arguments", "export", "subjects", "ablate",
     "distill", "box", "launch", "vote", "serve", "commands", "cli", "__main__",

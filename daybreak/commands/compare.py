@@ -10,7 +10,7 @@ from rich.markup import escape
 from daybreak.config import ConfigError
 from daybreak.history import facts
 from daybreak.history.read import SMOOTH, History, read
-from daybreak.tables import Fact, by_name, print_json, print_table
+from daybreak.tables import Fact, print_json, print_table
 
 COLUMNS = ("recipe", "state", "step", "pictures", "training time", "images/s", "loss", "loss at equal pictures",
            "prompts followed", "score", "metrics", "probes", "cost USD", "steps not applied")  # fmt: skip

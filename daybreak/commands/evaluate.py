@@ -17,6 +17,7 @@ from daybreak.evaluate.request import Request
 from daybreak.evaluate.subjects import Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.parallel import joined, pick_device
+from daybreak.phases import phase
 from daybreak.subjects import open_subject
 from daybreak.tables import print_table
 
@@ -31,13 +32,15 @@ def run_evaluate(console: Console, subjects: list[str], request: Request, out: P
         device = pick_device()
         compared: list[Compared] = []
         for text in subjects:
-            subject = open_subject(text, request.drawing, device)
+            with phase("loading the subject"):
+                subject = open_subject(text, request.drawing, device)
             folder = _folder(subject, out, len(subjects))
             full = request.of(subject.config, subject.name)
             bench = Workbench(
                 subject, full, folder, device, ranks, lambda line: console.print(line, markup=False), open_subject
             )
-            score = evaluate(bench)
+            with phase("drawing and judging"):
+                score = evaluate(bench)
             if ranks.first:
                 _tell(console, subject, folder, score)
             compared.append(Compared(subject.name, folder, score))

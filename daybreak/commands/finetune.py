@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -9,12 +10,12 @@ from rich.console import Console
 
 from daybreak import STARTED
 from daybreak.checkpoint_files import complete
-from daybreak.commands.find_rate import find_rate
+from daybreak.commands.find_rate import FINDING, find_rate
 from daybreak.commands.finetune_own import resume_own
 from daybreak.config import ConfigError
 from daybreak.data.changes import save_checks
 from daybreak.data.inspect.page import print_report, write_page
-from daybreak.display import Display, progress_bar
+from daybreak.display import Display
 from daybreak.evaluate.report_terminal import print_next
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import make_folder
@@ -28,8 +29,10 @@ from daybreak.finetune.result import save_result
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers, loop_config
 from daybreak.parallel import PATIENCE, pick_device
+from daybreak.phases import phase
 from daybreak.run_folder import new_run_folder
 from daybreak.tables import print_facts, print_table
+from daybreak.terminal import progress_bar
 from daybreak.train import checkpoint
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train_on
@@ -54,15 +57,17 @@ def run_finetune(
     with processes(loop_config(settings, 1, settings.batch), PATIENCE, "--batch") as ranks:
         if not ranks.first:
             console = Console(quiet=True)
-        folder = out or new_run_folder("finetune")
+        goal = out or new_run_folder("finetune")
+        folder = goal / FINDING if find_lr else goal
         if ranks.world > 1 and out is None:
             raise ConfigError("several processes need the name of their run folder: give --out")
         if not resume:
-            check_run_folder(folder)
+            check_run_folder(goal)
         ranks.wait()  # all have seen the folder empty
         parse_weights(list(settings.metric_weights))  # refuses before anything long begins
         check_trackers(settings.trackers, Diffusers.asks_for_trackers, ranks.first)
-        base = open_prepared(settings, pick_device())
+        with phase("loading the base"):
+            base = open_prepared(settings, pick_device())
         plan = plan_of(base)
         print_plan(console, plan, base.device, base.dtype)
         data, report = None, None
@@ -91,12 +96,15 @@ def run_finetune(
             )  # fmt: skip
         if find_lr:
             rate = settings.learning_rate
-            find_rate(console, run, ranks, folder, rate, lambda factor: f"--lr {rate * factor:.2g}")
+            find_rate(console, run, ranks, goal, rate, lambda factor: f"--lr {rate * factor:.2g}")
+            ranks.wait()
+            if ranks.first:
+                shutil.rmtree(folder)
             return run
         with Display(console) as display:
             display.on_note(
-                f"{base.trained.count() / 1e6:.2f} M of the parameters are trained at {settings.learning_rate:g}; "
-                f"{run.config.train.steps} steps of {settings.batch} ({run.config.train.microbatch} at once)"
+                f"trained at {settings.learning_rate:g}; {run.config.train.steps} steps of {settings.batch} "
+                f"({run.config.train.microbatch} at once)"
             )
             if goes_on := bool(complete(folder)):  # else it ended before its first checkpoint, and begins anew
                 if (checkpoint.newest(folder) / "trained.safetensors").is_file():
@@ -131,9 +139,9 @@ def _finish(console: Console, run: Diffusers) -> None:
     page = None
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
-        console.print("comparing with the base ...")
         tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
-        page = make_report(run, weights, settings.report_pictures, tell)
+        with phase("comparing with the base"):
+            page = make_report(run, weights, settings.report_pictures, tell)
         log_score(run.config, run.folder, run.step, figures(page), tell, Diffusers, "report/report.json")
         for line in summary(page):
             console.print(f"- {line}", markup=False, highlight=False)

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from daybreak.commands.help import Command
+from daybreak.commands.help import LOOK, Command
 from daybreak.config.documentation import meanings
 from daybreak.config.fields import Field, fields_of, sections_of
 
@@ -29,7 +29,7 @@ class App(typer.Typer):
     """Typer, for functions that take settings."""
 
     def command(
-        self, name: str | None = None, *, panel: str, words: str | None = None, **options: Any
+        self, name: str | None = None, *, panel: str = LOOK, words: str | None = None, **options: Any
     ) -> Callable[[Any], Any]:
         """Adds a command. What a user types wrongly raises ConfigError.
 

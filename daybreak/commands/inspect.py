@@ -18,8 +18,8 @@ from daybreak.data.listing import holds_shards
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.reading.sources import make_plan
 from daybreak.data.sides import fitting_side, shorter_sides
-from daybreak.display import progress_bar
 from daybreak.tables import print_facts, print_json
+from daybreak.terminal import progress_bar
 
 
 def run_inspect(
@@ -44,7 +44,9 @@ def run_inspect(
     count = token_counter(tokenizer) if tokenizer else None
     shards = holds_shards(place)
     if not shards:
-        side = size or fitting_side(shorter_sides(make_plan([place], settings), settings), settings.patch, settings.size)
+        side = size or fitting_side(
+            shorter_sides(make_plan([place], settings), settings), settings.patch, settings.size
+        )
         settings = replace(settings, size=side)
     with progress_bar(console) as bar:
         task = bar.add_task("looking", total=None, note="")

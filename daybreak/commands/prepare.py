@@ -13,9 +13,9 @@ from daybreak.data.prepare.run import prepare
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.settings import ModelWork, Work
 from daybreak.data.shards.format import DROPPED, NOTES, Index
-from daybreak.display import progress_bar
 from daybreak.encoders.settings import EmbedSettings
 from daybreak.tables import print_facts
+from daybreak.terminal import progress_bar
 
 
 def run_prepare(
@@ -35,7 +35,7 @@ def run_prepare(
     if embed is not None:  # before hours of work that would end with the news
         from daybreak.encoders.pretrained_text import PretrainedTextEncoder
 
-        PretrainedTextEncoder.find(EmbedSettings(embed).text)
+        PretrainedTextEncoder.find(EmbedSettings(embed).text, "--embed")
     with progress_bar(console) as bar:
         task = bar.add_task("listing", total=None, note="")
         began = time.monotonic()

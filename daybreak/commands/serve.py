@@ -13,6 +13,7 @@ from rich.console import Console
 from daybreak.commands.listen import listen
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.phases import phase
 from daybreak.serve.find import check_names, find_served
 from daybreak.serve.keys import add_key, read_keys
 from daybreak.serve.settings import ServeSettings
@@ -44,13 +45,15 @@ def run_serve(
     uvicorn = require("uvicorn", "serve", "daybreak serve")
     for module in ("fastapi", "prometheus_client"):
         require(module, "serve", "daybreak serve")
-    from daybreak.parallel import pick_device
-    from daybreak.serve.app import create_app
-    from daybreak.serve.open import open_served
-    from daybreak.serve.server import ImageServer
+    with phase("loading"):
+        from daybreak.parallel import pick_device
+        from daybreak.serve.app import create_app
+        from daybreak.serve.open import open_served
+        from daybreak.serve.server import ImageServer
 
     device = pick_device()
-    server = ImageServer([open_served(spec, settings, device) for spec in models], settings)
+    with phase("loading the models"):
+        server = ImageServer([open_served(spec, settings, device) for spec in models], settings)
     config = uvicorn.Config(
         create_app(server),
         log_level="warning",

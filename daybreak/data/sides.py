@@ -6,7 +6,7 @@ import io
 from itertools import islice
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from daybreak.data.places import is_remote
 from daybreak.data.reading.row import RawRow
@@ -45,5 +45,5 @@ def _shorter_side(row: RawRow) -> int | None:
         file: str | BinaryIO = io.BytesIO(row.read()) if local is None else local
         with Image.open(file) as image:
             return min(image.size)
-    except (OSError, ValueError, UnidentifiedImageError, SyntaxError):
+    except (OSError, ValueError, SyntaxError):
         return None

@@ -19,7 +19,11 @@ def print_report(console: Console, config: Config, run: Path, scores: Mapping[st
     """Writes the run's report, and prints its `scores` on scenes, where there are any, and what is where."""
     report = write_report(run, config)
     if "overall" in scores:
-        names = {"one_and_two_objects": "one and two objects", "held_out": "held-out combinations", "overall": "overall"}
+        names = {
+            "one_and_two_objects": "one and two objects",
+            "held_out": "held-out combinations",
+            "overall": "overall",
+        }
         rows = [(name, f"{scores[name]:.0%}") for name in TASKS]
         rows += [(f"[bold]{title}[/bold]", f"[bold]{scores[name]:.0%}[/bold]") for name, title in names.items()]
         print_table(console, ("task", "share"), rows, "prompts followed, in every attribute")

@@ -11,12 +11,12 @@ import yaml
 from daybreak import __version__
 from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
-from daybreak.display import duration
 from daybreak.export.licences import Licences
 from daybreak.export.usage import drawing_lines, install_line, opening_lines, usage
 from daybreak.model_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
 from daybreak.run_folder import read_events, read_score
 from daybreak.sampling.expand import RULES, expanded
+from daybreak.terminal import duration
 
 SAMPLES_FILE = "samples.png"
 EXAMPLE = "a large red circle above a small blue square"

@@ -32,6 +32,7 @@ from daybreak.formats.quantized_folder import (
 from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import pick_device
+from daybreak.phases import phase
 from daybreak.run_folder import trained_config
 from daybreak.sampling.generate import generate
 from daybreak.tables import print_table
@@ -57,14 +58,14 @@ def run_shrink(console: Console, run: Path, to: Kind, out: Path) -> None:
     require("torchao", "quant", "daybreak shrink")
     config = trained_config(run)
     transformer, text_encoder = load_averaged(run, config, device)
-    console.print("sampling and judging with the full weights ...")
-    full = _measure(transformer, text_encoder, config)
+    with phase("drawing and judging with the full weights"):
+        full = _measure(transformer, text_encoder, config)
     full_size = sum(weight_bytes(m) for m in (transformer, text_encoder.network))
     public = configs.override(config, "data.folder", "none")
     with new_folder(out) as building:
         write_quantized(quantize(transformer, text_encoder, to), text_encoder, public, to, building)
-        console.print(f"sampling and judging with {to} ...")
-        small = _measure(*read_quantized(building, device)[:2], config)  # what is on disk is what is judged
+        with phase(f"drawing and judging with {to}"):
+            small = _measure(*read_quantized(building, device)[:2], config)  # what is on disk is what is judged
         small_size = (building / WEIGHTS_FILE).stat().st_size
         difference = float((small.pictures - full.pictures).abs().mean()) / 2
         report = {

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from daybreak import checkpoint_files as folders
-from daybreak.display import duration
 from daybreak.files import folder_bytes
 from daybreak.history.read import History, checkpoints
 from daybreak.tables import Fact
+from daybreak.terminal import duration
 from daybreak.train.deadline import FILE
 
 PATIENCE, STEPS = 60.0, 10

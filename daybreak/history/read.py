@@ -41,7 +41,9 @@ class History:
     def config(self) -> Config:
         """ConfigError for a run of another model than our own."""
         if isinstance(self.settings, FinetuneSettings):
-            raise ConfigError(f"{self.run} is a run of daybreak finetune on {self.settings.base}, not of daybreak train")
+            raise ConfigError(
+                f"{self.run} is a run of daybreak finetune on {self.settings.base}, not of daybreak train"
+            )
         return self.settings
 
     @property

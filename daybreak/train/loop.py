@@ -17,8 +17,10 @@ from daybreak.data.batch import Source
 from daybreak.data.changes import changes_since, save_checks
 from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.files import make_folder
+from daybreak.library_messages import FILE, keeper
 from daybreak.optim.schedule import learning_rate_factor
 from daybreak.parallel import Ranks, pick_device
+from daybreak.phases import phase
 from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
 from daybreak.train.checkpoint import SaveError
@@ -55,7 +57,10 @@ def train(
     else:
         if ranks.first:
             check_free(run)
-        pixel = Pixel.create(config, open_stage_source(config, 0, 0), device, ranks.mesh)
+        with phase("reading the data"):
+            source = open_stage_source(config, 0, 0)
+        with phase("building the model"):
+            pixel = Pixel.create(config, source, device, ranks.mesh)
     train_on(pixel, run, watchers, resume, ranks, began, data_changed)
     return pixel
 
@@ -80,6 +85,7 @@ def train_on(
     ranks.wait()  # all have looked at the folder before one writes into it
     if ranks.first:
         make_folder(run, "the run folder")
+        keeper.keep_in(run / FILE)
         _look_at_data(source, run, resume, data_changed, note)
         trainee.save_settings(run)
     ranks.wait()
@@ -347,6 +353,7 @@ class Training:
         record = dataclasses.replace(
             record, seconds=now.seconds, progress=now.progress, seconds_left=self.clock.seconds_left(record.step),
             waiting=(self._waited_before + self.stage.batches.waited_seconds) / trained, cost=cost,
+            seconds_after=self.pauses.seconds_to_come(now.progress),
             cost_forecast=self.deadline.forecast(now.progress) if cost is not None else None,
         )  # fmt: skip
         for w in self.watchers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -12,6 +13,7 @@ from daybreak import checkpoint_files as folders
 from daybreak.config import Config
 from daybreak.evaluate.measures import METRICS
 from daybreak.parallel import Ranks
+from daybreak.phases import phase
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, end_seconds
@@ -26,6 +28,10 @@ RETRY_SECONDS = 60.0
 """From a checkpoint that could not be written to the next attempt."""
 ROOM_SECONDS = 600.0
 """The longest that the end of a run waits for room on a full disk."""
+
+
+PHASES = {"samples": "drawing samples", "metrics": "measuring", "save": "saving"}
+"""What is said of a pause while it lasts, where its name in `durations` does not say it."""
 
 
 class Pauses:
@@ -58,7 +64,8 @@ class Pauses:
         self.watchdog.alive(self._trainee.step, name)
         began = time.monotonic()
         try:
-            yield
+            with phase(PHASES.get(name, name)):
+                yield
         finally:
             self._trainee.durations[name] = time.monotonic() - began
             self._keep_room()
@@ -158,6 +165,21 @@ class Pauses:
         """Ends what runs beside the loop."""
         self.watchdog.close()
         self.checkpoints.close()
+
+    def seconds_to_come(self, progress: float) -> float | None:
+        """What pauses and the run's end are expected to take from here on, by what they took; None before a drawing."""
+        durations, every = self._trainee.durations, self._config.train.sample_every
+        if "picture" not in durations:
+            return None
+        if self._deadline.end is not None and self._clock.end is not None:
+            return max(0.0, self._deadline.end - max(time.monotonic(), self._clock.end))
+        prompts, others = self._trainee.pictures_at_end()
+        if self._config.sample.expand is not None:
+            prompts *= 2  # drawn as they stand, too, where time is not short
+        steps, by_step = self._config.train.steps, self._config.train.sample_steps
+        each = every if by_step is None or steps is None else by_step / steps
+        draws = max(0, math.ceil((1 - progress) / each - 1e-9) - 1)  # the last one counts to the end
+        return draws * durations.get("samples", 0.0) + end_seconds(durations, prompts, others, math.inf)
 
     def _write(self, wait: bool) -> None:
         self.checkpoints.save(self._trainee, wait)

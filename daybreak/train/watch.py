@@ -22,7 +22,8 @@ class StepRecord:
 
     waiting: the share of the training time since the start or resume that went into waiting for data. measured: what
     is not measured at every step, by its name in TensorBoard (meters.py). learning_rates: by optimiser. cost and
-    cost_forecast (at the end of the run): USD, where the config knows a price.
+    cost_forecast (at the end of the run): USD, where the config knows a price. seconds_left: of training;
+    seconds_after: of drawing, saving and judging until the run is over, None before a picture was drawn.
     """
 
     step: int
@@ -40,6 +41,7 @@ class StepRecord:
     learning_rates: dict[str, float] = field(default_factory=dict)
     cost: float | None = None
     cost_forecast: float | None = None
+    seconds_after: float | None = None
 
 
 @dataclass(frozen=True)
