@@ -31,6 +31,7 @@ class Display:
         self._told_at = 0.0  # when the record came
         self._samples: SampleRecord | None = None
         self._phase: Phase | None = None
+        self._ended: float | None = None
         self._last_line = 0.0
         self._loss: float | None = None
         self._curve = Curve()
@@ -44,7 +45,7 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._phase = None
+        self._phase, self._ended = None, time.time()
         self._within.__exit__(kind, error, trace)
 
     def on_note(self, text: str) -> None:
@@ -98,8 +99,8 @@ class Display:
 
     def _times(self, record: StepRecord) -> str:
         """Since the command was given, and until everything is done."""
-        elapsed = f"{duration(time.time() - STARTED)} elapsed"
-        if record.seconds_left is None:
+        elapsed = f"{duration((self._ended or time.time()) - STARTED)} elapsed"
+        if record.seconds_left is None or self._ended is not None:
             return elapsed
         left = max(0.0, record.seconds_left + (record.seconds_after or 0.0) - (time.monotonic() - self._told_at))
         if self._phase is not None and (rest := self._phase.seconds_left()) is not None:
