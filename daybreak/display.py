@@ -14,7 +14,7 @@ from rich.text import Text
 from daybreak import STARTED
 from daybreak.phases import Phase, shown_by
 from daybreak.terminal import LINE_SECONDS, QUIET_SECONDS, REFRESHES, Curve, bar, chunk, duration, flow, phase_bar, told
-from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
+from daybreak.train.watch import AlarmRecord, MetricsRecord, SampleRecord, StepRecord
 
 
 class Display:
@@ -47,6 +47,9 @@ class Display:
     ) -> None:
         self._phase, self._ended = None, time.time()
         self._within.__exit__(kind, error, trace)
+
+    def on_alarm(self, record: AlarmRecord) -> None:
+        """A note says it too."""
 
     def on_note(self, text: str) -> None:
         """Prints the note above the display."""

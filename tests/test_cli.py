@@ -211,6 +211,7 @@ inspect . --size 0
 key NAME --file /dev/null/keys
 launch scenes --out new --train.bach 3
 launch folder --out new --data nowhere
+note nowhere --text x
 plan scnes
 plan scenes --gpu nope
 plan scenes --calibration nowhere
@@ -230,6 +231,8 @@ shrink scenes --out full
 status .
 status run --json --watch
 teach --data nowhere
+tell run stop
+tell run jump
 teach --out teacher.pt
 train scnes
 train scenes --optim.lr abc

@@ -43,7 +43,7 @@ def run_serve(
     if settings.keys is not None:
         read_keys(settings.keys)
     uvicorn = require("uvicorn", "serve", "daybreak serve")
-    for module in ("fastapi", "prometheus_client"):
+    for module in ("fastapi", "prometheus_client", "python_multipart"):
         require(module, "serve", "daybreak serve")
     with phase("loading"):
         from daybreak.parallel import pick_device

@@ -12,6 +12,7 @@ from typing import Any
 from daybreak import checkpoint_files as folders
 from daybreak.files import folder_bytes
 from daybreak.history.read import History, checkpoints
+from daybreak.run_requests import trains
 from daybreak.tables import Fact
 from daybreak.terminal import duration
 from daybreak.train.deadline import FILE
@@ -102,9 +103,11 @@ def disk(h: History) -> list[Fact]:
 
 
 def state_of(h: History) -> str:
-    """Finished, training, or standing still: by the log, since the run may be on another machine."""
+    """Finished, training, or standing still: by the run's lock, or its log where the file system has no locks."""
     if h.last["progress"] >= 1:
         return "finished"
+    if trains(h.run):
+        return "training"
     silent = time.time() - (h.run / "log.jsonl").stat().st_mtime
     step = max(1.0, h.batch / max(1e-9, h.last["images_per_second"]))
     return "training" if silent < PATIENCE + STEPS * step else f"no step for {duration(silent)}"

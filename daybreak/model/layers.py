@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from daybreak.encoders.text import TextMemory
 from daybreak.model.rope import norm_rotate, rms_norm
+from daybreak.products import attention
 
 NORM_EPS = 1e-6
 FUSED_FROM_QUERIES = 100
@@ -36,15 +37,16 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D].
 
-    `mask` [B, 1, 1, M] is added to the logits: 0 where a key counts, -inf where it does not. For few queries on a CPU
-    the two products are written out: their backward pass is faster than the fused kernel's (docs/journal.md).
+    `mask` [B, 1, 1 or N, M] is added to the logits: 0 where a key counts, -inf where it does not. For few queries on a
+    CPU the two products are written out: their backward pass is faster than the fused kernel's (docs/journal.md). So
+    are they, without gradients, where oneDNN makes them (products.py).
     """
     if q.device.type == "cpu" and q.shape[2] < FUSED_FROM_QUERIES and torch.is_grad_enabled():
         logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if mask is not None:
             logits += mask  # no gradient needs the product itself
         return logits.softmax(dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attention(q, k, v, mask)
 
 
 def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> Tensor:

@@ -37,7 +37,7 @@ def create_app(server: ImageServer) -> FastAPI:
     )
     app.state.server = server
     app.include_router(router)
-    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+    app.mount("/static", StaticFiles(directory=PAGE, packages=[("daybreak.html", "shared")]), name="static")
     errors.install(app)
     app.add_middleware(Guard)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(server.settings.hosts))

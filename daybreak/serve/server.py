@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from daybreak.config import ConfigError
 from daybreak.sampling.expand import RULES, open_expander
+from daybreak.serve.blocklist import Blocklist
 from daybreak.serve.errors import ApiError
 from daybreak.serve.find import check_names
 from daybreak.serve.images import Store
@@ -12,6 +14,21 @@ from daybreak.serve.models import ServedModel
 from daybreak.serve.schemas import ModelCard
 from daybreak.serve.settings import ServeSettings
 from daybreak.serve.worker import Worker
+
+
+def aliases_of(settings: ServeSettings, names: list[str]) -> dict[str, str]:
+    """{alias: model} of `--alias NAME=MODEL`; ConfigError for one that leads nowhere, or hides a model."""
+    aliases: dict[str, str] = {}
+    for text in settings.alias:
+        alias, equals, name = text.partition("=")
+        if not (alias and equals and name):
+            raise ConfigError(f"--alias is {text!r}; it must be NAME=MODEL, such as gpt-image-1={names[0]}")
+        if name not in names:
+            raise ConfigError(f"--alias {text}: no model is named {name}; there are {', '.join(names)}")
+        if alias in names or alias in aliases:
+            raise ConfigError(f"--alias {text}: {alias} is the name of a model or an alias already")
+        aliases[alias] = name
+    return aliases
 
 
 class ImageServer:
@@ -25,6 +42,8 @@ class ImageServer:
         for by in {m.info.expand for m in models} - {None, RULES}:
             open_expander(str(by))  # which the first client would wait for, or be told of its absence
         self.settings = settings
+        self.aliases = aliases_of(settings, [m.info.name for m in models])
+        self._blocklist = Blocklist(settings.blocklist) if settings.blocklist else None
         self.keys = read_keys(settings.keys) if settings.keys else None
         self.limiter = RateLimiter(settings.rate)
         self.metrics = Metrics()
@@ -56,14 +75,26 @@ class ImageServer:
                 raise ApiError(503, f"model {name} is warming up", retry_after=5)
 
     def worker(self, name: str | None) -> Worker:
-        """The worker of a model, of the first one where no name is given; ApiError 404 for an unknown name."""
-        if name is None:
+        """The worker of a model or an alias, of the first one where no name is given; ApiError 404 for an unknown name.
+
+        With `any_model` the first one draws for unknown names too.
+        """
+        name = self.aliases.get(name or "", name)
+        if name is None or (name not in self.workers and self.settings.any_model):
             return next(iter(self.workers.values()))
         if name not in self.workers:
-            raise ApiError(
-                404, f"no model is named {name!r}; there are {', '.join(self.workers)}", "model", "model_not_found"
-            )
+            there = ", ".join([*self.workers, *self.aliases])
+            raise ApiError(404, f"no model is named {name!r}; there are {there}", "model", "model_not_found")
         return self.workers[name]
+
+    def check_prompt(self, prompt: str) -> None:
+        """ApiError 400 for one that is longer than allowed, or holds what is blocked."""
+        most = self.settings.limit_prompt
+        if len(prompt) > most:
+            said = f"prompt: {len(prompt)} characters are more than {most}, the most here"
+            raise ApiError(400, said, "prompt", "string_above_max_length")
+        if self._blocklist is not None and self._blocklist.blocks(prompt):
+            raise ApiError(400, "prompt: it holds what this server does not draw", "prompt", "moderation_blocked")
 
     def card(self, name: str) -> ModelCard:
         """A model as /v1/models lists it."""
@@ -79,4 +110,6 @@ class ImageServer:
             guidance=info.guidance,
             previews=info.previews,
             expands=info.expand is not None,
+            edits=info.edits,
+            aliases=[alias for alias, model in self.aliases.items() if model == name],
         )

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from daybreak.config.bounds import Bounds, Flag
 from daybreak.config.fields import Checked
 from daybreak.config.quantities import time_in
 
-MAX_PROMPT = 4000
-"""Characters of a prompt; OpenAI's image API has the same limit for its smaller models."""
+MAX_PROMPT = 32_000
+"""Characters of a prompt, whatever the operator allows; OpenAI's image API has the same limit for its largest model."""
 MAX_PICTURES = 10
 """Pictures of one request, as in OpenAI's image API."""
 MAX_GUIDANCE = 50.0
 MAX_BODY_BYTES = 256 * 1024
 """A request's body: the two longest prompts fit with room to spare."""
+MAX_UPLOAD_BYTES = 32 * 2**20
+"""The body of a request that brings pictures."""
+MAX_UPLOADS_BYTES = 8 * MAX_UPLOAD_BYTES
+"""Such bodies that are held at once; more are turned away."""
+MAX_UPLOAD_PIXELS = 2**25
+"""Pixels of a picture that a client sends: 33 million, 100 MB decoded."""
 CLIENT_SECONDS = 30.0
 """A client that takes longer to send a request's body, or to take a piece of the answer, is cut off."""
 
@@ -48,5 +54,17 @@ class ServeSettings(Checked):
     expand: str | None = None
     """Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API.
     `none` draws prompts as they stand; default: as each model has it."""
+    alias: tuple[str, ...] = ()
+    """Another name for a model, NAME=MODEL: clients that ask for NAME get MODEL."""
+    any_model: bool = False
+    """Draw with the first model where a client asks for one that is not there."""
+    strict: bool = False
+    """Refuse a size that the model does not have, instead of drawing the nearest one."""
+    response_format: Literal["b64_json", "url"] = "b64_json"
+    """How pictures are answered where a request does not say; some clients read only one of the two."""
+    limit_prompt: Annotated[int, Bounds(least=1, most=MAX_PROMPT)] = 4000
+    """Most characters of a prompt."""
+    blocklist: Path | None = None
+    """File of words and phrases, one a line, with which a prompt is refused."""
     hosts: Annotated[tuple[str, ...], Flag("--allow-host")] = ("*",)
     """Host names that requests may ask for: a page elsewhere can't reach a loopback server by rebinding its name."""

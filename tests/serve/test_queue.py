@@ -4,10 +4,11 @@ import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from daybreak.serve.jobs import Done, Failed, Job, Order, preview_steps
+from daybreak.serve.jobs import Done, Failed, Job, Order, Start, preview_steps
 from daybreak.serve.metrics import Metrics
 from daybreak.serve.native import NativeModel
 from daybreak.serve.queue import PATIENCE, JobQueue, QueueFullError
@@ -139,6 +140,8 @@ def test_a_model_that_fails_loses_its_batch_and_goes_on(finished_run):
 
 
 def test_preview_steps_are_spread_and_leave_out_the_last():
-    assert preview_steps(24, 2) == {8, 16}
-    assert preview_steps(4, 100) == {1, 2, 3}
-    assert preview_steps(1, 3) == frozenset()
+    assert preview_steps(replace(ORDER, steps=24), 2) == {8, 16}
+    assert preview_steps(replace(ORDER, steps=4), 100) == {1, 2, 3}
+    assert preview_steps(replace(ORDER, steps=1), 3) == frozenset()
+    half = Start(np.zeros((32, 32, 3), np.uint8), None, strength=0.5)
+    assert preview_steps(replace(ORDER, steps=24, start=half), 1) == {18}
