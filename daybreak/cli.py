@@ -388,10 +388,10 @@ def note(
 @app.command(panel=LOOK)
 def compare(
     runs: Annotated[list[Path], Flag("RUN..."), "Two or more run folders."],
-    out: Annotated[Path, "The PNG with the losses to write."] = Path("compare.png"),
+    out: Annotated[Path | None, "A PNG to write with the losses; default: no plot, which takes longest."] = None,
     json: Json = False,
 ) -> None:
-    """Put runs beside each other: a table, the settings in which they differ, and a plot of their losses."""
+    """Put runs beside each other: a table, the settings in which they differ, and a plot of their losses (--out)."""
     from daybreak.commands.compare import show_comparison
 
     show_comparison(console, runs, out, json)

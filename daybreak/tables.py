@@ -42,9 +42,12 @@ def print_table(
     used = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in rows)]
     columns, rows = [columns[i] for i in used], [[row[i] for i in used] for row in rows]
     _title(console, title)
+    if _width([columns, *rows]) > console.width:
+        columns = [columns[0], *(name.replace(" ", "\n") for name in columns[1:])]
     if not turned and _width([columns, *rows]) <= console.width:
         _print(console, columns, rows, left)
         return
+    columns = [name.replace("\n", " ") for name in columns]
     names = columns[1:]
     while rows:
         fitting = len(rows)
@@ -123,7 +126,7 @@ def _print(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str
 def _width(rows: Sequence[Sequence[str]]) -> int:
     """Of a table with these rows, its head among them."""
     cell: Callable[[str], int] = lambda text: max(Text(line).cell_len for line in _lines(text))  # noqa: E731
-    return sum(max(map(cell, column)) + GAP for column in zip(*rows, strict=True))
+    return sum(max(map(cell, column)) + GAP for column in zip(*rows, strict=True)) - GAP
 
 
 def _lines(markup: str) -> list[str]:

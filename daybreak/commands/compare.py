@@ -16,22 +16,24 @@ COLUMNS = ("recipe", "state", "step", "pictures", "training time", "images/s", "
            "prompts followed", "score", "metrics", "probes", "cost USD", "steps not applied")  # fmt: skip
 
 
-def show_comparison(console: Console, runs: list[Path], out: Path, as_json: bool = False) -> None:
-    """Prints a table of the runs and writes the plot of their losses to the PNG `out`.
+def show_comparison(console: Console, runs: list[Path], out: Path | None, as_json: bool = False) -> None:
+    """Prints a table of the runs and, where `out` is given, writes the plot of their losses to that PNG.
 
     Raises ConfigError for fewer than two runs, for what is no run folder, and where `out` can't be written.
     """
     if len(runs) < 2:
         raise ConfigError("daybreak compare takes two or more run folders")
-    if out.suffix.lower() != ".png":
+    if out is not None and out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the plot is written as PNG, so the name should end in .png")
     histories = [read(run) for run in runs]
     equal = min(h.last["images"] for h in histories)
     told = [_facts(h, equal) for h in histories]
     unequal = _differences(histories)
     if as_json:
-        _plot(histories, out)
-        print_json(console, {"runs": told, "settings_that_differ": unequal, "losses": str(out)})
+        if out is not None:
+            _plot(histories, out)
+        plot = None if out is None else str(out)
+        print_json(console, {"runs": told, "settings_that_differ": unequal, "losses": plot})
         return
     names = [escape(name) for name in short_names(runs)]
     rows = [[name, *(escape(_short(fact)) for fact in row[1:])] for name, row in zip(names, told, strict=True)]
@@ -40,6 +42,9 @@ def show_comparison(console: Console, runs: list[Path], out: Path, as_json: bool
         console.print()
         values = [[h, *(escape(each[i]) for each in unequal.values())] for i, h in enumerate(names)]
         print_table(console, ("", *unequal), values, "settings that differ", left=True, turned=True)
+    if out is None:
+        console.print("\ntheir curves: --out losses.png, or daybreak watch", highlight=False)
+        return
     _plot(histories, out)
     console.print(f"\nlosses: {out}", highlight=False, soft_wrap=True)
 

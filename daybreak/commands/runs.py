@@ -13,7 +13,7 @@ from daybreak.history.read import read
 from daybreak.model_folder import FINETUNED_FILE
 from daybreak.tables import Fact, print_json, print_table
 
-COLUMNS = ("run", "state", "recipe", "progress", "score", "prompts followed", "size", "last heard of")
+COLUMNS = ("run", "state", "recipe", "progress", "score", "size", "last heard of")
 
 
 def show_runs(console: Console, folder: Path, as_json: bool = False) -> None:

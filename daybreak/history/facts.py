@@ -96,9 +96,10 @@ def stored(h: History) -> list[Fact]:
 def disk(h: History) -> list[Fact]:
     """The size of the folder, and when something was heard of the run."""
     size, heard = folder_bytes(h.run), datetime.fromtimestamp((h.run / "log.jsonl").stat().st_mtime)
+    form = "%d %b %H:%M" if heard.year == datetime.now().year else "%Y-%m-%d"
     return [
         Fact("size", size, f"{size / 1e6:,.1f} MB"),
-        Fact("last heard of", heard.isoformat(timespec="seconds"), f"{heard:%Y-%m-%d %H:%M}"),
+        Fact("last heard of", heard.isoformat(timespec="seconds"), heard.strftime(form)),
     ]
 
 
