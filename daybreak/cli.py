@@ -37,7 +37,7 @@ from daybreak.plan.hardware import GPUS
 from daybreak.recipes import RECIPES, VARIANTS
 from daybreak.run_folder import check_there, stored_averages, trained_config
 from daybreak.run_requests import Kind
-from daybreak.serve.settings import ServeSettings
+from daybreak.serve.settings import LoadSettings, ServeSettings
 from daybreak.terminal import showing_phases
 from daybreak.train.bell import Target
 from daybreak.vote.settings import BlindSettings
@@ -587,6 +587,18 @@ def serve(
     from daybreak.commands.serve import run_serve
 
     run_serve(console, models, host, port, settings, anonymous)
+
+
+@app.command(panel=USE)
+def loadtest(
+    settings: LoadSettings,
+    url: Annotated[str, Flag("URL"), "Address of a server, such as http://127.0.0.1:8000."],
+    json: Json = False,
+) -> None:
+    """Load a server as clients do: pictures a second, how long they wait, what was refused."""
+    from daybreak.commands.loadtest import run_loadtest
+
+    run_loadtest(console, url, settings, json)
 
 
 @app.command(panel=USE)

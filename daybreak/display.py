@@ -103,12 +103,12 @@ class Display:
     def _times(self, record: StepRecord) -> str:
         """Since the command was given, and until everything is done."""
         elapsed = f"{duration((self._ended or time.time()) - STARTED)} elapsed"
-        if record.seconds_left is None or self._ended is not None:
+        if record.seconds_to_end is None or self._ended is not None:
             return elapsed
-        left = max(0.0, record.seconds_left + (record.seconds_after or 0.0) - (time.monotonic() - self._told_at))
+        left = max(0.0, record.seconds_to_end - (time.monotonic() - self._told_at))
         if self._phase is not None and (rest := self._phase.seconds_left()) is not None:
             left = max(left, rest)
-        return f"{elapsed}  {'at least ' if record.seconds_after is None else ''}{duration(left)} left"
+        return f"{elapsed}  {'at least ' if self._samples is None else ''}{duration(left)} left"
 
     def _chunks(self, record: StepRecord) -> list[Text]:
         return [chunk(name, value) for name, value in self._facts(record) if name != "loss"]

@@ -211,6 +211,8 @@ inspect . --size 0
 key NAME --file /dev/null/keys
 launch scenes --out new --train.bach 3
 launch folder --out new --data nowhere
+loadtest http://127.0.0.1:9
+loadtest ftp://x
 note nowhere --text x
 plan scnes
 plan scenes --gpu nope

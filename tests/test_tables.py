@@ -146,7 +146,7 @@ def record(step: int, **changes: Any) -> StepRecord:
     given: dict[str, Any] = {
         "step": step, "images": 48 * step, "seconds": 2.0 * step, "progress": step / 1000, "loss": 3.0 / step,
         "terms": terms, "gradient_norm": 1.0, "lr_factor": 1.0, "images_per_second": 123.4, "waiting": 0.02,
-        "seconds_left": 3000.0, "seconds_after": 65.0, "cost": 1.5, "cost_forecast": 1234.5,
+        "seconds_left": 3000.0, "seconds_to_end": 3065.0, "cost": 1.5, "cost_forecast": 1234.5,
     }  # fmt: skip
     return StepRecord(**(given | changes))
 

@@ -32,16 +32,14 @@ def standing(h: History) -> list[Fact]:
     """How far the run is, how fast, and when it will be over."""
     last = h.last
     stage, stages = h.stage
-    left, after = (None, None) if last["progress"] >= 1 else (last.get("seconds_left"), last.get("seconds_after"))
-    beside = f", and {duration(after)} to draw, save and judge" if after else ", drawing and judging on top"
+    left = None if last["progress"] >= 1 else last.get("seconds_to_end", last.get("seconds_left"))
     return [
         Fact("stage", stage if stages > 1 else None, f"{stage} of {stages}"),
         _share("progress", last["progress"], 1),
         _count("step", last["step"]),
         _count("pictures", last["images"]),
         Fact("training time", last["seconds"], duration(last["seconds"])),
-        Fact("time left", left, "" if left is None else f"{duration(left)} of training{beside}"),
-        Fact("time left after training", after),
+        Fact("time left", left, "" if left is None else duration(left)),
         _deadline(h),
         _number("images/s", last["images_per_second"], ".1f"),
         _share("waiting for data", last.get("waiting")),

@@ -361,8 +361,8 @@ class Training:
         cost = self.deadline.cost()
         record = dataclasses.replace(
             record, seconds=now.seconds, progress=now.progress, seconds_left=self.clock.seconds_left(record.step),
+            seconds_to_end=self.pauses.seconds_to_end(now.progress),
             waiting=(self._waited_before + self.stage.batches.waited_seconds) / trained, cost=cost,
-            seconds_after=self.pauses.seconds_to_come(now.progress),
             cost_forecast=self.deadline.forecast(now.progress) if cost is not None else None,
         )  # fmt: skip
         for w in self.watchers:

@@ -172,25 +172,32 @@ class Pauses:
         self.draw()
         self.save()
 
+    def seconds_to_end(self, progress: float) -> float | None:
+        """Expected until the run is over: training, and all that comes between and after it, as long as it took so far.
+
+        Until samples were drawn once, what they take is not in it. None before there is anything to go by.
+        """
+        if self._deadline.end is not None:
+            return max(0.0, self._deadline.seconds_left())
+        t, train = self._trainee, self._config.train
+        training = self._clock.seconds_left(t.step)
+        if training is None:
+            return None
+        steps_left = t.step * (1 - progress) / progress if progress > 0 else 0.0
+        every = train.sample_every if train.sample_steps is None else train.sample_steps
+        samples = (1 - progress) / every if train.sample_steps is None else steps_left / every
+        saves = training / (60 * train.save_minutes) + (steps_left / train.save_steps if train.save_steps else 0)
+        prompts, others = t.pictures_at_end()
+        if self._config.sample.expand is not None:
+            prompts *= 2  # judged as they stand, too
+        d = t.durations
+        drawing = max(0, math.ceil(samples) - 1) * (d.get("samples", 0.0) + d.get("report", 0.0))
+        return training + drawing + int(saves) * d.get("save", 0.0) + end_seconds(d, prompts, others, math.inf)
+
     def close(self) -> None:
         """Ends what runs beside the loop."""
         self.watchdog.close()
         self.checkpoints.close()
-
-    def seconds_to_come(self, progress: float) -> float | None:
-        """What pauses and the run's end are expected to take from here on, by what they took; None before a drawing."""
-        durations, every = self._trainee.durations, self._config.train.sample_every
-        if "picture" not in durations:
-            return None
-        if self._deadline.end is not None and self._clock.end is not None:
-            return max(0.0, self._deadline.end - max(time.monotonic(), self._clock.end))
-        prompts, others = self._trainee.pictures_at_end()
-        if self._config.sample.expand is not None:
-            prompts *= 2  # drawn as they stand, too, where time is not short
-        steps, by_step = self._config.train.steps, self._config.train.sample_steps
-        each = every if by_step is None or steps is None else by_step / steps
-        draws = max(0, math.ceil((1 - progress) / each - 1e-9) - 1)  # the last one counts to the end
-        return draws * durations.get("samples", 0.0) + end_seconds(durations, prompts, others, math.inf)
 
     def _write(self, wait: bool) -> None:
         self.checkpoints.save(self._trainee, wait)

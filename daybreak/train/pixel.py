@@ -36,7 +36,6 @@ from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers
 from daybreak.parallel import Ranks, full
 from daybreak.sampling.generate import generate_together
-from daybreak.train.allocator import keep_freed_memory
 from daybreak.train.deadline import evaluation_prompts, metrics_pictures
 from daybreak.train.distributed import computing, spread
 from daybreak.train.ema import averaged_copy, update_average
@@ -194,8 +193,6 @@ class Pixel(Trainee):
 
     def prepare(self) -> None:
         """Frozen networks in bfloat16, compilation."""
-        if self.device.type == "cpu":
-            keep_freed_memory()
         if lower_precision(self.config, self.device):
             self.objective.to_frozen_dtype(torch.bfloat16)
         if self.config.train.compile:

@@ -24,7 +24,7 @@ class StepRecord:
     waiting: the share of the training time since the start or resume that went into waiting for data. measured: what
     is not measured at every step, by its name in TensorBoard (meters.py). learning_rates: by optimiser. cost and
     cost_forecast (at the end of the run): USD, where the config knows a price. seconds_left: of training;
-    seconds_after: of drawing, saving and judging until the run is over, None before a picture was drawn.
+    seconds_to_end: until the run is over, with its drawing, saving and judging.
     """
 
     step: int
@@ -42,7 +42,7 @@ class StepRecord:
     learning_rates: dict[str, float] = field(default_factory=dict)
     cost: float | None = None
     cost_forecast: float | None = None
-    seconds_after: float | None = None
+    seconds_to_end: float | None = None
 
 
 @dataclass(frozen=True)
