@@ -23,6 +23,7 @@ from daybreak.vote.pairs import pairs_of_study, schedule
 from daybreak.vote.results import QuestionResults, VoterSummary, results_of, voters_of, write_csv
 from daybreak.vote.settings import QUESTIONS, Address, BlindSettings
 from daybreak.vote.study import Study
+from daybreak.vote.verdict import doubt, verdict, without_doubted
 from daybreak.vote.votes import Votes
 
 
@@ -128,9 +129,10 @@ def show_results(console: Console, folder: Path) -> None:
     if not votes:
         raise ConfigError(f"{folder} holds no votes yet")
     results, voters = results_of(study, votes), voters_of(votes, expected)
+    others = without_doubted(study, votes, voters)
     for r in results:
         if r.votes:
-            _print_question(console, study, r)
+            _print_question(console, study, r, others.get(r.question))
     _print_voters(console, voters)
     try:
         votes_csv, results_csv = write_csv(folder, study, votes, results)
@@ -141,8 +143,11 @@ def show_results(console: Console, folder: Path) -> None:
     print_facts(console, [(name, str(path)) for name, path in files], "written", whole=True)
 
 
-def _print_question(console: Console, study: Study, r: QuestionResults) -> None:
+def _print_question(console: Console, study: Study, r: QuestionResults, without: str | None) -> None:
     names = study.contestants
+    console.print(f"[bold]{r.question}: {QUESTIONS[r.question]}[/bold]", highlight=False)
+    for sentence in filter(None, (verdict(study, r), without)):
+        _print(console, sentence)
     duels = []
     for d in r.duels:
         low, high = f"{d.rate.low:.0%}", f"{d.rate.high:.0%}"
@@ -152,7 +157,7 @@ def _print_question(console: Console, study: Study, r: QuestionResults) -> None:
         sure = d.rate.low > 0.5 or d.rate.high < 0.5
         duels.append([f"[bold]{cell}[/bold]" for cell in cells] if sure else cells)
     columns = ("", "won", "tied", "lost", "win rate", "95 %")
-    print_table(console, columns, duels, f"{r.question}: {QUESTIONS[r.question]}")
+    print_table(console, columns, duels)
     ranks = []
     s = r.scores
     for k in sorted(range(len(names)), key=lambda k: -s.score[k]):
@@ -181,6 +186,9 @@ def _print_voters(console: Console, voters: list[VoterSummary]) -> None:
         else:
             rows.append([f"voter {v.voter}", f"0 of {v.expected}", "", "", "", ""])
     print_table(console, ("", "votes", "ties", "left, of the rest", "95 %", "median time"), rows, "voters")
+    for v in voters:
+        if (why := doubt(v)) is not None:
+            _print(console, f"  voter {v.voter}: {why}")
 
 
 def number(value: float) -> str:

@@ -10,8 +10,8 @@ from rich.markup import escape
 from daybreak.config import ConfigError
 from daybreak.history import facts
 from daybreak.history.read import read
-from daybreak.model_folder import FINETUNED_FILE
 from daybreak.tables import Fact, print_json, print_table
+from daybreak.watch.find import find_runs
 
 COLUMNS = ("run", "state", "recipe", "progress", "score", "size", "last heard of")
 
@@ -23,31 +23,19 @@ def show_runs(console: Console, folder: Path, as_json: bool = False) -> None:
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; daybreak runs lists the runs in a folder")
-    rows = sorted(map(_facts, find_runs(folder)), key=lambda row: row[-1].value or "", reverse=True)
+    runs = find_runs([folder])
+    told = sorted(
+        ((_facts(run), name) for name, run in runs.items()), key=lambda row: row[0][-1].value or "", reverse=True
+    )
+    rows = [row for row, _ in told]
     if as_json:
         print_json(console, rows)
         return
     if not rows:
         console.print(f"no runs in {folder}; daybreak train and daybreak finetune begin one", highlight=False)
         return
-    shown = [[_name(Path(row[0].value), folder), *(escape(fact.text) for fact in row[1:])] for row in rows]
+    shown = [[escape(name), *(escape(fact.text) for fact in row[1:])] for row, name in told]
     print_table(console, COLUMNS, shown, f"runs in {folder}", left=True)
-
-
-def find_runs(folder: Path) -> list[Path]:
-    """The folder itself, where it is a run; else the run folders in it, at most two levels below."""
-    if is_run(folder):
-        return [folder]
-    return sorted(p for depth in ("*", "*/*") for p in folder.glob(depth) if p.is_dir() and is_run(p))
-
-
-def is_run(folder: Path) -> bool:
-    """Whether it is a run of daybreak train or daybreak finetune, by its files."""
-    return (folder / "config.yaml").is_file() or (folder / FINETUNED_FILE).is_file()
-
-
-def _name(run: Path, folder: Path) -> str:
-    return escape(str(run) if run == folder else str(run.relative_to(folder)))
 
 
 def _facts(run: Path) -> list[Fact]:

@@ -22,6 +22,7 @@ from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, ha
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel, open_stage_source
+from daybreak.watch.report import Reporter, write_report
 
 
 def run_train(console: Console, asked: Training, bell: str | None = None) -> None:
@@ -56,7 +57,7 @@ def train_and_report(
             console = Console(quiet=True)
         evaluation = None
         with Display(console) as display:
-            state = train(config, run, [display, ringing], resume, ranks, STARTED, data_changed)
+            state = train(config, run, [display, Reporter(run), ringing], resume, ranks, STARTED, data_changed)
             config = configs.at_stage(config, -1)
             if state.progress >= 1 and config.data.source == "scenes":
                 evaluation = _judge(display, state, config, run, ranks)
@@ -65,6 +66,7 @@ def train_and_report(
         if ranks.first:
             if evaluation is not None:
                 log_score(state.config, run, state.step, evaluation.scores, console.print)
+            write_report(run)
             print_report(console, config, run, evaluation.scores if evaluation is not None else {})
 
 

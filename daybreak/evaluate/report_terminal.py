@@ -10,14 +10,12 @@ from rich.console import Console
 
 from daybreak.config import Config
 from daybreak.data.scenes.world import TASKS
-from daybreak.evaluate.report import write_report
 from daybreak.evaluate.report_scenes import ATTRIBUTE_TITLES
 from daybreak.tables import print_facts, print_table
 
 
 def print_report(console: Console, config: Config, run: Path, scores: Mapping[str, Any]) -> None:
-    """Writes the run's report, and prints its `scores` on scenes, where there are any, and what is where."""
-    report = write_report(run, config)
+    """Prints the `scores` of a run on scenes, where there are any, and what is where."""
     if "overall" in scores:
         names = {
             "one_and_two_objects": "one and two objects",
@@ -38,7 +36,9 @@ def print_report(console: Console, config: Config, run: Path, scores: Mapping[st
         ]
         if right:
             console.print(f"right, where the prompt names it: {', '.join(right)}", highlight=False)
-    files = {"run folder": run, "report": report, "grid": run / "grid.png", "failures": run / "failures.png"}
+    files = {
+        "run folder": run, "report": run / "report.html", "grid": run / "grid.png", "failures": run / "failures.png",
+    }  # fmt: skip
     there = [(name, str(path)) for name, path in files.items() if path.exists()]
     print_facts(console, there, "output files", whole=True)
     print_next(console, run, _example_prompt(config))

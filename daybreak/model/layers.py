@@ -15,7 +15,7 @@ from daybreak.products import attention
 
 NORM_EPS = 1e-6
 FUSED_FROM_QUERIES = 100
-"""With so many queries the fused attention kernel is the faster one on a CPU in training, too."""
+"""From this many queries on the fused attention kernel is the faster one on a CPU in training, too."""
 
 
 def sinusoid(x: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:

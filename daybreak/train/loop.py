@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from daybreak import config as configs
+from daybreak.caption_words import CAPTIONS, look_at, write_words
 from daybreak.config import Config, ConfigError
 from daybreak.data.batch import Source
 from daybreak.data.changes import changes_since, save_checks
@@ -24,6 +25,7 @@ from daybreak.parallel import Ranks, pick_device
 from daybreak.phases import phase
 from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
+from daybreak.train.about import about_run
 from daybreak.train.asked import Asked
 from daybreak.train.checkpoint import SaveError
 from daybreak.train.clock import Clock
@@ -90,10 +92,15 @@ def train_on(
         keeper.keep_in(run / FILE)
         _look_at_data(source, run, resume, data_changed, note)
         trainee.save_settings(run)
+        if not resume and (trainee.knows_others or config.data.source != "scenes"):  # whose captions are known without
+            write_words(run, look_at(source.some_captions(CAPTIONS), trainee.knows_others))
     ranks.wait()
     trainee.prepare()
     files = _open_files(trainee, run, resume, note) if ranks.first else None
-    note(f"{source.describe()}; {trainee.parameter_count() / 1e6:.1f} M parameters on {_name(trainee.device, ranks)}")
+    parameters, device = trainee.parameter_count(), _name(trainee.device, ranks)
+    if files is not None:
+        files.on_begin(about_run(parameters, device), trainee.step)
+    note(f"{source.describe()}; {parameters / 1e6:.1f} M parameters on {device}")
     training = Training(config, run, source, trainee, watchers, files, ranks, began or time.time())
     try:
         training.run()

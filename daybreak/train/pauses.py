@@ -96,8 +96,9 @@ class Pauses:
             inside = {name: str(file) for name, file in drawn.inside.items()}
             files = {prompt: str(file) for prompt, file in drawn.asked.items()}
             record = SampleRecord(trainee.step, trainee.position, trainee.seconds, str(path), followed, inside, files)
-            for w in self._watchers:
-                w.on_samples(record)
+            with self.working("report"):  # the boards take the pictures, and report.html is written
+                for w in self._watchers:
+                    w.on_samples(record)
             if drawn.probes:
                 self._tell(dict(drawn.probes), "probe")
         if followed is not None and trainee.step and not self._config.evaluate.metrics:
@@ -220,7 +221,7 @@ class Pauses:
     def _keep_room(self) -> None:
         """Ends training early enough for what comes after it.
 
-        Near the end this stays as it is, for the learning rate to come down in peace; the evaluation gives way.
+        Near the end this stays as it is, for the learning rate to decay fully; the evaluation is shortened.
         """
         settled = self._trainee.progress > SETTLED and self._clock.end is not None
         if self._deadline.end is not None and not settled:

@@ -17,12 +17,11 @@ from daybreak import config as configs
 from daybreak.compiler import keep_away
 from daybreak.config import Config
 from daybreak.config.files import plain
-from daybreak.data.batch import Batch, Source, to_floats
+from daybreak.data.batch import Batch, Source
 from daybreak.data.open import open_source
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
-from daybreak.encoders.open_text import open_text_encoder
-from daybreak.encoders.text import TextEncoder, TextTokens
+from daybreak.encoders.text import TextEncoder, TextTokens, open_text_encoder
 from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.during_training import measure
 from daybreak.evaluate.samples_during_training import Probe
@@ -180,7 +179,7 @@ class Pixel(Trainee):
         return autocast(self.config, self.device)
 
     def update_averages(self) -> None:
-        """Every so many steps."""
+        """Every `train.ema_every` steps."""
         t = self.config.train
         if (self.step + 1) % t.ema_every:
             return
@@ -351,10 +350,10 @@ def training_loss(
     """The loss of one batch (a scalar), and its unweighted terms by name (detached scalars).
 
     `objective` holds the networks of the terms beside the velocity's; `progress` in [0, 1] is how far the run is;
-    `levels` takes note of the loss by noise level.
+    `levels` records the loss by noise level.
     """
     device = next(transformer.parameters()).device
-    x0, random = to_floats(batch.images.to(device, non_blocking=True)), random.to(device)
+    x0, random = batch.to(device).images, random.to(device)
     weights = losses.weights(config, progress)
     text = _encode(text_encoder, batch, random.drop, device, offsets="grounding" in weights)
     x_t = flow.interpolate(x0, random.noise, random.t)

@@ -64,6 +64,8 @@ class Trainee(ABC):
     numbers: ClassVar[tuple[str, ...]] = NUMBERS
     go_on: str = field(default="daybreak train --resume", kw_only=True)
     """The command that continues a run."""
+    knows_others: bool = field(default=False, kw_only=True)
+    """Whether it starts from weights that have learnt from other captions than the run's."""
     calmer: ClassVar[str] = "a lower optim.muon_lr and optim.adam_lr, or train.precision=float32"
     """What to try where steps are not finite."""
     smaller: ClassVar[str] = "model.recompute=true, or a smaller data.resolution"
@@ -115,7 +117,7 @@ class Trainee(ABC):
 
     @abstractmethod
     def enter(self, config: Config, source: Source) -> None:
-        """Takes note of the stage that begins: its settings and its data."""
+        """Records the stage that begins: its settings and its data."""
 
     @abstractmethod
     def random(self, batch: Any, config: Config) -> Rows:
@@ -128,7 +130,7 @@ class Trainee(ABC):
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
         """What `batch`, the part `share` of this process's pictures of a step, adds to its loss: a scalar.
 
-        Also the unweighted terms by name, detached: means over `batch`. levels: takes note of the loss by noise level.
+        Also the unweighted terms by name, detached: means over `batch`. levels: records the loss by noise level.
         """
 
     @abstractmethod

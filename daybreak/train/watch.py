@@ -1,4 +1,4 @@
-"""What a run tells while it runs: every step to a JSONL file and TensorBoard, and to whoever displays it."""
+"""What a run tells while it runs: every step to a JSONL file and TensorBoard, and to the displays."""
 
 from __future__ import annotations
 
@@ -127,6 +127,10 @@ class LogFiles:
             return
         kept = [line for line in self._path.read_text(errors="replace").splitlines() if _step_of(line) <= step]
         write_whole(self._path, "".join(line + "\n" for line in kept))
+
+    def on_begin(self, about: Mapping[str, Any], step: int) -> None:
+        """One line for each process that begins the run or goes on with it: what about.py says of it."""
+        self._line({"event": "begin", "step": step, **about})
 
     def on_step(self, record: StepRecord) -> None:
         """One line, and one point per curve."""
