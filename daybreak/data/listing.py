@@ -30,11 +30,13 @@ def check_place(place: str) -> None:
         _plan(place, "whole")
 
 
-def plan_ahead(place: str, lines: Lines) -> None:
-    """As `check_place`; the plan is kept for `plan_of`, which opens the folder."""
-    if not holds_shards(place):
-        place = place if is_remote(place) else str(Path(place).expanduser())
-        _ahead[place, lines] = _plan(place, lines)
+def plan_ahead(place: str, lines: Lines) -> Plan | None:
+    """As `check_place`; the plan is kept for `plan_of`, which opens the folder. None of shards."""
+    if holds_shards(place):
+        return None
+    place = place if is_remote(place) else str(Path(place).expanduser())
+    _ahead[place, lines] = _plan(place, lines)
+    return _ahead[place, lines]
 
 
 def plan_of(place: str, lines: Lines, flag: str = "--data") -> Plan:

@@ -58,7 +58,7 @@ class EmbedJob:
         from daybreak.encoders.features import features
         from daybreak.encoders.text import open_text_encoder
 
-        reader, encoder = self.reader(), open_text_encoder(self.asked.text).to(device)
+        reader, encoder = self.reader(), open_text_encoder(self.asked.text, asked_by="--model").to(device)
         self.check(encoder.width)
 
         def embed(shard: int) -> int:
