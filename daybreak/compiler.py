@@ -37,12 +37,14 @@ def kept_away() -> Generator[None]:
         return
     from torch._compile import _disable_dynamo
 
-    wrappers = [c for c in _disable_dynamo.__code__.co_consts if isinstance(c, CodeType) and c.co_name == "inner"]
-    hidden: list[Any] = [
-        f.__wrapped__  # type: ignore[attr-defined]
+    (wrapper,) = (c for c in _disable_dynamo.__code__.co_consts if isinstance(c, CodeType) and c.co_name == "inner")
+    place = wrapper.co_freevars.index("fn")
+    wrapped: list[Any] = [
+        f.__closure__[place].cell_contents
         for f in gc.get_objects()
-        if type(f) is FunctionType and f.__code__ in wrappers and not hasattr(f.__wrapped__, MARK)  # type: ignore[attr-defined]
+        if type(f) is FunctionType and f.__code__ is wrapper and f.__closure__
     ]
+    hidden = [function for function in wrapped if MARK not in function.__dict__]
     for function in hidden:
         setattr(function, MARK, function)
     try:
