@@ -33,10 +33,10 @@ from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers
 from daybreak.parallel import Ranks, full
-from daybreak.train.allocator import keep_freed_memory
 from daybreak.train.deadline import evaluation_prompts, metrics_pictures
 from daybreak.train.distributed import computing, spread
 from daybreak.train.ema import averaged_copy, update_average
+from daybreak.train.host_memory import keep_freed_memory
 from daybreak.train.meters import NoiseLevels, memory_gib, transformer_flops
 from daybreak.train.phema import PowerAverages, named_tensors
 from daybreak.train.precision import autocast, lower_precision, muon_dtype
