@@ -21,7 +21,8 @@ DATA = "data.npy"
 AVERAGES = "averages"
 """Where a run keeps snapshots of averages (train/phema.py)."""
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
-       "skipped.jsonl", "bad_steps.jsonl", "metrics", AVERAGES, "trackers.json", "wandb", DATA}  # fmt: skip
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", AVERAGES, "trackers.json", "wandb", "requests",
+       "notes.yaml", DATA}  # fmt: skip
 """What a run puts into its folder until its first checkpoint."""
 
 

@@ -211,6 +211,9 @@ inspect nowhere
 inspect . --size 0
 key NAME --file /dev/null/keys
 launch scenes --out new --train.bach 3
+loadtest http://127.0.0.1:9
+loadtest ftp://x
+note nowhere --text x
 plan scnes
 plan scenes --gpu nope
 plan scenes --calibration nowhere
@@ -228,6 +231,8 @@ shrink nowhere --out new
 shrink scenes --out full
 status .
 teach --data nowhere
+tell run stop
+tell run jump
 teach --out teacher.pt
 train scnes
 train scenes --optim.lr abc

@@ -30,6 +30,7 @@ from daybreak.finetune.trainee import Diffusers, loop_config
 from daybreak.parallel import PATIENCE, pick_device
 from daybreak.run_folder import new_run_folder
 from daybreak.train import checkpoint
+from daybreak.train.bell import Bell
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train_on
 from daybreak.train.trackers import check_trackers
@@ -43,17 +44,22 @@ def run_finetune(
     find_lr: bool = False,
     data_changed: bool = True,
     began: float = STARTED,
+    bell: str | None = None,
 ) -> Diffusers:
     """Plan, data, training, result, report; returns the trainee as training left it.
 
     find_lr: finds a learning rate in place of training. began: from when on a deadline counts (seconds since 1970).
+    bell: what rings (train/bell.py).
     ConfigError for a user's mistake, TrainingError where the run cannot go on.
     """
     settings = absolute(settings)
-    with processes(loop_config(settings, 1, settings.batch), PATIENCE, "--batch") as ranks:
-        if not ranks.first:
-            console = Console(quiet=True)
+    loop = loop_config(settings, 1, settings.batch)
+    with processes(loop, PATIENCE, "--batch") as ranks, Bell(bell, console) as ringing:
         folder = out or new_run_folder("finetune")
+        if ranks.first:
+            ringing.begin(folder)
+        else:
+            console = Console(quiet=True)
         if ranks.world > 1 and out is None:
             raise ConfigError("several processes need the name of their run folder: give --out")
         if not resume:
@@ -103,7 +109,7 @@ def run_finetune(
                         f"{folder} was begun by an earlier version and cannot be continued; its result can be used"
                     )
                 checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
-            train_on(run, folder, [display], goes_on, ranks, began)
+            train_on(run, folder, [display, ringing], goes_on, ranks, began)
         if run.progress >= 1:
             if run.sharded:
                 base.gather()
@@ -114,14 +120,16 @@ def run_finetune(
 
 
 def resume_finetune(
-    console: Console, resume: Path, data_changed: bool = True, asked: FinetuneSettings | None = None
+    console: Console, resume: Path, data_changed: bool = True, asked: FinetuneSettings | None = None,
+    bell: str | None = None,
 ) -> None:  # fmt: skip
     """Goes on with a run; asked: what is other now (asked.py says what may be)."""
     asked = asked or FinetuneSettings()
     if is_own_run(resume):
-        resume_own(console, resume, data_changed, asked)
+        resume_own(console, resume, data_changed, asked, bell)
     else:
-        run_finetune(console, resumed(settings_file.load(resume), asked), resume, True, data_changed=data_changed)
+        settings = resumed(settings_file.load(resume), asked)
+        run_finetune(console, settings, resume, True, data_changed=data_changed, bell=bell)
 
 
 def _finish(console: Console, run: Diffusers) -> None:

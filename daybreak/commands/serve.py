@@ -42,15 +42,12 @@ def run_serve(
     if settings.keys is not None:
         read_keys(settings.keys)
     uvicorn = require("uvicorn", "serve", "daybreak serve")
-    for module in ("fastapi", "prometheus_client"):
+    for module in ("fastapi", "prometheus_client", "python_multipart"):
         require(module, "serve", "daybreak serve")
-    from daybreak.parallel import pick_device
     from daybreak.serve.app import create_app
-    from daybreak.serve.open import open_served
     from daybreak.serve.server import ImageServer
 
-    device = pick_device()
-    server = ImageServer([open_served(spec, settings, device) for spec in models], settings)
+    server = ImageServer(models, settings)
     config = uvicorn.Config(
         create_app(server),
         log_level="warning",
@@ -61,7 +58,8 @@ def run_serve(
     )
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
-    console.print(f"serving {', '.join(server.workers)} on {device.type} at [bold]{url}[/bold]", highlight=False)
+    devices = " and ".join(sorted({line.device for line in server.lines.values()}))
+    console.print(f"serving {', '.join(server.lines)} on {devices} at [bold]{url}[/bold]", highlight=False)
     console.print("the page is at /, the API at /v1, its description at /openapi.json", highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is down; that is no failure
         signal.signal(number, lambda *_: None)

@@ -37,16 +37,16 @@ def plan_ahead(place: str, lines: Lines) -> None:
         _ahead[place, lines] = _plan(place, lines)
 
 
-def plan_of(place: str, lines: Lines) -> Plan:
-    """How the captioned pictures of --data are read; ConfigError where there are none."""
-    return _ahead.pop((place, lines), None) or _plan(place, lines)
+def plan_of(place: str, lines: Lines, flag: str = "--data") -> Plan:
+    """How captioned pictures are read; ConfigError, which names `flag`, where there are none."""
+    return _ahead.pop((place, lines), None) or _plan(place, lines, flag)
 
 
-def _plan(place: str, lines: Lines) -> Plan:
+def _plan(place: str, lines: Lines, flag: str = "--data") -> Plan:
     try:
         return make_plan([place], Reading(lines=lines))
     except ConfigError as e:
-        raise ConfigError(f"--data {e}") from None
+        raise ConfigError(f"{flag} {e}") from None
 
 
 def with_data(config: Config, places: list[str]) -> Config:

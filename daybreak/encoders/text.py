@@ -67,6 +67,11 @@ class TextTokens:
         """The same tokens, of which the transformer keeps what it makes: for sampling, with weights that stay."""
         return replace(self, memory=TextMemory())
 
+    def rows(self, rows: list[int]) -> TextTokens:
+        """Some of the captions, in this order; one may come several times."""
+        offsets = None if self.offsets is None else [self.offsets[i] for i in rows]
+        return TextTokens(self.embeddings[rows], self.mask[rows], self.padded, offsets=offsets)
+
     @staticmethod
     def of(rows: list[Tensor]) -> TextTokens:
         """Captions' tokens [L_i, C], padded to the longest: float32, on the first one's device."""

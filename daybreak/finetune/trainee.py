@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from daybreak.config import BudgetConfig, Config, DataConfig, OptimConfig, TrainConfig
 from daybreak.data.batch import Source
+from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.grid import save_grid
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.advice import Adviser
@@ -177,7 +178,7 @@ class Diffusers(Trainee):
 
     # Pauses.
 
-    def draw(self, path: Path, ranks: Ranks) -> Samples:
+    def draw(self, path: Path, ranks: Ranks, asked: Sequence[str] = ()) -> Samples:
         """Samples, probes, and what goes on inside. Of a base that is not sharded, at the first process alone."""
         if not ranks.first and not self.sharded:
             return Samples()
@@ -189,6 +190,7 @@ class Diffusers(Trainee):
             began = time.monotonic()
             pictures = draw(base.family.pipeline, self.prompts, settings, base.side)
             seconds = (time.monotonic() - began) / len(self.prompts)
+            wanted = draw(base.family.pipeline, list(asked), settings, base.side) if asked else None
             if ranks.first:
                 save_grid(pictures, self.prompts, path)
             moved = {}
@@ -198,7 +200,8 @@ class Diffusers(Trainee):
                 moved = {} if way is None else {"drift": way}
             seen = draw_seen(base, self.probes, self.text_of, path.parent, self.step, ranks.first)
         changes = {f"{name}_change": loss / self.start[name] - 1 for name, loss in losses.items()}
-        return Samples(None, seconds, seen, {**losses, **changes, **moved})
+        files = save_asked(wanted, asked, path, 0) if wanted is not None and ranks.first else {}
+        return Samples(None, seconds, seen, {**losses, **changes, **moved}, files)
 
     def probe_losses(self) -> dict[str, float]:
         """The probes' losses with the weights that are in place."""

@@ -26,6 +26,8 @@ class ModelInfo:
     """Whether intermediate pictures can be streamed."""
     expand: str | None = None
     """Who writes prompts out first, as `sample.expand`."""
+    edits: bool = True
+    """Whether it can start from a picture, and keep what a mask says."""
 
 
 def expander_of(settings: ServeSettings, own: str | None) -> str | None:

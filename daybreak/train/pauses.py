@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,13 +33,13 @@ class Pauses:
 
     def __init__(
         self, config: Config, run: Path, trainee: Trainee, clock: Clock, deadline: Deadline, ranks: Ranks,
-        watchers: list[Watcher], note: Callable[[str], None], remark: Callable[[MetricsRecord], None],
+        watchers: list[Watcher], alarm: Callable[[str, str], None], remark: Callable[[MetricsRecord], None],
     ) -> None:  # fmt: skip
         self._config, self._run, self._trainee, self._ranks = config, run, trainee, ranks
         self._clock, self._deadline, self._watchers = clock, deadline, watchers
-        self._note, self._remark = note, remark
+        self._alarm, self._remark = alarm, remark
         self.checkpoints = Checkpoints(run, ranks)
-        self.watchdog = Watchdog(run, config.train.stall_minutes, ranks.rank)
+        self.watchdog = Watchdog(run, config.train.stall_minutes, ranks.rank, lambda text: alarm("stall", text))
         self._next_save = time.monotonic() + 60 * config.train.save_minutes
         self._measured_at = -1
         self._drawing: deque[float] = deque(maxlen=5)  # seconds of a picture; other work makes some of them longer
@@ -66,31 +66,36 @@ class Pauses:
             if running:
                 self._clock.run()
 
-    def draw(self) -> None:
-        """Draws samples with the averaged weights, and what goes on inside."""
+    def draw(self, asked: Sequence[str] = ()) -> list[str] | None:
+        """Draws samples with the averaged weights, and what goes on inside; `asked`: of these prompts too.
+
+        Returns the files of these, else that of the samples; None where they could not be written.
+        """
         trainee = self._trainee
         path = self._run / "samples" / f"step-{trainee.step:08d}.png"
         with self.working("samples"):
             drawn, error = Samples(), None
             try:
-                drawn = trainee.draw(path, self._ranks)
+                drawn = trainee.draw(path, self._ranks, asked)
             except OSError as e:
                 error = e
-                self._note(f"{path} cannot be written: {e.strerror}")
+                self._alarm("samples", f"{path} cannot be written: {e.strerror}")
             if self._ranks.agree([], [error is not None])[1][0]:
-                return  # all of them, or none
+                return None  # all of them, or none
             self._drawing.append(drawn.seconds)
             trainee.durations["picture"] = min(self._drawing)
         followed = drawn.followed
         if self._ranks.first:
             inside = {name: str(file) for name, file in drawn.inside.items()}
-            record = SampleRecord(trainee.step, trainee.position, trainee.seconds, str(path), followed, inside)
+            files = {prompt: str(file) for prompt, file in drawn.asked.items()}
+            record = SampleRecord(trainee.step, trainee.position, trainee.seconds, str(path), followed, inside, files)
             for w in self._watchers:
                 w.on_samples(record)
             if drawn.probes:
                 self._tell(dict(drawn.probes), "probe")
         if followed is not None and trainee.step and not self._config.evaluate.metrics:
             self._score("prompts followed", followed, "higher")
+        return [str(file) for file in drawn.asked.values()] or [str(path)]
 
     def measure(self) -> None:
         """Measures the recipe's metrics, unless that was just done."""
@@ -113,15 +118,20 @@ class Pauses:
             w.on_metrics(record)
         self._remark(record)
 
-    def save(self) -> None:
-        """Begins a checkpoint. Where it cannot be written, says so and tries again in a minute."""
+    def save(self, wait: bool = False) -> str | None:
+        """Begins a checkpoint, and finishes it if told to `wait`. Where it cannot be written, says so, returns why, and
+        tries again in a minute."""
         try:
             with self.working("save"):
-                self._write(wait=False)
+                self._write(wait)
             self._next_save = time.monotonic() + 60 * self._config.train.save_minutes
+            return None
         except SaveError as e:
-            self._note(f"{e}; earlier checkpoints are untouched, training goes on, next attempt in a minute")
+            self._alarm(
+                "checkpoint", f"{e}; earlier checkpoints are untouched, training goes on, next attempt in a minute"
+            )
             self._next_save = time.monotonic() + RETRY_SECONDS
+            return str(e)
 
     def save_at_last(self, patient: bool) -> None:
         """The run's last checkpoint. Where the disk is full, waits for room if `patient`; then TrainingError."""
@@ -145,7 +155,8 @@ class Pauses:
                     f"{'see to that' if lasting else 'make room'}, then {self._trainee.go_on} {self._run}"
                 )
             if not told:
-                self._note(f"{error}; the run waits for room, at most {(until - time.monotonic()) / 60:.0f} minutes")
+                minutes = (until - time.monotonic()) / 60
+                self._alarm("checkpoint", f"{error}; the run waits for room, at most {minutes:.0f} minutes")
                 told = True
             time.sleep(2)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from daybreak.data.open import open_source
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
 from daybreak.encoders.text import TextEncoder, TextTokens, open_text_encoder
+from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.during_training import measure
 from daybreak.evaluate.samples_during_training import Probe
 from daybreak.formats.run import load_averages
@@ -33,10 +34,10 @@ from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers
 from daybreak.parallel import Ranks, full
+from daybreak.sampling.generate import generate_together
 from daybreak.train.deadline import evaluation_prompts, metrics_pictures
 from daybreak.train.distributed import computing, spread
 from daybreak.train.ema import averaged_copy, update_average
-from daybreak.train.host_memory import keep_freed_memory
 from daybreak.train.meters import NoiseLevels, memory_gib, transformer_flops
 from daybreak.train.phema import PowerAverages, named_tensors
 from daybreak.train.precision import autocast, lower_precision, muon_dtype
@@ -191,8 +192,6 @@ class Pixel(Trainee):
 
     def prepare(self) -> None:
         """Frozen networks in bfloat16, compilation."""
-        if self.device.type == "cpu":
-            keep_freed_memory()
         if lower_precision(self.config, self.device):
             self.objective.to_frozen_dtype(torch.bfloat16)
         if self.config.train.compile:
@@ -217,11 +216,17 @@ class Pixel(Trainee):
 
     # Pauses.
 
-    def draw(self, path: Path, ranks: Ranks) -> Samples:
+    def draw(self, path: Path, ranks: Ranks, asked: Sequence[str] = ()) -> Samples:
         """See `Trainee`."""
-        assert self._probe is not None
-        drawn = self._probe.draw(*self.drawing_networks(), path, ranks)
-        return Samples(drawn.followed, drawn.seconds, drawn.inside)
+        assert self._probe is not None and self._stage is not None
+        networks = self.drawing_networks()
+        drawn = self._probe.draw(*networks, path, ranks)
+        files: dict[str, Path] = {}
+        if asked:
+            seed = self._stage.evaluate.seed
+            pictures = generate_together(ranks, *networks, list(asked), self._stage, seed)
+            files = save_asked(pictures, asked, path, seed) if ranks.first else {}
+        return Samples(drawn.followed, drawn.seconds, drawn.inside, asked=files)
 
     def snapshot(self, run: Path, ranks: Ranks) -> None:
         """See `Trainee`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +27,14 @@ class Samples:
     """What was drawn while a run trains. followed: share of prompts followed, where the data can tell.
 
     seconds: of one picture; inside: files of what goes on inside, by what they show; probes: what was measured beside.
+    asked: files of the pictures of prompts that the run was asked for, by their prompts.
     """
 
     followed: float | None = None
     seconds: float = 0.0
     inside: Mapping[str, Path] = field(default_factory=dict)
     probes: Mapping[str, float] = field(default_factory=dict)
+    asked: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Rows(Protocol):
@@ -156,8 +158,11 @@ class Trainee(ABC):
     # Pauses.
 
     @abstractmethod
-    def draw(self, path: Path, ranks: Ranks) -> Samples:
-        """Draws samples with the averaged weights into `path`, and what goes on inside beside it. By every process."""
+    def draw(self, path: Path, ranks: Ranks, asked: Sequence[str] = ()) -> Samples:
+        """Draws samples with the averaged weights into `path`, and what goes on inside beside it. By every process.
+
+        asked: further prompts, drawn this once, each into a file of its own.
+        """
 
     @abstractmethod
     def measure(self, run: Path) -> dict[str, float]:

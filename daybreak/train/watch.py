@@ -7,9 +7,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from daybreak.files import write_whole
+from daybreak.run_requests import Request
 from daybreak.train.boards import Board, Boards, TensorBoard
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class StepRecord:
 class SampleRecord:
     """Pictures drawn during training. followed: the share of prompts followed, where the data can tell.
 
-    inside: files of what goes on inside the model, by what they show (evaluate/attention_maps.py).
+    inside: files of what goes on inside the model, by what they show (evaluate/attention_maps.py). asked: files of what
+    someone asked this run to draw, by their prompts (run_requests.py).
     """
 
     step: int
@@ -55,6 +57,7 @@ class SampleRecord:
     path: str
     followed: float | None
     inside: dict[str, str] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,16 @@ class MetricsRecord:
     kind: str = "metrics"
 
 
+@dataclass(frozen=True)
+class AlarmRecord:
+    """What someone should look at. kind: a step that was refused, the trainee's advice, or what else goes wrong."""
+
+    step: int
+    alarm: str
+    text: str
+    kind: Literal["bad_step", "advice", "alarm"] = "alarm"
+
+
 class Watcher(Protocol):
     """Is told of a run's events."""
 
@@ -79,6 +92,9 @@ class Watcher(Protocol):
 
     def on_metrics(self, record: MetricsRecord) -> None:
         """After a measurement."""
+
+    def on_alarm(self, record: AlarmRecord) -> None:
+        """Something is wrong, or looks so; a note says it too."""
 
     def on_note(self, text: str) -> None:
         """Something the user should read."""
@@ -139,20 +155,22 @@ class LogFiles:
         for name, path in pictures.items():
             self._boards.picture(name, path, step)
 
-    def on_bad_step(self, step: int, reason: str) -> None:
-        """One line for a step that was not applied."""
-        self._line({"event": "bad_step", "step": step, "reason": reason})
+    def on_alarm(self, record: AlarmRecord) -> None:
+        """One line, and the text of an advice."""
+        told = asdict(record)
+        self._line({"event": told.pop("kind"), **told})
+        if record.kind == "advice":
+            self._boards.text(f"advice/{record.alarm}", record.text, record.step)
 
-    def on_advice(self, alarm: str, text: str, step: int) -> None:
-        """One line, and the text."""
-        self._line({"event": "advice", "step": step, "alarm": alarm, "text": text})
-        self._boards.text(f"advice/{alarm}", text, step)
+    def on_request(self, request: Request, text: str, step: int) -> None:
+        """One line: what was asked of the run, by whom, and what it did."""
+        self._line({"event": "request", "step": step, **asdict(request), "text": text})
 
     def on_samples(self, record: SampleRecord) -> None:
         """One line, the pictures, and the share of prompts followed."""
         self._line({"event": "samples", **asdict(record)})
         self._boards.picture("samples", Path(record.path), record.step)
-        for name, path in record.inside.items():
+        for name, path in [*record.inside.items(), *(("asked", file) for file in record.asked.values())]:
             self._boards.picture(name, Path(path), record.step)
         if record.followed is not None:
             self._boards.scalars({"prompts_followed": record.followed}, record.step)
@@ -165,7 +183,7 @@ class LogFiles:
         self._boards.scalars(values, record.step)
 
     def on_note(self, text: str) -> None:
-        """Notes are for whoever watches."""
+        """Notes are for displays."""
 
     def close(self) -> None:
         """Writes what still waits."""

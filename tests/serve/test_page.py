@@ -157,10 +157,10 @@ def test_the_picture_emerges_and_escape_stops_it(page, server):
 
 def test_errors_are_shown(page):
     element(page, "prompt").send_keys("x")
-    page.execute_script("document.getElementById('size').add(new Option('37x37', '37x37', true, true))")
+    page.execute_script("document.getElementById('size').add(new Option('0x37', '0x37', true, true))")
     element(page, "go").click()
     until(page, lambda: element(page, "problem").is_displayed())
-    assert "37 does not divide by 4" in element(page, "problem").text
+    assert "size: must be auto or WIDTHxHEIGHT" in element(page, "problem").text
     until(page, lambda: element(page, "dawn").is_displayed())
     page.get_log("browser")  # the refused request is listed there
 
