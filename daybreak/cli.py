@@ -296,6 +296,7 @@ def launch(
     limits: BudgetConfig,
     out: Annotated[Path, "Run folder, where all nodes see it."],
     data: Data = (),
+    bell: Target = None,
 ) -> None:
     """Write the job that trains on many GPUs: a torchrun script, a SLURM script, a SkyPilot task, a PyTorchJob.
 
@@ -306,7 +307,7 @@ def launch(
     """
     from daybreak.commands.launch import run_launch
 
-    code = run_launch(console, context.args, settings, limits, list(data), out)
+    code = run_launch(console, context.args, settings, limits, list(data), out, bell)
     raise typer.Exit(code)
 
 
@@ -316,6 +317,26 @@ def status(run: Run) -> None:
     from daybreak.commands.status import show_status
 
     show_status(console, run)
+
+
+@app.command()
+def watch(
+    runs: Annotated[tuple[Path, ...], Flag("[RUN...]"), "Run folders, or folders of runs; default: runs."] = (),
+    host: Annotated[str, "Address to listen on; the default is reached from this machine only."] = "127.0.0.1",
+    port: Annotated[int, Bounds(least=0, most=65535), "0: any free one."] = 8001,
+    anonymous: Annotated[bool, "Let others look without a key."] = False,
+) -> None:
+    """Show runs on a live page while they train and afterwards: curves, pictures over time, what goes on inside.
+
+    It reads what runs write into their folders: a run needs no server to be watched, now or later.
+
+    [bold]Examples[/bold]
+    daybreak watch runs/mine
+    daybreak watch
+    """
+    from daybreak.commands.watch import run_watch
+
+    run_watch(console, list(runs) or [Path("runs")], host, port, anonymous)
 
 
 @app.command()

@@ -22,7 +22,8 @@ def choose_products() -> None:
     float32 products only with leave to round to bfloat16 ("medium"). oneDNN does so on CPUs with tiles (AMX), which are
     left alone, and nowhere else; one product is checked. Whoever has chosen before keeps their choice.
     """
-    if torch.backends.mkldnn.matmul.fp32_precision not in ("none", "ieee") or not _mkl_holds_back():
+    chosen = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
+    if chosen not in ("none", "ieee") or not _mkl_holds_back():
         return
     torch.set_float32_matmul_precision("medium")
     if _error_of_a_product() > EXACT:
@@ -31,7 +32,7 @@ def choose_products() -> None:
 
 def on_onednn() -> bool:
     """Whether oneDNN multiplies in float32 on this CPU."""
-    return torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    return torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # type: ignore[attr-defined]
 
 
 def attention(

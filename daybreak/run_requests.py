@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
 from daybreak.config import ConfigError
-from daybreak.files import make_folder, write_whole
+from daybreak.files import write_whole
 from daybreak.run_folder import check_there, read_events
 
 Kind = Literal["stop", "checkpoint", "sample"]
@@ -94,7 +94,6 @@ class Inbox:
         self._folder = run / FOLDER
         self._seen: set[str] = set()
         self._next_look = 0.0
-        make_folder(self._folder, "the folder of requests")
         self._lock: IO[Any] | None = self._hold(note)
         if self._lock is not None:
             for path in self._folder.glob("*.json"):
@@ -137,6 +136,7 @@ class Inbox:
         until = time.monotonic() + LOCK_SECONDS
         while True:
             try:
+                self._folder.mkdir(exist_ok=True)
                 file = (self._folder / LOCK).open("ab")
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return file

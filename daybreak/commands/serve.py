@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import sys
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from daybreak.commands.listen import listen
+from daybreak.commands.listen import is_loopback, listen
 from daybreak.config import ConfigError
 from daybreak.extras import require
 from daybreak.serve.find import check_names, find_served
@@ -30,7 +29,7 @@ def run_serve(
     console: Console, models: list[str], host: str, port: int, settings: ServeSettings, anonymous: bool
 ) -> None:
     """`daybreak serve`: loads the models, binds, and serves until SIGINT or SIGTERM; then finishes what it accepted."""
-    local = _is_loopback(host)
+    local = is_loopback(host)
     if not local and settings.keys is None and not anonymous:
         raise ConfigError(
             f"--host {host} lets others in: give --keys FILE (daybreak key makes one), or --anonymous to let all draw"
@@ -74,12 +73,3 @@ def run_key(console: Console, name: str, file: Path, rate: float | None) -> None
     console.print(f"key of {name}, shown only now:", highlight=False)
     print(key)
     console.print(f"its hash is in {file}; serve with --keys {file}", highlight=False)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

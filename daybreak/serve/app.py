@@ -12,7 +12,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from daybreak import __version__
-from daybreak.serve import errors
+from daybreak.serve import errors, page_routes
 from daybreak.serve.access_log import AccessLog
 from daybreak.serve.middleware import Guard
 from daybreak.serve.routes import PAGE, router
@@ -37,6 +37,7 @@ def create_app(server: ImageServer) -> FastAPI:
     )
     app.state.server = server
     app.include_router(router)
+    app.include_router(page_routes.router)
     app.mount("/static", StaticFiles(directory=PAGE, packages=[("daybreak.html", "shared")]), name="static")
     errors.install(app)
     app.add_middleware(Guard)

@@ -123,7 +123,7 @@ def _open(asked: Open) -> tuple[ServedModel, Opened]:
     model = open_served(asked.spec, asked.settings, device)
     if model.info.expand is not None and model.info.expand != RULES:
         open_expander(model.info.expand)  # which the first client would wait for, or be told of its absence
-    return model, Opened(model.info, devices, device.type)
+    return model, Opened(model.info, model.about, devices, device.type)
 
 
 def main() -> None:

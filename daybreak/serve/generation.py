@@ -21,8 +21,8 @@ from daybreak.serve.schemas import Format, GenerationRequest, GenerationResponse
 from daybreak.serve.server import ImageServer
 from daybreak.serve.uploads import Upload
 
-HEARTBEAT_SECONDS = 10.0
-"""A waiting stream says so this often, lest something on the way takes it for dead."""
+HEARTBEAT_SECONDS = 1.0
+"""A waiting stream says so this often, and where in line it is, lest someone on the way takes it for dead."""
 
 
 class Generation:
@@ -134,11 +134,12 @@ class Generation:
         left = len(self.jobs)
         shown = [0] * left
         try:
+            yield self._waiting()
             while left:
                 try:
                     index, event = await asyncio.wait_for(self._events.get(), HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    yield ": waiting\n\n"
+                    yield self._waiting()
                     continue
                 if isinstance(event, Failed):
                     raise self._failed(event)
@@ -167,6 +168,12 @@ class Generation:
         except ApiError as e:
             self._end("withheld" if e.status == 400 else "error")
             raise
+
+    def _waiting(self) -> str:
+        """A comment of the stream, which other clients pass over: the place in line of the first picture that waits."""
+        places = (self._line.place(job) for job in self.jobs)
+        before, seconds = next((place for place in places if place is not None), (None, None))
+        return f": waiting {json.dumps({'before': before, 'seconds': seconds})}\n\n"
 
     def _event(self, kind: str, index: int, picture: Picture) -> dict[str, Any]:
         order = self.jobs[index].order

@@ -160,9 +160,10 @@ class Line:
         self._lock = threading.RLock()
         self._closed = False
         self._seconds_a_picture = 1.0  # a running mean of the time between finished pictures, while busy
-        self._last_finish = 0.0
+        self._last_finish, self._drew = 0.0, False
         first = Drawer(Open(spec, settings, 0), self._receive, self._ended)
         self.info: ModelInfo = first.opened.info
+        self.about = first.opened.about
         self.device = first.opened.device
         count = settings.processes or max(1, first.opened.devices)
         self.drawers = [
@@ -203,6 +204,18 @@ class Line:
                 handed.job.cancelled = True
                 handed.drawer.send(Cancel((number,)))
                 del self._handed[number]
+
+    def place(self, job: Job) -> tuple[int, float | None] | None:
+        """How many pictures are drawn or wait before a job, and the seconds until it should be there.
+
+        None where it is being drawn itself, or done. The seconds are None before any picture was drawn.
+        """
+        with self._lock:
+            waiting = [handed.job for handed in self._handed.values() if not handed.begun]
+            if job not in waiting:
+                return None
+            before = waiting.index(job) + len(self._handed) - len(waiting)
+        return before, (before + 1) * self._seconds_a_picture if self._drew else None
 
     def retry_after(self) -> int:
         """Whole seconds until there should be room in the line: what it takes to generate a quarter of it."""
@@ -246,8 +259,9 @@ class Line:
                 del self._handed[message.number]
             if isinstance(message.event, Done):
                 now = time.monotonic()
-                self._seconds_a_picture += 0.1 * (now - self._last_finish - self._seconds_a_picture)
-                self._last_finish = now
+                took = now - self._last_finish
+                self._seconds_a_picture += (0.1 if self._drew else 1.0) * (took - self._seconds_a_picture)
+                self._last_finish, self._drew = now, True
                 self._metrics.drawn(self.info.name, now - job.arrived)
         job.tell(message.event)
 

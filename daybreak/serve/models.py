@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from daybreak.serve.about import About
 from daybreak.serve.jobs import Job, Order, Pixels
 from daybreak.serve.settings import ServeSettings
 
@@ -48,6 +49,8 @@ class ServedModel(ABC):
     """Generates rows together, one step at a time. Called from one thread only."""
 
     info: ModelInfo
+    about: About = About()
+    """What the page says of it beside."""
     rows_limit: int | None = None
     """Most rows that the model can generate together; none: as many as the server allows."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from daybreak.serve.about import About
 from daybreak.serve.jobs import Event, Order
 from daybreak.serve.models import ModelInfo
 from daybreak.serve.settings import ServeSettings
@@ -23,6 +24,7 @@ class Opened:
     """The model is there. devices: GPUs that the process sees, 0 without."""
 
     info: ModelInfo
+    about: About
     devices: int
     device: str
 

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from daybreak import config as configs
+from daybreak.caption_words import CAPTIONS, look_at, write_words
 from daybreak.config import Config, ConfigError
 from daybreak.data.batch import Source
 from daybreak.data.changes import changes_since, save_checks
@@ -22,6 +23,7 @@ from daybreak.optim.schedule import learning_rate_factor
 from daybreak.parallel import Ranks, pick_device
 from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
+from daybreak.train.about import about_run
 from daybreak.train.asked import Asked
 from daybreak.train.checkpoint import SaveError
 from daybreak.train.clock import Clock
@@ -84,10 +86,15 @@ def train_on(
         make_folder(run, "the run folder")
         _look_at_data(source, run, resume, data_changed, note)
         trainee.save_settings(run)
+        if not resume and (trainee.knows_others or config.data.source != "scenes"):  # whose captions are known without
+            write_words(run, look_at(source.some_captions(CAPTIONS), trainee.knows_others))
     ranks.wait()
     trainee.prepare()
     files = _open_files(trainee, run, resume, note) if ranks.first else None
-    note(f"{source.describe()}; {trainee.parameter_count() / 1e6:.1f} M parameters on {_name(trainee.device, ranks)}")
+    parameters, device = trainee.parameter_count(), _name(trainee.device, ranks)
+    if files is not None:
+        files.on_begin(about_run(parameters, device), trainee.step)
+    note(f"{source.describe()}; {parameters / 1e6:.1f} M parameters on {device}")
     training = Training(config, run, source, trainee, watchers, files, ranks, began or time.time())
     try:
         training.run()
@@ -355,6 +362,7 @@ class Training:
         cost = self.deadline.cost()
         record = dataclasses.replace(
             record, seconds=now.seconds, progress=now.progress, seconds_left=self.clock.seconds_left(record.step),
+            seconds_to_end=self.pauses.seconds_to_end(now.progress),
             waiting=(self._waited_before + self.stage.batches.waited_seconds) / trained, cost=cost,
             cost_forecast=self.deadline.forecast(now.progress) if cost is not None else None,
         )  # fmt: skip

@@ -64,6 +64,8 @@ class Trainee(ABC):
     numbers: ClassVar[tuple[str, ...]] = NUMBERS
     go_on: str = field(default="daybreak train --resume", kw_only=True)
     """The command that continues a run."""
+    knows_others: bool = field(default=False, kw_only=True)
+    """Whether it starts from weights that have learnt from other captions than the run's."""
     calmer: ClassVar[str] = "a lower optim.muon_lr and optim.adam_lr, or train.precision=float32"
     """What to try where steps are not finite."""
     smaller: ClassVar[str] = "model.recompute=true, or a smaller data.resolution"
