@@ -35,7 +35,7 @@ from daybreak.plan.hardware import GPUS
 from daybreak.recipes import RECIPES, VARIANTS
 from daybreak.run_folder import check_there, stored_averages, trained_config
 from daybreak.run_requests import Kind
-from daybreak.serve.settings import ServeSettings
+from daybreak.serve.settings import LoadSettings, ServeSettings
 from daybreak.train.bell import Target
 from daybreak.vote.settings import BlindSettings
 
@@ -320,6 +320,26 @@ def status(run: Run) -> None:
 
 
 @app.command()
+def watch(
+    runs: Annotated[tuple[Path, ...], Flag("[RUN...]"), "Run folders, or folders of runs; default: runs."] = (),
+    host: Annotated[str, "Address to listen on; the default is reached from this machine only."] = "127.0.0.1",
+    port: Annotated[int, Bounds(least=0, most=65535), "0: any free one."] = 8001,
+    anonymous: Annotated[bool, "Let others look without a key."] = False,
+) -> None:
+    """Show runs on a live page while they train and afterwards: curves, pictures over time, what goes on inside.
+
+    It reads what runs write into their folders: a run needs no server to be watched, now or later.
+
+    [bold]Examples[/bold]
+    daybreak watch runs/mine
+    daybreak watch
+    """
+    from daybreak.commands.watch import run_watch
+
+    run_watch(console, list(runs) or [Path("runs")], host, port, anonymous)
+
+
+@app.command()
 def tell(
     run: Run,
     what: Annotated[Kind, Flag("WHAT"), "stop: save and end. checkpoint: write one now. sample: draw samples now."],
@@ -545,6 +565,18 @@ def serve(
     from daybreak.commands.serve import run_serve
 
     run_serve(console, models, host, port, settings, anonymous)
+
+
+@app.command()
+def loadtest(
+    settings: LoadSettings,
+    url: Annotated[str, Flag("URL"), "Address of a server, such as http://127.0.0.1:8000."],
+    as_json: Annotated[bool, Flag("--json"), "Print the figures as JSON."] = False,
+) -> None:
+    """Load a server as clients do: pictures a second, how long they wait, what was refused."""
+    from daybreak.commands.loadtest import run_loadtest
+
+    run_loadtest(console, url, settings, as_json)
 
 
 @app.command()

@@ -34,6 +34,7 @@ from daybreak.train.bell import Bell
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train_on
 from daybreak.train.trackers import check_trackers
+from daybreak.watch.report import Reporter, write_report
 
 
 def run_finetune(
@@ -109,7 +110,7 @@ def run_finetune(
                         f"{folder} was begun by an earlier version and cannot be continued; its result can be used"
                     )
                 checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
-            train_on(run, folder, [display, ringing], goes_on, ranks, began)
+            train_on(run, folder, [display, Reporter(folder), ringing], goes_on, ranks, began)
         if run.progress >= 1:
             if run.sharded:
                 base.gather()
@@ -135,20 +136,19 @@ def resume_finetune(
 def _finish(console: Console, run: Diffusers) -> None:
     result = save_result(run.base, run.folder)
     settings = run.settings
-    page = None
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
         console.print("comparing with the base ...")
         tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
-        page = make_report(run, weights, settings.report_pictures, tell)
-        log_score(run.config, run.folder, run.step, figures(page), tell, Diffusers, "report/report.json")
-        for line in summary(page):
+        make_report(run, weights, settings.report_pictures, tell)
+        log_score(run.config, run.folder, run.step, figures(run.folder), tell, Diffusers, "report/report.json")
+        for line in summary(run.folder):
             console.print(f"- {line}", markup=False, highlight=False)
+    write_report(run.folder)  # the log of the whole run, and its score
     left = Table(title="output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
     left.add_row("run folder", str(run.folder))
     left.add_row("result", str(result))
-    if page is not None:
-        left.add_row("report", str(page))
+    left.add_row("report", str(run.folder / "report.html"))
     left.add_row("data", str(run.folder / "data.html"))
     left.add_row("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")
     left.add_row("draw your own", f'daybreak sample {run.folder} --prompt "{run.prompts[0][:60]}"')

@@ -40,6 +40,7 @@ from daybreak.train.deadline import evaluation_prompts, no_time
 from daybreak.train.distributed import processes
 from daybreak.train.loop import train_on
 from daybreak.train.pixel import Pixel
+from daybreak.watch.report import Reporter, write_report
 
 GENTLER = 0.1
 """Of the rates that the base was trained with, where --lr says nothing."""
@@ -191,20 +192,21 @@ def _compared(
             pixel = _start(before, config, ranks)
         pixel.go_on, pixel.knows_others = "daybreak finetune --resume", True
         if pixel.progress < 1:
-            train_on(pixel, run, [display, bell], resume, ranks, STARTED, data_changed)
+            train_on(pixel, run, [display, Reporter(run), bell], resume, ranks, STARTED, data_changed)
     if pixel.progress < 1 or not ranks.first:
         return
     after = OwnModel(*open_model(run, torch.device("cpu")), pick_device())
     losses = {name: after.loss(probe) for name, probe in probes.items()}
     for name, loss in losses.items():
         console.print(f"{name} loss {start[name]:.4f} -> {loss:.4f} ({loss / start[name] - 1:+.1%})", highlight=False)
-    print_report(console, config, run, {})
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
-        page = report_own(console, run, settings, weights, before, after, start, losses)
-        for line in summary(page):
+        report_own(console, run, settings, weights, before, after, start, losses)
+        for line in summary(run):
             console.print(f"- {line}", markup=False, highlight=False)
-        console.print(f"report  {page}", highlight=False, soft_wrap=True)
+    else:
+        write_report(run)
+    print_report(console, config, run, {})
 
 
 def _check_files(pictures: Pictures, training: list[int]) -> None:

@@ -21,6 +21,7 @@ from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, ha
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel, open_stage_source
+from daybreak.watch.report import Reporter, write_report
 
 
 def run_train(console: Console, asked: Training, bell: str | None = None) -> None:
@@ -54,7 +55,7 @@ def train_and_report(
         else:
             console = Console(quiet=True)
         with Display(console) as display:
-            state = train(config, run, [display, ringing], resume, ranks, STARTED, data_changed)
+            state = train(config, run, [display, Reporter(run), ringing], resume, ranks, STARTED, data_changed)
         if state.progress < 1:
             return  # told to stop
         config, evaluation = configs.at_stage(config, -1), None
@@ -70,4 +71,5 @@ def train_and_report(
         if ranks.first:
             if evaluation is not None:
                 log_score(state.config, run, state.step, evaluation.scores, console.print)
+            write_report(run)
             print_report(console, config, run, evaluation.scores if evaluation is not None else {})

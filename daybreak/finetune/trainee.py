@@ -16,6 +16,7 @@ from daybreak.config import BudgetConfig, Config, DataConfig, OptimConfig, Train
 from daybreak.data.batch import Source
 from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.shown import Shown
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.advice import Adviser
 from daybreak.finetune.cache import Cache, CachedBatch, CachedPictures, Order
@@ -26,6 +27,7 @@ from daybreak.finetune.seen import draw_seen
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.step import StepRandomness, squared_errors
 from daybreak.parallel import Ranks
+from daybreak.run_folder import shown_folder
 from daybreak.train.meters import NoiseLevels, memory_gib
 from daybreak.train.pixel import ORDER_SEED
 from daybreak.train.trainee import NUMBERS, Samples, Trainee
@@ -192,14 +194,18 @@ class Diffusers(Trainee):
             pictures = draw(base.family.pipeline, self.prompts, settings, base.side)
             seconds = (time.monotonic() - began) / len(self.prompts)
             wanted = draw(base.family.pipeline, list(asked), settings, base.side) if asked else None
-            if ranks.first:
+            shown = Shown(shown_folder(path)) if ranks.first else None
+            if shown is not None:
                 save_grid(pictures, self.prompts, path)
+                shown.pictures(pictures, self.prompts)
             moved = {}
             if self.step > 0:
                 general = self.probes["general"].captions[:DRIFT_PICTURES]
                 way = drift(self.folder, draw(base.family.pipeline, general, settings, base.side))
                 moved = {} if way is None else {"drift": way}
-            seen = draw_seen(base, self.probes, self.text_of, path.parent, self.step, ranks.first)
+            seen = draw_seen(base, self.probes, self.text_of, path.parent, self.step, shown)
+            if shown is not None:
+                shown.close()
         changes = {f"{name}_change": loss / self.start[name] - 1 for name, loss in losses.items()}
         files = save_asked(wanted, asked, path, 0) if wanted is not None and ranks.first else {}
         return Samples(None, seconds, seen, {**losses, **changes, **moved}, files)

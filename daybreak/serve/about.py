@@ -9,7 +9,6 @@ from pathlib import Path
 from daybreak import config as configs
 from daybreak.caption_words import CaptionWords, look_at, read_words
 from daybreak.config import Config
-from daybreak.data.scenes.source import ScenesSource
 from daybreak.model_folder import CONFIG_FILE, Kind
 
 SCENES_CAPTIONS = 5000
@@ -47,6 +46,8 @@ def _ratio(config: Config) -> float:
 @cache
 def _scenes_words(dense: float) -> CaptionWords:
     """Of the embedded world, whose captions are made; the examples are its short ones."""
+    from daybreak.data.scenes.source import ScenesSource  # torch, which the server's own process does without
+
     short = ScenesSource(32, 0).some_captions(SCENES_CAPTIONS)
     every = look_at([*short, *ScenesSource(32, 0, dense=dense).some_captions(SCENES_CAPTIONS)])
     return replace(every, examples=look_at(short).examples)

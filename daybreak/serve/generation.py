@@ -14,7 +14,7 @@ from daybreak.serve.errors import ApiError
 from daybreak.serve.images import parameters_of, picture_file
 from daybreak.serve.jobs import Done, Event, Failed, Job, Order, Pixels, Preview, preview_steps
 from daybreak.serve.keys import Client
-from daybreak.serve.models import ModelInfo
+from daybreak.serve.line import Line
 from daybreak.serve.orders import orders_of
 from daybreak.serve.queue import QueueFullError
 from daybreak.serve.schemas import Format, GenerationRequest, GenerationResponse, Picture, Usage
@@ -28,9 +28,11 @@ HEARTBEAT_SECONDS = 1.0
 class Generation:
     """A request in flight. `close` it in any case: what is not finished by then is given up."""
 
-    def __init__(self, server: ImageServer, info: ModelInfo, request: GenerationRequest, orders: list[Order]) -> None:
-        self._server, self._info, self._request = server, info, request
-        self._worker = server.worker(info.name)
+    def __init__(
+        self, server: ImageServer, line: Line, request: GenerationRequest, client: Client, orders: list[Order]
+    ) -> None:
+        self.client = client
+        self._server, self._line, self._info, self._request = server, line, line.info, request
         self._format: Format = request.output_format or "png"
         self._by_url = (request.response_format or server.settings.response_format) == "url"
         self._kind = "image_generation" if orders[0].start is None else "image_edit"
@@ -39,7 +41,7 @@ class Generation:
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + server.settings.timeout
-        shown = request.partial_images or 0 if request.stream and info.previews else 0
+        shown = request.partial_images or 0 if request.stream and line.info.previews and not server.safety else 0
 
         def tell(index: int, event: Event) -> None:
             try:
@@ -59,32 +61,41 @@ class Generation:
 
         upload: the pictures that an edit or a variation starts from.
         """
-        worker = server.worker(request.model)
-        info = worker.model.info
-        server.check_prompt(request.prompt)
-        if upload is None:
-            orders = orders_of(request, info, server.settings, None)
-        else:  # pictures are decoded and scaled
-            orders = await asyncio.to_thread(orders_of, request, info, server.settings, upload)
-        if not worker.ready.is_set() or not worker.is_alive():
-            server.metrics.request(info.name, "refused")
-            raise ApiError(503, f"model {info.name} is not ready", retry_after=5)
-        generation = cls(server, info, request, orders)
-        if len(orders) > worker.queue.capacity:
-            raise ApiError(400, f"n: at most {worker.queue.capacity} pictures fit in line here", param="n")
-        if wait := server.limiter.wait(client, len(orders)):
-            server.metrics.request(info.name, "refused")
-            raise ApiError(
-                429, "too many pictures a minute for this client", code="rate_limit_exceeded", retry_after=int(wait) + 1
-            )
+        line = server.line(request.model)
+
+        def refused(reason: str, error: ApiError) -> ApiError:
+            server.metrics.refused(line.info.name, reason)
+            return error
+
         try:
-            worker.queue.put(generation.jobs)
+            server.check_prompt(request.prompt)
+        except ApiError as e:
+            raise refused("prompt", e) from None
+        if upload is None:
+            orders = orders_of(request, line.info, server.settings, None)
+        else:  # pictures are decoded and scaled
+            orders = await asyncio.to_thread(orders_of, request, line.info, server.settings, upload)
+        if not line.ready or not line.alive:
+            raise refused("not_ready", ApiError(503, f"model {line.info.name} is not ready", retry_after=5))
+        if len(orders) > line.capacity:
+            raise ApiError(400, f"n: at most {line.capacity} pictures fit in line here", param="n")
+        if wait := server.limiter.wait(client, len(orders)):
+            said, code = "too many pictures a minute for this client", "rate_limit_exceeded"
+            raise refused("rate", ApiError(429, said, code=code, retry_after=int(wait) + 1))
+        generation = cls(server, line, request, client, orders)
+        try:
+            line.put(generation.jobs)
         except QueueFullError:
-            server.metrics.request(info.name, "refused")
-            raise ApiError(
-                429, "too many pictures are waiting", code="queue_full", retry_after=worker.retry_after()
-            ) from None
+            error = ApiError(429, "too many pictures are waiting", code="queue_full", retry_after=line.retry_after())
+            raise refused("queue_full", error) from None
         return generation
+
+    def facts(self) -> dict[str, Any]:
+        """What the access log says of it."""
+        order = self.jobs[0].order
+        prompts = {"prompt": order.prompt} if self._server.settings.log_prompts else {}
+        sizes = {"size": order.size, "steps": order.steps, "guidance": order.guidance, "seed": order.seed}
+        return {"model": self._info.name, "pictures": len(self.jobs), **sizes, **prompts}
 
     def close(self) -> None:
         """Gives up what is not finished, and counts how the request ended."""
@@ -100,7 +111,7 @@ class Generation:
                 if isinstance(event, Failed):
                     raise self._failed(event)
                 if isinstance(event, Done):
-                    pictures[index] = await asyncio.to_thread(self._picture, index, event.pixels, base_url)
+                    pictures[index] = await self._finished(index, event.pixels, base_url)
             self._end("ok")
         finally:
             self.close()
@@ -131,8 +142,7 @@ class Generation:
                     yield self._waiting()
                     continue
                 if isinstance(event, Failed):
-                    yield _sse("error", self._failed(event).body())
-                    return
+                    raise self._failed(event)
                 if isinstance(event, Preview):
                     data = await asyncio.to_thread(picture_file, event.pixels, None, self._format)
                     body = self._event("partial_image", index, Picture(b64_json=_base64(data), seed=self._seed(index)))
@@ -141,18 +151,27 @@ class Generation:
                     yield _sse(f"{self._kind}.partial_image", body)
                 elif isinstance(event, Done):
                     left -= 1
-                    picture = await asyncio.to_thread(self._picture, index, event.pixels, base_url)
-                    body = self._event("completed", index, picture)
+                    body = self._event("completed", index, await self._finished(index, event.pixels, base_url))
                     body["usage"] = self._usage([self.jobs[index]]).model_dump()
                     body["ignored"] = self._request.ignored
                     yield _sse(f"{self._kind}.completed", body)
             self._end("ok")
+        except ApiError as e:
+            yield _sse("error", e.body())
         finally:
             self.close()
 
+    async def _finished(self, index: int, pixels: Pixels, base_url: str) -> Picture:
+        """A finished picture as clients get it. ApiError where the operator's check withholds it."""
+        try:
+            return await asyncio.to_thread(self._picture, index, pixels, base_url)
+        except ApiError as e:
+            self._end("withheld" if e.status == 400 else "error")
+            raise
+
     def _waiting(self) -> str:
         """A comment of the stream, which other clients pass over: the place in line of the first picture that waits."""
-        places = (self._worker.place(job) for job in self.jobs)
+        places = (self._line.place(job) for job in self.jobs)
         before, seconds = next((place for place in places if place is not None), (None, None))
         return f": waiting {json.dumps({'before': before, 'seconds': seconds})}\n\n"
 
@@ -175,6 +194,8 @@ class Generation:
         data = picture_file(
             pixels, parameters_of(self._info.name, job), self._format, 100 if quality is None else quality
         )
+        if self._server.safety is not None:
+            self._server.safety.check(data, job.prompt)
         picture = Picture(seed=job.order.seed, revised_prompt=job.revised_prompt)
         if self._by_url:
             picture.url = f"{base_url}v1/images/{self._server.store.put(data, self._format)}"
@@ -203,8 +224,7 @@ class Generation:
     def _end(self, outcome: str) -> None:
         self._outcome = outcome
         self._server.metrics.request(self._info.name, outcome)
-        for job in self.jobs:
-            job.cancelled = True  # of no effect on those that are done
+        self._line.cancel(self.jobs)  # of no effect on those that are done
 
 
 def _requested(request: GenerationRequest, order: Order) -> str | None:

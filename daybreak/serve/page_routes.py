@@ -47,7 +47,7 @@ class Unseen(BaseModel):
 @router.get("/known")
 async def known(server: Server, _client: Who, model: str | None = None) -> Known:
     """Some of a model's captions, and the sizes that it was trained at."""
-    about = server.worker(model).model.about
+    about = server.line(model).about
     return Known(examples=about.words.examples, sides=about.sides, ratio=about.ratio)
 
 
@@ -57,6 +57,6 @@ def unseen(question: Question, server: Server, _client: Who) -> Unseen:
 
     Not async, so in a thread: among 200,000 words it takes a tenth of a second.
     """
-    words = server.worker(question.model).model.about.words
+    words = server.line(question.model).about.words
     found = [Word(word=word, close=close) for word, close in words.unseen(question.prompt)]
     return Unseen(words=found, captions=words.count)

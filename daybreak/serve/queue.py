@@ -30,12 +30,6 @@ class JobQueue:
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def before(self, job: Job) -> int | None:
-        """How many pictures are in line before a job that is; None where it waits no more."""
-        with self._changed:
-            wanted = [j for j in self._jobs if not j.cancelled]
-        return next((i for i, j in enumerate(wanted) if j is job), None)
-
     def put(self, jobs: list[Job]) -> None:
         """Appends all of `jobs`, or none: QueueFullError where there is no room or the server is closing."""
         with self._changed:

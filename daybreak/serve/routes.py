@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import ValidationError
 
+from daybreak.serve.access_log import note
 from daybreak.serve.errors import ApiError
 from daybreak.serve.generation import Generation
 from daybreak.serve.images import FILE_NAME, FORMATS
@@ -120,7 +121,7 @@ async def vary(request: Request, response: Response, server: Server, client: Who
 async def infer(name: str, request: Request, body: InferenceRequest, server: Server, client: Who) -> Response:
     """Generate one picture as Hugging Face's inference API does: `InferenceClient(model=".../models/NAME")`."""
     p = body.parameters
-    side = server.worker(name).model.info.size
+    side = server.line(name).info.size
     fields = GenerationRequest(
         prompt=body.inputs,
         model=name,
@@ -154,6 +155,7 @@ async def _answer(
     request: Request, response: Response, generation: Generation, stream: bool
 ) -> Response | GenerationResponse:
     """The pictures at once, or as they come; gives them up where the client leaves."""
+    note(request.state, generation.client, generation.facts())
     if stream:
         headers = {"Cache-Control": "no-store"} | generation.headers
         events = generation.stream(str(request.base_url))
@@ -196,13 +198,13 @@ async def picture(name: str, server: Server) -> Response:
 @router.get("/v1/models", responses=problems(401))
 async def models(server: Server, _client: Who) -> ModelList:
     """The models that generate pictures; the first is the default."""
-    return ModelList(data=[server.card(name) for name in server.workers])
+    return ModelList(data=[server.card(name) for name in server.lines])
 
 
 @router.get("/v1/models/{name}", responses=problems(401, 404))
 async def model(name: str, server: Server, _client: Who) -> ModelCard:
     """One of them."""
-    return server.card(server.worker(name).model.info.name)
+    return server.card(server.line(name).info.name)
 
 
 @router.get("/health")

@@ -23,6 +23,7 @@ from daybreak.optim.schedule import learning_rate_factor
 from daybreak.parallel import Ranks, pick_device
 from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
+from daybreak.train.about import about_run
 from daybreak.train.asked import Asked
 from daybreak.train.checkpoint import SaveError
 from daybreak.train.clock import Clock
@@ -90,7 +91,10 @@ def train_on(
     ranks.wait()
     trainee.prepare()
     files = _open_files(trainee, run, resume, note) if ranks.first else None
-    note(f"{source.describe()}; {trainee.parameter_count() / 1e6:.1f} M parameters on {_name(trainee.device, ranks)}")
+    parameters, device = trainee.parameter_count(), _name(trainee.device, ranks)
+    if files is not None:
+        files.on_begin(about_run(parameters, device), trainee.step)
+    note(f"{source.describe()}; {parameters / 1e6:.1f} M parameters on {device}")
     training = Training(config, run, source, trainee, watchers, files, ranks, began or time.time())
     try:
         training.run()
@@ -358,6 +362,7 @@ class Training:
         cost = self.deadline.cost()
         record = dataclasses.replace(
             record, seconds=now.seconds, progress=now.progress, seconds_left=self.clock.seconds_left(record.step),
+            seconds_to_end=self.pauses.seconds_to_end(now.progress),
             waiting=(self._waited_before + self.stage.batches.waited_seconds) / trained, cost=cost,
             cost_forecast=self.deadline.forecast(now.progress) if cost is not None else None,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -89,8 +90,9 @@ class Pauses:
             inside = {name: str(file) for name, file in drawn.inside.items()}
             files = {prompt: str(file) for prompt, file in drawn.asked.items()}
             record = SampleRecord(trainee.step, trainee.position, trainee.seconds, str(path), followed, inside, files)
-            for w in self._watchers:
-                w.on_samples(record)
+            with self.working("report"):  # the boards take the pictures, and report.html is written
+                for w in self._watchers:
+                    w.on_samples(record)
             if drawn.probes:
                 self._tell(dict(drawn.probes), "probe")
         if followed is not None and trainee.step and not self._config.evaluate.metrics:
@@ -165,6 +167,30 @@ class Pauses:
         self.draw()
         self.save()
 
+    def seconds_to_end(self, progress: float) -> float | None:
+        """Expected until the run is over: training, and all that comes between and after it, as long as it took so far.
+
+        Until samples were drawn once, what they take is not in it. None before there is anything to go by.
+        """
+        if self._deadline.end is not None:
+            return max(0.0, self._deadline.seconds_left())
+        t, train = self._trainee, self._config.train
+        training = self._clock.seconds_left(t.step)
+        if training is None:
+            return None
+        steps_left = t.step * (1 - progress) / progress if progress > 0 else 0.0
+        every = train.sample_every if train.sample_steps is None else train.sample_steps
+        samples = (1 - progress) / every if train.sample_steps is None else steps_left / every
+        saves = training / (60 * train.save_minutes) + (steps_left / train.save_steps if train.save_steps else 0)
+        prompts, others = t.pictures_at_end()
+        if self._config.sample.expand is not None:
+            prompts *= 2  # judged as they stand, too
+        d = t.durations
+        between = max(0, math.ceil(samples) - 1) * (d.get("samples", 0.0) + d.get("report", 0.0)) + int(saves) * d.get(
+            "save", 0.0
+        )
+        return training + between + end_seconds(d, prompts, others, math.inf)
+
     def close(self) -> None:
         """Ends what runs beside the loop."""
         self.watchdog.close()
@@ -191,7 +217,7 @@ class Pauses:
     def _keep_room(self) -> None:
         """Ends training early enough for what comes after it.
 
-        Near the end this stays as it is, for the learning rate to come down in peace; the evaluation gives way.
+        Near the end this stays as it is, for the learning rate to decay fully; the evaluation is shortened.
         """
         settled = self._trainee.progress > SETTLED and self._clock.end is not None
         if self._deadline.end is not None and not settled:

@@ -117,7 +117,7 @@ class Trainee(ABC):
 
     @abstractmethod
     def enter(self, config: Config, source: Source) -> None:
-        """Takes note of the stage that begins: its settings and its data."""
+        """Records the stage that begins: its settings and its data."""
 
     @abstractmethod
     def random(self, batch: Any, config: Config) -> Rows:
@@ -130,7 +130,7 @@ class Trainee(ABC):
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
         """What `batch`, the part `share` of this process's pictures of a step, adds to its loss: a scalar.
 
-        Also the unweighted terms by name, detached: means over `batch`. levels: takes note of the loss by noise level.
+        Also the unweighted terms by name, detached: means over `batch`. levels: records the loss by noise level.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What a run tells while it runs: every step to a JSONL file and TensorBoard, and to whoever displays it."""
+"""What a run tells while it runs: every step to a JSONL file and TensorBoard, and to the displays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class StepRecord:
 
     waiting: the share of the training time since the start or resume that went into waiting for data. measured: what
     is not measured at every step, by its name in TensorBoard (meters.py). learning_rates: by optimiser. cost and
-    cost_forecast (at the end of the run): USD, where the config knows a price.
+    cost_forecast (at the end of the run): USD, where the config knows a price. seconds_left: of training;
+    seconds_to_end: until the run is over, with its drawing, saving and judging.
     """
 
     step: int
@@ -41,6 +42,7 @@ class StepRecord:
     learning_rates: dict[str, float] = field(default_factory=dict)
     cost: float | None = None
     cost_forecast: float | None = None
+    seconds_to_end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,10 @@ class LogFiles:
             return
         kept = [line for line in self._path.read_text(errors="replace").splitlines() if _step_of(line) <= step]
         write_whole(self._path, "".join(line + "\n" for line in kept))
+
+    def on_begin(self, about: Mapping[str, Any], step: int) -> None:
+        """One line for each process that begins the run or goes on with it: what about.py says of it."""
+        self._line({"event": "begin", "step": step, **about})
 
     def on_step(self, record: StepRecord) -> None:
         """One line, and one point per curve."""

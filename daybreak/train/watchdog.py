@@ -14,7 +14,7 @@ from pathlib import Path
 STALL_EXIT = 75
 """Exit code of a run that stood still (EX_TEMPFAIL: trying again may help)."""
 PATIENCE = 4.0
-"""Work that is no step (compiling, drawing, measuring, saving) may take so many times longer."""
+"""Work that is no step (compiling, drawing, measuring, saving) may take this many times longer."""
 GRACE_SECONDS = 30.0
 
 

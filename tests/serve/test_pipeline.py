@@ -19,7 +19,6 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from daybreak.serve.jobs import Done, Job, Order
-from daybreak.serve.metrics import Metrics
 from daybreak.serve.open import open_served
 from daybreak.serve.pipeline import PipelineModel
 from daybreak.serve.settings import ServeSettings
@@ -91,7 +90,7 @@ def test_clients_of_a_prx_at_the_same_time_all_get_their_picture(save, tmp_path)
     """With guidance diffusers draws one at a time."""
     settings = ServeSettings()
     model = PipelineModel("prx", save(tmp_path / "prx"), settings, torch.device("cpu"))
-    worker = Worker(model, settings, Metrics())
+    worker = Worker(model, settings)
     events: list = []
     orders = [Order("a dog", "", 16, 16, 2, 3.0, seed) for seed in range(2)]
     worker.queue.put([Job(order, events.append, time.monotonic() + 600) for order in orders])
