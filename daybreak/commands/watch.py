@@ -33,6 +33,7 @@ def run_watch(console: Console, places: list[Path], host: str, port: int, anonym
                 console.print(
                     f"note: {name} is {trouble}; its curves and pictures are shown", markup=False, highlight=False
                 )
+    listener.listen()  # who opens the page before the server answers waits in place of being refused
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
     what = next(iter(runs)) if len(runs) == 1 else f"{len(runs)} runs"
