@@ -96,8 +96,8 @@ def cost(o: argparse.Namespace) -> None:
         run = Path(folder) / "run"
         minutes = (o.windows * (o.seconds + 3) + 30) / 60
         training = subprocess.Popen(
-            [sys.executable, "-m", "daybreak", "train", "scenes", "--train.minutes", f"{minutes:.2f}", "--out", str(run),
-             "--train.sample_every", "1"],
+            [sys.executable, "-m", "daybreak", "train", "scenes", f"--train.minutes={minutes:.2f}", f"--out={run}",
+             "--train.sample_every=0.1"],
             env=ENVIRONMENT, stdout=subprocess.DEVNULL,
         )  # fmt: skip
         try:

@@ -192,7 +192,7 @@ def _compared(
             pixel = _start(before, config, ranks)
         pixel.go_on = "daybreak finetune --resume"
         if pixel.progress < 1:
-            train_on(pixel, run, [display, Reporter(run), bell], resume, ranks, STARTED, data_changed)
+            train_on(pixel, run, [display, Reporter(run, display.on_note), bell], resume, ranks, STARTED, data_changed)
     if pixel.progress < 1 or not ranks.first:
         return
     after = OwnModel(*open_model(run, torch.device("cpu")), pick_device())

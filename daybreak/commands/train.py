@@ -55,7 +55,9 @@ def train_and_report(
         else:
             console = Console(quiet=True)
         with Display(console) as display:
-            state = train(config, run, [display, Reporter(run), ringing], resume, ranks, STARTED, data_changed)
+            state = train(
+                config, run, [display, Reporter(run, display.on_note), ringing], resume, ranks, STARTED, data_changed
+            )
         if state.progress < 1:
             return  # told to stop
         config, evaluation = configs.at_stage(config, -1), None

@@ -1,7 +1,7 @@
 """The pictures of docs/watching.md, of real runs: `python -m tests.watch.pictures RUNS RUN OTHER`.
 
-    daybreak train scenes --train.minutes 1 --out runs/a      and another one, as runs/b
-    python -m tests.watch.pictures runs a b
+daybreak train scenes --train.minutes 1 --out runs/a      and another one, as runs/b
+python -m tests.watch.pictures runs a b
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ DOCS = Path(__file__).parents[2] / "docs"
 MOST_BYTES = 200_000
 
 
-def take(driver: webdriver.Chrome, url: str, name: str, width: int, height: int, script: str, dark: bool = False) -> None:
+def take(
+    driver: webdriver.Chrome, url: str, name: str, width: int, height: int, script: str, dark: bool = False
+) -> None:
     """A picture of a page as DOCS/NAME, after a script has run in it; in as many colours as MOST_BYTES allow."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

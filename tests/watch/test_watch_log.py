@@ -15,7 +15,11 @@ def test_only_what_is_new_is_told(tmp_path):
     run = WatchedRun(write_run(tmp_path / "run", 3))
     first = run.tell()
     assert first["reset"] and first["curves"][LOSS]["step"] == [1, 2, 3] and "still" in first
-    assert first["curves"][LOSS]["value"] == [2, 1, 0.666667] and first["curves"]["terms/velocity"]["images"] == [1, 2, 3]
+    assert first["curves"][LOSS]["value"] == [2, 1, 0.666667] and first["curves"]["terms/velocity"]["images"] == [
+        1,
+        2,
+        3,
+    ]
     nothing = run.tell(first["cursor"])
     assert not nothing["reset"] and nothing["curves"] == {} and nothing["events"] == [] and "still" not in nothing
     with (tmp_path / "run" / "log.jsonl").open("a") as log:

@@ -78,7 +78,9 @@ def test_a_run_of_another_version_shows_its_curves_and_says_so(server):
     assert told["still"]["settings"]["model.holograms"] == "3"
 
 
-@pytest.mark.parametrize("path", ["config.yaml", "../other/config.yaml", "../../secret.png", "/etc/passwd", "no.png", ""])
+@pytest.mark.parametrize(
+    "path", ["config.yaml", "../other/config.yaml", "../../secret.png", "/etc/passwd", "no.png", ""]
+)
 def test_nothing_but_pictures_of_the_run_leaves(server, runs, path):
     (runs.parent / "secret.png").write_bytes(b"\x89PNG")
     assert server.http.get("/file", params={"name": "real", "path": path}).status_code == 404
@@ -99,7 +101,10 @@ def test_notes_and_requests_by_the_page(server, runs):
     assert refused.status_code == 400 and "does not train now" in refused.json()["detail"]
     elsewhere = server.http.post("/api/notes", json=kept, headers={"Sec-Fetch-Site": "cross-site"})
     assert elsewhere.status_code == 403
-    assert server.http.post("/api/notes", content=json.dumps(kept), headers={"Content-Type": "text/plain"}).status_code == 422
+    assert (
+        server.http.post("/api/notes", content=json.dumps(kept), headers={"Content-Type": "text/plain"}).status_code
+        == 422
+    )
 
 
 def test_others_may_look_and_no_more(runs):
@@ -145,7 +150,9 @@ def test_a_port_that_is_taken_is_one_line(tmp_path, monkeypatch, capsys):
 
 def test_where_a_run_stands(tmp_path):
     folder = write_run(tmp_path / "run", 30)
-    assert WatchedRun(folder).tell()["facts"]["state"] == "training"  # by an earlier version, which holds no lock: it wrote just now
+    assert (
+        WatchedRun(folder).tell()["facts"]["state"] == "training"
+    )  # by an earlier version, which holds no lock: it wrote just now
     begin = json.dumps({"event": "begin", "step": 0, "time": time.time()}) + "\n"
     log = (folder / "log.jsonl").read_text()
     (folder / "log.jsonl").write_text(begin + log)
@@ -158,7 +165,9 @@ def test_where_a_run_stands(tmp_path):
 
 def test_the_report_is_the_page_with_all_that_it_shows(runs, finished_run):
     frozen = frozen_in(write_report(runs / "real"))
-    assert frozen["name"] == "real" and frozen["told"]["curves"].keys() == WatchedRun(finished_run).tell()["curves"].keys()
+    assert (
+        frozen["name"] == "real" and frozen["told"]["curves"].keys() == WatchedRun(finished_run).tell()["curves"].keys()
+    )
     asked = [p["file"] for e in frozen["told"]["events"] if e["event"] == "samples" for p in e["pictures"]]
     assert len(asked) == 24 and all(frozen["files"][f].startswith("data:image/png;base64,") for f in asked)
 
