@@ -1,6 +1,6 @@
 """What `daybreak watch` costs a run that trains, and how fast it opens a hundred runs.
 
-    python benchmarks/watching.py cost [--windows 12] [--seconds 20] [--browser]
+    python benchmarks/watching.py cost [--windows 12] [--seconds 20] [--browser] [--recipe scenes]
     python benchmarks/watching.py open [--runs 100] [--steps 10000]
 
 cost: one run trains; in every second window its page is open, asking as the page of main.js does (every two seconds for
@@ -93,15 +93,16 @@ def look(url: str, name: str, browser: bool, over: threading.Event) -> None:
 def cost(o: argparse.Namespace) -> None:
     """See the head of this file."""
     with tempfile.TemporaryDirectory() as folder:
-        run = Path(folder) / "run"
+        run = o.keep or Path(folder) / "run"
         minutes = (o.windows * (o.seconds + 3) + 30) / 60
+        words = ["train", o.recipe, f"--train.minutes={minutes:.2f}", f"--out={run}", "--evaluate.prompts_per_task=4"]
         training = subprocess.Popen(
-            [sys.executable, "-m", "daybreak", "train", "scenes", f"--train.minutes={minutes:.2f}", f"--out={run}",
-             "--train.sample_every=0.1"],
-            env=ENVIRONMENT, stdout=subprocess.DEVNULL,
+            [sys.executable, "-m", "daybreak", *words], env=ENVIRONMENT, stdout=subprocess.DEVNULL
         )  # fmt: skip
         try:
             print(json.dumps(measured(o, run)))
+            if o.keep:
+                training.wait()
         finally:
             training.kill()
             training.wait()
@@ -184,6 +185,8 @@ if __name__ == "__main__":
     sub.add_argument("--windows", type=int, default=12)
     sub.add_argument("--seconds", type=float, default=20)
     sub.add_argument("--browser", action="store_true")
+    sub.add_argument("--recipe", default="scenes")
+    sub.add_argument("--keep", type=Path, help="where the run is written, and stays; default: nowhere")
     sub.set_defaults(do=cost)
     sub = commands.add_parser("open")
     sub.add_argument("--runs", type=int, default=100)

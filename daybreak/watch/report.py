@@ -35,9 +35,8 @@ class Reporter:
             write_whole(self._path, self._freezer.page())
         except Exception as e:
             if not self._told:
-                self._tell(
-                    f"{self._path} is not written ({' '.join(str(e).split()) or type(e).__name__}); the run goes on"
-                )
+                why = " ".join(str(e).split()) or type(e).__name__
+                self._tell(f"{self._path} is not written ({why}); the run goes on")
             self._told = True
 
     def on_step(self, record: StepRecord) -> None:
