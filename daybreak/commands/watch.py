@@ -10,13 +10,11 @@ from rich.console import Console
 from daybreak.commands.listen import is_loopback, listen
 from daybreak.config import ConfigError
 from daybreak.extras import require
-from daybreak.watch.find import check_places, find_runs
-from daybreak.watch.run import settings_of
+from daybreak.watch.find import find_runs
 
 
 def run_watch(console: Console, places: list[Path], host: str, port: int, anonymous: bool) -> None:
     """Binds, and serves until SIGINT or SIGTERM. It reads what runs write, and costs them nothing."""
-    check_places(places)
     local = is_loopback(host)
     if not local and not anonymous:
         raise ConfigError(f"--host {host} lets others in: give --anonymous to let all look at the runs")
@@ -25,6 +23,7 @@ def run_watch(console: Console, places: list[Path], host: str, port: int, anonym
     uvicorn = require("uvicorn", "serve", "daybreak watch")
     require("fastapi", "serve", "daybreak watch")
     from daybreak.watch.app import make_app
+    from daybreak.watch.run import settings_of
 
     runs = find_runs(places)
     if len(runs) == 1:
