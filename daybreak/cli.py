@@ -41,6 +41,7 @@ from daybreak.serve.settings import LoadSettings, ServeSettings
 from daybreak.terminal import showing_phases
 from daybreak.train.bell import Target
 from daybreak.vote.settings import BlindSettings
+from daybreak.watch.find import check_places
 
 app = App(
     name="daybreak",
@@ -365,9 +366,11 @@ def watch(
     daybreak watch runs/mine
     daybreak watch
     """
+    places = list(runs) or [Path("runs")]
+    check_places(places)
     from daybreak.commands.watch import run_watch
 
-    run_watch(console, list(runs) or [Path("runs")], host, port, anonymous)
+    run_watch(console, places, host, port, anonymous)
 
 
 @app.command()

@@ -247,7 +247,9 @@ train scenes --train.batch x
 train scenes --out full
 train folder --data full
 watch nowhere
-watch .
+watch
+watch full
+watch run --host 0.0.0.0
 """.strip().splitlines()
 """Of every command. `full` holds a file, `run` a config alone, `pictures` what can be trained on."""
 

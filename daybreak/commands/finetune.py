@@ -119,7 +119,7 @@ def run_finetune(
                         f"{folder} was begun by an earlier version and cannot be continued; its result can be used"
                     )
                 checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
-            train_on(run, folder, [display, Reporter(folder), ringing], goes_on, ranks, began)
+            train_on(run, folder, [display, Reporter(folder, display.on_note), ringing], goes_on, ranks, began)
         if run.progress >= 1:
             if run.sharded:
                 base.gather()

@@ -200,7 +200,7 @@ def _compared(
             pixel = _start(before, config, ranks)
         pixel.go_on, pixel.knows_others = "daybreak finetune --resume", True
         if pixel.progress < 1:
-            train_on(pixel, run, [display, Reporter(run), bell], resume, ranks, STARTED, data_changed)
+            train_on(pixel, run, [display, Reporter(run, display.on_note), bell], resume, ranks, STARTED, data_changed)
     if pixel.progress < 1 or not ranks.first:
         return
     with phase("measuring"):
