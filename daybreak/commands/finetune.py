@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -33,6 +34,9 @@ from daybreak.train import checkpoint
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train_on
 from daybreak.train.trackers import check_trackers
+
+SHAPES_SHOWN = 12
+"""The fullest; the others are added up."""
 
 
 def run_finetune(
@@ -88,6 +92,7 @@ def run_finetune(
                 base, plan, data, folder, ranks,
                 lambda what, done, of: bar.update(task, description=f"caching {what}", completed=done, total=of),
             )  # fmt: skip
+        print_shapes(console, run)
         if find_lr:
             rate = settings.learning_rate
             find_rate(console, run, ranks, folder, rate, lambda factor: f"--lr {rate * factor:.2g}")
@@ -145,6 +150,35 @@ def _finish(console: Console, run: Diffusers) -> None:
     left.add_row("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")
     left.add_row("draw your own", f'daybreak sample {run.folder} --prompt "{run.prompts[0][:60]}"')
     console.print(left, soft_wrap=True, highlight=False)
+
+
+def print_shapes(console: Console, run: Diffusers) -> None:
+    """How full each shape of the training pictures is, and what becomes of those that are left over."""
+    cache, own = run.cache, run.order.own
+    count = Counter(cache.at[n][0] for n in cache.training)
+    if len(count) == 1:
+        width, height = cache.shapes[next(iter(count))]
+        console.print(f"all {len(cache.training)} training pictures are {width}x{height} px", highlight=False)
+        return
+    table = Table(title="shapes of the training pictures", title_justify="left", box=None, padding=(0, 2))
+    for column in ("px", "pictures", f"batches of {own}", "left over"):
+        table.add_column(column, justify="right")
+    for shape, pictures in count.most_common(SHAPES_SHOWN):
+        width, height = cache.shapes[shape]
+        table.add_row(f"{width}x{height}", *map(str, (pictures, *divmod(pictures, own))))
+    if more := count.most_common()[SHAPES_SHOWN:]:
+        rest = [pictures for _, pictures in more]
+        sums = (sum(rest), sum(p // own for p in rest), sum(p % own for p in rest))
+        table.add_row(f"{len(more)} more", *map(str, sums))
+    console.print(table)
+    if left := sum(pictures % own for pictures in count.values()):
+        small = sum(pictures < own for pictures in count.values())
+        thin = f"; {small} of {len(count)} shapes have fewer pictures than a batch" if small else ""
+        console.print(
+            f"each epoch {left} pictures make up batches of several shapes: each keeps its own, counts alike, and goes "
+            f"through the network with others of that shape{thin}",
+            highlight=False,
+        )
 
 
 def print_plan(console: Console, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:

@@ -21,7 +21,7 @@ from daybreak import checkpoint_files
 from daybreak.cli import app
 from daybreak.commands.finetune import resume_finetune
 from daybreak.config import ConfigError
-from daybreak.finetune.cache import CachedPictures
+from daybreak.finetune.order import CachedPictures
 from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
@@ -34,7 +34,14 @@ LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 WORDS = [
     "--steps=12", "--batch=4", "--lr=3e-3", "--save-every=1", "--sample-every=100", "--sample-steps=1",
     "--sampler=ddim", "--warmup=0", "--ema=0.5", "--no-report",
+    "--resolution=32",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pictures(mixed):
+    """Of several shapes, with steps that mix them."""
+    return mixed
 
 
 def command(*words, launcher=()):
@@ -183,7 +190,7 @@ def test_two_processes_learn_what_one_learns(base, pictures, tmp_path, method):
 
 STALL = """
 import sys, time
-from daybreak.finetune.cache import CachedPictures
+from daybreak.finetune.order import CachedPictures
 from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
