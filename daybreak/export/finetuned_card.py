@@ -52,7 +52,8 @@ def write_finetuned_card(
     }
     if kind.startswith("PRX"):
         options["use_resolution_binning"] = side == 1024
-    prompt = settings.instance_prompt or (f"a picture of {settings.token}" if settings.token else "your prompt")
+    named = f"{settings.trigger}, your prompt" if settings.trigger else "your prompt"
+    prompt = settings.instance_prompt or (f"a picture of {settings.token}" if settings.token else named)
     text = " and the text encoder" if settings.train_text_encoder else ""
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
@@ -75,7 +76,8 @@ def write_finetuned_card(
 def _data(settings: FinetuneSettings, run: Path, side: int) -> str:
     listed = run / "training.jsonl"
     count = f"{len(listed.read_text(encoding='utf-8').splitlines()):,} captioned" if listed.is_file() else "Captioned"
-    return f"{count} pictures from `{Path(settings.data).name}`, {side} x {side} px."
+    how = "" if settings.square else "in their ratios, with at most the pixels of "
+    return f"{count} pictures from `{Path(settings.data).name}`, {how}{side} x {side} px."
 
 
 def _scores(run: Path) -> str:
