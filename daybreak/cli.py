@@ -34,7 +34,9 @@ from daybreak.model_folder import is_own, model_folder
 from daybreak.plan.hardware import GPUS
 from daybreak.recipes import RECIPES, VARIANTS
 from daybreak.run_folder import check_there, stored_averages, trained_config
-from daybreak.serve.settings import ServeSettings
+from daybreak.run_requests import Kind
+from daybreak.serve.settings import LoadSettings, ServeSettings
+from daybreak.train.bell import Target
 from daybreak.vote.settings import BlindSettings
 
 app = App(
@@ -117,6 +119,7 @@ def train(
     resume: Annotated[str | None, "Run folder to continue; auto: the one of --out, if there is any."] = None,
     data_changed: DataChanged = False,
     find_lr: FindLr = False,
+    bell: Target = None,
 ) -> None:
     """Train a model by a recipe."""
     from daybreak.arguments import asked_training
@@ -124,7 +127,7 @@ def train(
     asked = asked_training(context.args, list(data), out, config, resume, limits, data_changed, find_lr)
     from daybreak.commands.train import run_train
 
-    run_train(console, asked)
+    run_train(console, asked, bell)
 
 
 @app.command()
@@ -134,6 +137,7 @@ def finetune(
     resume: Annotated[Path | None, "Run folder to continue, in place of a base."] = None,
     data_changed: DataChanged = False,
     find_lr: FindLr = False,
+    bell: Target = None,
 ) -> None:
     """Fine-tune Stable Diffusion, a relative of it, or a run of our own on your pictures.
 
@@ -160,18 +164,18 @@ def finetune(
         run = run_to_resume(resume, settings, out, find_lr)
         from daybreak.commands.finetune import resume_finetune
 
-        resume_finetune(console, run, data_changed, settings)
+        resume_finetune(console, run, data_changed, settings, bell)
         return
     settings = replace(settings, base=str(model_folder(settings.base)))
     check_finetune(settings, out)
     if is_own(settings.base):
         from daybreak.commands.finetune_own import finetune_own
 
-        finetune_own(console, settings, out, find_lr)
+        finetune_own(console, settings, out, find_lr, bell)
         return
     from daybreak.commands.finetune import run_finetune
 
-    run_finetune(console, settings, out, find_lr=find_lr)
+    run_finetune(console, settings, out, find_lr=find_lr, bell=bell)
 
 
 @app.command()
@@ -293,6 +297,7 @@ def launch(
     limits: BudgetConfig,
     out: Annotated[Path, "Run folder, where all nodes see it."],
     data: Data = (),
+    bell: Target = None,
 ) -> None:
     """Write the job that trains on many GPUs: a torchrun script, a SLURM script, a SkyPilot task, a PyTorchJob.
 
@@ -303,7 +308,7 @@ def launch(
     """
     from daybreak.commands.launch import run_launch
 
-    code = run_launch(console, context.args, settings, limits, list(data), out)
+    code = run_launch(console, context.args, settings, limits, list(data), out, bell)
     raise typer.Exit(code)
 
 
@@ -313,6 +318,62 @@ def status(run: Run) -> None:
     from daybreak.commands.status import show_status
 
     show_status(console, run)
+
+
+@app.command()
+def watch(
+    runs: Annotated[tuple[Path, ...], Flag("[RUN...]"), "Run folders, or folders of runs; default: runs."] = (),
+    host: Annotated[str, "Address to listen on; the default is reached from this machine only."] = "127.0.0.1",
+    port: Annotated[int, Bounds(least=0, most=65535), "0: any free one."] = 8001,
+    anonymous: Annotated[bool, "Let others look without a key."] = False,
+) -> None:
+    """Show runs on a live page while they train and afterwards: curves, pictures over time, what goes on inside.
+
+    It reads what runs write into their folders: a run needs no server to be watched, now or later.
+
+    [bold]Examples[/bold]
+    daybreak watch runs/mine
+    daybreak watch
+    """
+    from daybreak.commands.watch import run_watch
+
+    run_watch(console, list(runs) or [Path("runs")], host, port, anonymous)
+
+
+@app.command()
+def tell(
+    run: Run,
+    what: Annotated[Kind, Flag("WHAT"), "stop: save and end. checkpoint: write one now. sample: draw samples now."],
+    prompt: Annotated[tuple[str, ...], "For sample: draw this too; several times for several."] = (),
+) -> None:
+    """Tell a run that trains to stop, to write a checkpoint or to draw samples now; ends when that is done.
+
+    It needs no server: the request is a file in the run folder, which the run looks for once a second between two
+    steps. It works for every command that trains, on every machine that sees the folder. The log says who asked.
+
+    [bold]Examples[/bold]
+    daybreak tell runs/mine stop
+    daybreak tell runs/mine sample --prompt "a red circle" --prompt "three rings"
+    """
+    from daybreak.commands.tell import run_tell
+
+    run_tell(console, run, what, prompt)
+
+
+@app.command()
+def note(
+    run: Run,
+    text: Annotated[str | None, "What to remember of the run, in place of what stands there; '' removes it."] = None,
+    favourite: Annotated[bool | None, "Mark the run as a favourite, or no longer."] = None,
+) -> None:
+    """Keep a note with a run, or mark it as a favourite; without options, show both.
+
+    [bold]Examples[/bold]
+    daybreak note runs/mine --text "warm-up twice as long: no difference" --favourite
+    """
+    from daybreak.commands.note import run_note
+
+    run_note(console, run, text, favourite)
 
 
 @app.command()
@@ -505,6 +566,18 @@ def serve(
     from daybreak.commands.serve import run_serve
 
     run_serve(console, models, host, port, settings, anonymous)
+
+
+@app.command()
+def loadtest(
+    settings: LoadSettings,
+    url: Annotated[str, Flag("URL"), "Address of a server, such as http://127.0.0.1:8000."],
+    as_json: Annotated[bool, Flag("--json"), "Print the figures as JSON."] = False,
+) -> None:
+    """Load a server as clients do: pictures a second, how long they wait, what was refused."""
+    from daybreak.commands.loadtest import run_loadtest
+
+    run_loadtest(console, url, settings, as_json)
 
 
 @app.command()

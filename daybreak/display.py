@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
+from daybreak.train.watch import AlarmRecord, MetricsRecord, SampleRecord, StepRecord
 
 LINE_SECONDS = 15.0
 """Without a terminal: time between lines."""
@@ -48,6 +48,9 @@ class Display:
     ) -> None:
         if self._live:
             self._live.stop()
+
+    def on_alarm(self, record: AlarmRecord) -> None:
+        """A note says it too."""
 
     def on_note(self, text: str) -> None:
         """Prints the note above the display."""

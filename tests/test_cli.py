@@ -23,6 +23,7 @@ from daybreak.data.scenes.expand import expand
 from daybreak.recipes import recipe
 from tests.chat_server import chatting
 from tests.conftest import TINY
+from tests.frozen import frozen_in
 from tests.in_process import here
 from tests.waiting import LONG
 
@@ -47,11 +48,15 @@ def test_train_leaves_a_scored_run(trained):
     score = json.loads((trained / "score.json").read_text())
     tasks = {"single_object", "two_object", "counting", "colors", "position", "color_attr"}
     assert tasks | {"overall", "held_out"} <= score.keys()
+    counts, intervals = score.pop("counts"), score.pop("intervals")
     assert all(0 <= v <= 1 for v in score.values())
+    assert counts.keys() == intervals.keys() and counts["overall"] == 6 and counts["held_out"] == 3
+    assert all(low <= score[name] <= high for name, (low, high) in intervals.items())
     assert (trained / "grid.png").exists()
-    report = (trained / "report.html").read_text()
-    assert "data:image/png;base64" in report
-    assert "http" not in report.replace("http-equiv", "")  # self-contained
+    report = frozen_in(trained / "report.html")
+    judged = report["told"]["still"]["judged"]
+    assert len(judged) == 9 and all(report["files"][p["file"]].startswith("data:image/png;base64") for p in judged)
+    assert all(p["followed"] == all(t["right"] for t in p["told"]) for p in judged)
     assert "model:" in (trained / "config.yaml").read_text()
 
 
@@ -211,6 +216,9 @@ inspect nowhere
 inspect . --size 0
 key NAME --file /dev/null/keys
 launch scenes --out new --train.bach 3
+loadtest http://127.0.0.1:9
+loadtest ftp://x
+note nowhere --text x
 plan scnes
 plan scenes --gpu nope
 plan scenes --calibration nowhere
@@ -228,6 +236,8 @@ shrink nowhere --out new
 shrink scenes --out full
 status .
 teach --data nowhere
+tell run stop
+tell run jump
 teach --out teacher.pt
 train scnes
 train scenes --optim.lr abc

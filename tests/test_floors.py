@@ -9,9 +9,10 @@ import daybreak
 
 FLOORS = [
     "compiler", "config", "extras", "hub_models", "files", "html", "checkpoint_files", "model_folder", "run_folder",
-    "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats", "losses",
-    "evaluate", "train", "display", "history", "plan", "arguments", "finetune", "export", "subjects", "ablate",
-    "distill", "box", "launch", "vote", "serve", "commands", "cli", "__main__",
+    "run_requests", "run_notes", "caption_words", "allocator", "products", "parallel", "recipes", "optim", "data",
+    "encoders", "diffusion", "model", "sampling", "formats", "losses", "evaluate", "train", "display", "history",
+    "watch", "plan", "arguments", "finetune", "export", "subjects", "ablate", "distill", "box", "launch", "vote",
+    "serve", "commands", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up."""
 

@@ -22,6 +22,7 @@ from daybreak.vote.pairs import pairs_of_study, schedule
 from daybreak.vote.results import QuestionResults, VoterSummary, results_of, voters_of, write_csv
 from daybreak.vote.settings import QUESTIONS, Address, BlindSettings
 from daybreak.vote.study import Study
+from daybreak.vote.verdict import doubt, verdict, without_doubted
 from daybreak.vote.votes import Votes
 
 
@@ -129,9 +130,10 @@ def show_results(console: Console, folder: Path) -> None:
     if not votes:
         raise ConfigError(f"{folder} holds no votes yet")
     results, voters = results_of(study, votes), voters_of(votes, expected)
+    others = without_doubted(study, votes, voters)
     for r in results:
         if r.votes:
-            _print_question(console, study, r)
+            _print_question(console, study, r, others.get(r.question))
     _print_voters(console, voters)
     left = Table(title="written", title_justify="left", box=None, padding=(0, 2), show_header=False)
     try:
@@ -144,9 +146,12 @@ def show_results(console: Console, folder: Path) -> None:
     console.print(left, soft_wrap=True)
 
 
-def _print_question(console: Console, study: Study, r: QuestionResults) -> None:
+def _print_question(console: Console, study: Study, r: QuestionResults, without: str | None) -> None:
     names = study.contestants
-    table = Table(title=f"{r.question}: {QUESTIONS[r.question]}", title_justify="left", box=None, padding=(0, 2))
+    console.print(f"[bold]{r.question}: {QUESTIONS[r.question]}[/bold]", highlight=False)
+    for sentence in filter(None, (verdict(study, r), without)):
+        _print(console, sentence)
+    table = Table(box=None, padding=(0, 2))
     for column in ("", "won", "tied", "lost", "win rate", "95 %"):
         table.add_column(column, justify="left" if not column else "right")
     for d in r.duels:
@@ -188,6 +193,9 @@ def _print_voters(console: Console, voters: list[VoterSummary]) -> None:
         else:
             table.add_row(f"voter {v.voter}", f"0 of {v.expected}", "", "", "", "")
     console.print(table)
+    for v in voters:
+        if (why := doubt(v)) is not None:
+            _print(console, f"  voter {v.voter}: {why}")
 
 
 def number(value: float) -> str:

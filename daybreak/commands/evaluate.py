@@ -19,6 +19,7 @@ from daybreak.evaluate.subjects import Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.parallel import joined, pick_device
 from daybreak.subjects import open_subject
+from daybreak.watch.report import write_report
 
 
 def run_evaluate(console: Console, subjects: list[str], request: Request, out: Path | None) -> None:
@@ -72,6 +73,7 @@ def _tell(console: Console, subject: Subject, folder: Path, score: dict[str, Any
             if "verdict" in m.details:
                 console.print(f"{METRICS[m.name].title}: {m.details['verdict']}", markup=False, highlight=False)
     if subject.config is not None and folder == subject.run:
+        write_report(folder)
         print_report(console, subject.config, folder, score)
         return
     report = write_evaluation_report(folder, subject.name, score)

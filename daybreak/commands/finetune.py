@@ -31,9 +31,11 @@ from daybreak.finetune.trainee import Diffusers, loop_config
 from daybreak.parallel import PATIENCE, pick_device
 from daybreak.run_folder import new_run_folder
 from daybreak.train import checkpoint
+from daybreak.train.bell import Bell
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train_on
 from daybreak.train.trackers import check_trackers
+from daybreak.watch.report import Reporter, write_report
 
 SHAPES_SHOWN = 12
 """The fullest; the others are added up."""
@@ -47,17 +49,22 @@ def run_finetune(
     find_lr: bool = False,
     data_changed: bool = True,
     began: float = STARTED,
+    bell: str | None = None,
 ) -> Diffusers:
     """Plan, data, training, result, report; returns the trainee as training left it.
 
     find_lr: finds a learning rate in place of training. began: from when on a deadline counts (seconds since 1970).
+    bell: what rings (train/bell.py).
     ConfigError for a user's mistake, TrainingError where the run cannot go on.
     """
     settings = absolute(settings)
-    with processes(loop_config(settings, 1, settings.batch), PATIENCE, "--batch") as ranks:
-        if not ranks.first:
-            console = Console(quiet=True)
+    loop = loop_config(settings, 1, settings.batch)
+    with processes(loop, PATIENCE, "--batch") as ranks, Bell(bell, console) as ringing:
         folder = out or new_run_folder("finetune")
+        if ranks.first:
+            ringing.begin(folder)
+        else:
+            console = Console(quiet=True)
         if ranks.world > 1 and out is None:
             raise ConfigError("several processes need the name of their run folder: give --out")
         if not resume:
@@ -108,7 +115,7 @@ def run_finetune(
                         f"{folder} was begun by an earlier version and cannot be continued; its result can be used"
                     )
                 checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
-            train_on(run, folder, [display], goes_on, ranks, began)
+            train_on(run, folder, [display, Reporter(folder), ringing], goes_on, ranks, began)
         if run.progress >= 1:
             if run.sharded:
                 base.gather()
@@ -119,33 +126,34 @@ def run_finetune(
 
 
 def resume_finetune(
-    console: Console, resume: Path, data_changed: bool = True, asked: FinetuneSettings | None = None
+    console: Console, resume: Path, data_changed: bool = True, asked: FinetuneSettings | None = None,
+    bell: str | None = None,
 ) -> None:  # fmt: skip
     """Goes on with a run; asked: what is other now (asked.py says what may be)."""
     asked = asked or FinetuneSettings()
     if is_own_run(resume):
-        resume_own(console, resume, data_changed, asked)
+        resume_own(console, resume, data_changed, asked, bell)
     else:
-        run_finetune(console, resumed(settings_file.load(resume), asked), resume, True, data_changed=data_changed)
+        settings = resumed(settings_file.load(resume), asked)
+        run_finetune(console, settings, resume, True, data_changed=data_changed, bell=bell)
 
 
 def _finish(console: Console, run: Diffusers) -> None:
     result = save_result(run.base, run.folder)
     settings = run.settings
-    page = None
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
         console.print("comparing with the base ...")
         tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
-        page = make_report(run, weights, settings.report_pictures, tell)
-        log_score(run.config, run.folder, run.step, figures(page), tell, Diffusers, "report/report.json")
-        for line in summary(page):
+        make_report(run, weights, settings.report_pictures, tell)
+        log_score(run.config, run.folder, run.step, figures(run.folder), tell, Diffusers, "report/report.json")
+        for line in summary(run.folder):
             console.print(f"- {line}", markup=False, highlight=False)
+    write_report(run.folder)  # the log of the whole run, and its score
     left = Table(title="output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
     left.add_row("run folder", str(run.folder))
     left.add_row("result", str(result))
-    if page is not None:
-        left.add_row("report", str(page))
+    left.add_row("report", str(run.folder / "report.html"))
     left.add_row("data", str(run.folder / "data.html"))
     left.add_row("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")
     left.add_row("draw your own", f'daybreak sample {run.folder} --prompt "{run.prompts[0][:60]}"')

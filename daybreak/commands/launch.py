@@ -19,9 +19,10 @@ from daybreak.launch.write import FORMS, SUBMIT, Job
 
 
 def run_launch(
-    console: Console, arguments: list[str], settings: LaunchSettings, limits: BudgetConfig, data: list[str], out: Path
-) -> int:
-    """Writes the job, and returns the exit code of its submission, or 0.
+    console: Console, arguments: list[str], settings: LaunchSettings, limits: BudgetConfig, data: list[str], out: Path,
+    bell: str | None = None,
+) -> int:  # fmt: skip
+    """Writes the job, which rings `bell`, and returns the exit code of its submission, or 0.
 
     Raises ConfigError for a wrong recipe or setting, a batch that does not divide over the processes, and where the
     command that submits is not installed.
@@ -37,6 +38,7 @@ def run_launch(
     if s.to == "kubernetes" and s.image is None:
         raise ConfigError("--to kubernetes needs --image: a container image that holds daybreak")
     words = [name, *(w for d in data for w in ("--data", d)), "--out", str(out), "--resume", "auto"]
+    words += ["--bell", bell] if bell is not None else []
     words += [*as_words(limits), *(f"--{key}={value}" for key, value in overrides)]
     minutes = round(60 * limits.hours) + 10 if limits.hours is not None else None
     job_name = re.sub(r"[^a-z0-9-]+", "-", out.name.lower()).strip("-") or "run"

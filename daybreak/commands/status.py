@@ -14,6 +14,7 @@ from daybreak import checkpoint_files as folders
 from daybreak.config import stage_at
 from daybreak.display import duration
 from daybreak.history.read import History, checkpoints, read
+from daybreak.run_requests import trains
 from daybreak.train.deadline import FILE
 
 
@@ -63,9 +64,11 @@ def _facts(h: History) -> list[tuple[str, str]]:
 
 
 def _state(h: History) -> str:
-    """Finished, training, or standing still: by the log, since the run may be on another machine."""
+    """Finished, training, or standing still: by the run's lock, or its log where the file system has no locks."""
     if h.last["progress"] >= 1:
         return "finished"
+    if trains(h.run):
+        return "training"
     silent = time.time() - (h.run / "log.jsonl").stat().st_mtime
     step = max(1.0, h.config.train.batch / max(1e-9, h.last["images_per_second"]))
     if silent < 60 + 10 * step:

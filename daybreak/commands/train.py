@@ -16,20 +16,22 @@ from daybreak.display import Display
 from daybreak.evaluate.report_terminal import print_report
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.parallel import pick_device
+from daybreak.train.bell import Bell
 from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, has_deadline
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel, open_stage_source
+from daybreak.watch.report import Reporter, write_report
 
 
-def run_train(console: Console, asked: Training) -> None:
-    """`daybreak train`."""
+def run_train(console: Console, asked: Training, bell: str | None = None) -> None:
+    """`daybreak train`; bell: what rings (train/bell.py)."""
     if asked.note is not None:
         console.print(f"note: {asked.note}", markup=False, highlight=False)
     if asked.find_lr:
         _find_lr(console, asked.config, asked.run)
     else:
-        train_and_report(console, asked.config, asked.run, asked.resume, asked.data_changed)
+        train_and_report(console, asked.config, asked.run, asked.resume, asked.data_changed, bell)
 
 
 def _find_lr(console: Console, config: Config, run: Path) -> None:
@@ -42,14 +44,18 @@ def _find_lr(console: Console, config: Config, run: Path) -> None:
         )  # fmt: skip
 
 
-def train_and_report(console: Console, config: Config, run: Path, resume: bool, data_changed: bool = True) -> None:
-    """Trains, judges what was trained on scenes, and prints the report."""
-    with processes(config) as ranks:
+def train_and_report(
+    console: Console, config: Config, run: Path, resume: bool, data_changed: bool = True, bell: str | None = None
+) -> None:  # fmt: skip
+    """Trains, judges what was trained on scenes, and prints the report. bell: rings when all that is over."""
+    with processes(config) as ranks, Bell(bell, console) as ringing:
         run, resume = ranks.gather((run, resume))[0]  # a new folder's name, told by the clock, is the first's
-        if not ranks.first:
+        if ranks.first:
+            ringing.begin(run)
+        else:
             console = Console(quiet=True)
         with Display(console) as display:
-            state = train(config, run, [display], resume, ranks, STARTED, data_changed)
+            state = train(config, run, [display, Reporter(run), ringing], resume, ranks, STARTED, data_changed)
         if state.progress < 1:
             return  # told to stop
         config, evaluation = configs.at_stage(config, -1), None
@@ -65,4 +71,5 @@ def train_and_report(console: Console, config: Config, run: Path, resume: bool, 
         if ranks.first:
             if evaluation is not None:
                 log_score(state.config, run, state.step, evaluation.scores, console.print)
+            write_report(run)
             print_report(console, config, run, evaluation.scores if evaluation is not None else {})

@@ -49,10 +49,10 @@ class Row:
 def compare(console: Console, run: Path, teacher: Config, state: Pixel, config: Config, out: Path) -> list[Row]:
     """Draws the same prompts from the same noise three ways; prints the table, writes distillation.json and .png."""
     networks = load_averaged(run, teacher, state.device)
-    hurried = replace(teacher, sample=replace(teacher.sample, steps=config.sample.steps))
+    in_fewer = replace(teacher, sample=replace(teacher.sample, steps=config.sample.steps))
     ways: list[tuple[str, Transformer, TextEncoder, Config]] = [
         ("teacher", *networks, teacher),
-        ("teacher, as few steps", *networks, hurried),
+        ("teacher, as few steps", *networks, in_fewer),
         ("student", state.average, state.average_text, config),
     ]
     prompts = open_source(config).some_captions(PICTURES)[:PICTURES]

@@ -11,13 +11,11 @@ from rich.table import Table
 
 from daybreak.config import Config
 from daybreak.data.scenes.world import TASKS
-from daybreak.evaluate.report import write_report
 from daybreak.evaluate.report_scenes import ATTRIBUTE_TITLES
 
 
 def print_report(console: Console, config: Config, run: Path, scores: Mapping[str, Any]) -> None:
-    """Writes the run's report, and prints its `scores` on scenes, where there are any, and what is where."""
-    report = write_report(run, config)
+    """Prints the `scores` of a run on scenes, where there are any, and what is where."""
     if "overall" in scores:
         table = Table(title="prompts followed, in every attribute", title_justify="left", box=None, padding=(0, 2))
         table.add_column("task")
@@ -41,7 +39,7 @@ def print_report(console: Console, config: Config, run: Path, scores: Mapping[st
             console.print(f"right, where the prompt names it: {', '.join(right)}", highlight=False)
     left = Table(title="Output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
     left.add_row("run folder", str(run))
-    left.add_row("report", str(report))
+    left.add_row("report", str(run / "report.html"))
     if "overall" in scores:
         left.add_row("grid", str(run / "grid.png"))
         left.add_row("failures", str(run / "failures.png") if (run / "failures.png").exists() else "none")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
-from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
 from daybreak.sampling.expand import expanded
@@ -40,13 +40,14 @@ def generate(
             torch.stack([noise_of(side, side, seed, n) for n in named[start : start + s.batch]])
             * config.diffusion.noise_scale
         )
-        text, empty = text_encoder(captions), text_encoder([""] * len(captions))
         interval = (s.guidance_from, s.guidance_to)
         if s.guidance_kind == "classifier_free":
+            text, empty = with_empty(text_encoder, captions)
             denoise = classifier_free(transformer, text, empty, s.guidance, interval)
         else:
             routing = Routed(config.routing.keep, torch.Generator().manual_seed(seed * 1_000_003 + start))
-            weaker = text if s.guidance_kind == "routed" else empty
+            text = text_encoder(captions)
+            weaker = text if s.guidance_kind == "routed" else text_encoder([""] * len(captions))
             denoise = routed(transformer, text, weaker, routing, s.guidance, interval)
         pictures.append(SAMPLERS[s.sampler](denoise, noise.to(device), times).clamp(-1, 1).float().cpu())
     return torch.cat(pictures)
@@ -63,6 +64,13 @@ def generate_together(
     mine, named = prompts[start : start + each], numbers[start : start + each]
     drawn = generate(transformer, text_encoder, mine, config, seed, numbers=named) if mine else torch.empty(0)
     return torch.cat([part for part in ranks.gather(drawn) if len(part)])
+
+
+def with_empty(text_encoder: TextEncoder, captions: list[str]) -> tuple[TextTokens, TextTokens]:
+    """Captions' tokens, and for each of them the empty caption's, in one pass of the encoder."""
+    both = text_encoder([*captions, ""])
+    n = len(captions)
+    return both.rows(list(range(n))), both.rows([n] * n)
 
 
 def noise_of(height: int, width: int, seed: int, index: int = 0) -> Tensor:

@@ -190,7 +190,7 @@ def test_another_default_is_another_command_line():
         "from pathlib import Path\n"
         "import daybreak.serve.settings as s\n"
         "file = Path(s.__file__); text = file.read_text()\n"
-        "assert 'queue: Annotated[int, Bounds(least=1, most=10_000)] = 64' in text\n"
+        "assert 'queue: Annotated[int, Bounds(least=1, most=MAX_QUEUE)] = 64' in text\n"
         "exec(compile(text.replace('= 64', '= 65'), str(file), 'exec'), vars(s))\n"
         "from daybreak.cli import app; app(['serve', '--help'])\n"
     )

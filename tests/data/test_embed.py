@@ -16,7 +16,7 @@ from daybreak.data.shards.embedding_files import embedding_file
 from daybreak.data.shards.embeddings import EmbeddingReader
 from daybreak.data.shards.reader import ShardReader
 from daybreak.data.shards.source import ShardSource
-from daybreak.encoders.open_text import open_text_encoder
+from daybreak.encoders.text import open_text_encoder
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
 from tests.encoders.test_pretrained_text import saved

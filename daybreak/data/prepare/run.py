@@ -31,14 +31,14 @@ from daybreak.data.shards.reader import read_index
 
 
 def _silent(_stage: str, _done: int, _of: int, _pictures: int) -> None:
-    """Tells no one."""
+    """Shows nothing."""
 
 
 class Progress(Protocol):
     """Is told how far a run is."""
 
     def __call__(self, _stage: str, _done: int, _of: int, _pictures: int, /) -> None:
-        """So many parts or shards of a stage are done, of so many; so many pictures went through in this run."""
+        """Done and total parts or shards of a stage, and the pictures of this run so far."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,8 @@ def extract(
 ) -> FeatureSet:
     """Features of all pictures; with several processes each takes its share and all get the whole.
 
-    `progress` hears how many pictures each batch had. Raises ConfigError where fewer than two pictures are readable.
+    `progress` is called with the number of pictures of each batch. Raises ConfigError where fewer than two pictures are
+    readable.
     """
     items = list(ranks.share(pictures.items))
     numbers = list(ranks.share(range(len(pictures))))
