@@ -1,6 +1,6 @@
 """Fine-tuning steps on pictures of many shapes against steps on squares, per pixel, in the same run.
 
-    python benchmarks/finetune_shapes.py                       # a CPU: SD's layout at 64 px, batch 16
+    python benchmarks/finetune_shapes.py                       # a CPU: a small UNet at 64 x 64 latents, batch 16
     python benchmarks/finetune_shapes.py --size sd15           # a GPU: random weights at 512 px
 
 Both see the same pictures: with their ratios (a camera's and a phone's: 3:2, 2:3, 4:3, 3:4, 9:16 and squares, so that
@@ -90,9 +90,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    side = 64 if options.size == "tiny" else SIZES[options.size]["side"]
+    side = 128 if options.size == "tiny" else SIZES[options.size]["side"]  # 64 x 64 latents in both
     epoch = sum(RATIOS.values()) // options.batch
     with tempfile.TemporaryDirectory() as folder:
         base, data = Path(folder) / "base", Path(folder) / "data"

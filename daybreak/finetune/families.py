@@ -55,6 +55,11 @@ class Family:
         return int(self.pipeline.vae_scale_factor)
 
     @property
+    def longest(self) -> int | None:
+        """The longest side that the network can take, px; None: any."""
+        return None
+
+    @property
     def resolution(self) -> int:
         """The side that the base was made for, px."""
         side: Any = self.network.config.sample_size
@@ -181,6 +186,11 @@ class StableDiffusion3(Family):
     def multiple(self) -> int:
         """See `Family`."""
         return int(self.pipeline.vae_scale_factor) * int(self.network.config.patch_size)
+
+    @property
+    def longest(self) -> int:
+        """See `Family`; its places are a table."""
+        return int(self.network.config.pos_embed_max_size) * self.multiple
 
     def text(self, captions: list[str]) -> Text:
         """The pipeline's own embeddings."""

@@ -48,7 +48,8 @@ class Prepared:
         s = self.settings
         if s.square:
             return Shapes.squares(self.side)
-        return Shapes(self.side, side_step(self.family.multiple, self.family.step, self.side), s.max_ratio, s.upscale)
+        step = side_step(self.family.multiple, self.family.step, self.side)
+        return Shapes(self.side, step, s.max_ratio, s.upscale, longest=self.family.longest)
 
     @contextmanager
     def drawing(self) -> Generator[None]:

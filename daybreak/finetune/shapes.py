@@ -17,8 +17,9 @@ What Stable Diffusion XL is told of a picture (arXiv 2307.01952, section 2.2).""
 
 @dataclass(frozen=True)
 class Shapes:
-    """Which shape a picture gets. side: of the square whose pixels are the budget; step: divides every side; px.
+    """Which shape a picture gets.
 
+    side: of the square whose pixels are the budget; step: divides every side; longest: no side is longer; px.
     max_ratio: of the widest and of the tallest shape. Nothing is scaled up unless `upscale`: a picture smaller than its
     bucket keeps its size, but for what its sides are more than a multiple of `step`. square: one shape for all, to
     which smaller pictures are scaled up.
@@ -29,6 +30,7 @@ class Shapes:
     max_ratio: float
     upscale: bool = False
     square: bool = False
+    longest: int | None = None
 
     @classmethod
     def squares(cls, side: int) -> Shapes:
@@ -38,16 +40,18 @@ class Shapes:
     @cached_property
     def buckets(self) -> list[Bucket]:
         """The shapes of pictures that are large enough, from tallest to widest."""
-        return (
-            [(self.side, self.side)] if self.square else bucket_sizes(self.side, self.step, self.max_ratio, self.step)
-        )
+        if self.square:
+            return [(self.side, self.side)]
+        found = bucket_sizes(self.side, self.step, self.max_ratio, self.step)
+        return [bucket for bucket in found if max(bucket) <= (self.longest or max(bucket))]
 
     def of(self, width: int, height: int) -> Bucket | None:
         """The shape of a picture of this size; None where a side is shorter than one step, and is not scaled up."""
         bucket = self.buckets[nearest_bucket(width, height, self.buckets)]
         if self.upscale or (width >= bucket[0] and height >= bucket[1]):
             return bucket
-        w, h = (int(min(a, self.max_ratio * b)) // self.step for a, b in ((width, height), (height, width)))
+        most = self.longest or max(width, height)
+        w, h = (int(min(a, self.max_ratio * b, most)) // self.step for a, b in ((width, height), (height, width)))
         while w * h * self.step**2 > self.side**2 or max(w, h) > self.max_ratio * min(w, h) > 0:
             w, h = (w - 1, h) if w >= h else (w, h - 1)
         return (w * self.step, h * self.step) if w and h else None

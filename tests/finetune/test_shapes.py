@@ -44,6 +44,9 @@ def test_steps_and_squares():
     asked = [(8, 64, 512), (8, 64, 192), (16, 32, 1024), (2, 64, 16), (32, 32, 512)]
     assert [side_step(*multiple_wanted_side) for multiple_wanted_side in asked] == [64, 32, 32, 4, 32]
     assert Shapes.squares(512).of(100, 900) == (512, 512)
+    assert Shapes(512, 64, 3.0).of(3000, 1000) == (768, 320)
+    assert Shapes(512, 64, 3.0, longest=640).of(3000, 1000) == (640, 384)
+    assert Shapes(512, 64, 3.0, longest=640).of(750, 250) == (576, 192)
     assert {Shapes(1024, 64, 3.0).of(w, h) for w, h in ((3000, 2000), (2000, 3000))} == {(1216, 832), (832, 1216)}
 
 
