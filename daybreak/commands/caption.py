@@ -12,7 +12,7 @@ from daybreak.data.caption_folder import caption_folder
 from daybreak.data.listing import holds_shards
 from daybreak.data.places import join
 from daybreak.data.settings import CaptionSettings
-from daybreak.display import progress_bar
+from daybreak.terminal import progress_bar
 
 SHOWN = 5
 """Pictures without a caption that are named."""

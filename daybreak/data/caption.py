@@ -88,7 +88,7 @@ class CaptionJob:
 
 
 def write_captions(place: str, asked: CaptionSettings, progress: Callable[[int, int], None]) -> int:
-    """Writes captions of all shards; returns how many rows got one. See `run_on_models` for workers and engines.
+    """Writes captions of all shards; returns how many rows got one. See `run_on_shards` for workers and engines.
 
     Raises ConfigError where other captions of that name are there.
     """
@@ -97,13 +97,9 @@ def write_captions(place: str, asked: CaptionSettings, progress: Callable[[int, 
     job.check(reader)
     shards = len(reader.index.shards)
     left = [s for s in range(shards) if not exists(job.target(s))]
-    from daybreak.data.engines.models import run_on_models
+    from daybreak.data.engines.models import run_on_shards
 
-    done = shards - len(left)
-    progress(done, shards)
-    for _ in run_on_models(job, left, asked.work.workers, asked.work.engine):
-        done += 1
-        progress(done, shards)
+    list(run_on_shards(job, left, shards, asked.work, progress))
     return _register(reader, asked.name, asked.how, asked.weight)
 
 

@@ -14,7 +14,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from daybreak import __version__
 from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
-from daybreak.display import duration
 from daybreak.export.licences import Licences
 from daybreak.export.usage import drawing_lines, install_line, opening_lines, versions
 from daybreak.finetune.families import family_of
@@ -23,6 +22,7 @@ from daybreak.finetune.settings import FinetuneSettings
 from daybreak.model_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
 from daybreak.run_folder import read_events, read_score
 from daybreak.sampling.expand import RULES, expanded
+from daybreak.terminal import duration
 
 SAMPLES_FILE = "samples.png"
 EXAMPLE = "a large red circle above a small blue square"

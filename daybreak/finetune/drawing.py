@@ -10,6 +10,7 @@ from torch import Tensor
 
 from daybreak.data.shards.buckets import Bucket
 from daybreak.finetune.settings import FinetuneSettings, Sampler
+from daybreak.phases import advance, counted
 
 AT_ONCE = 8
 """Pictures drawn together."""
@@ -53,7 +54,8 @@ def draw_each(
         pipeline.safety_checker = None  # a black square would tell nothing of the training
     pictures: dict[int, Tensor] = {}
     try:
-        for width, height in dict.fromkeys(shapes):
+        for some in counted(_of_one_shape(shapes), len(prompts)):
+            width, height = shapes[some[0]]
             wanted: dict[str, Any] = {
                 "num_inference_steps": settings.sample_steps,
                 "guidance_scale": settings.guidance,
@@ -62,17 +64,20 @@ def draw_each(
                 "use_resolution_binning": False,
             }
             options = {k: v for k, v in wanted.items() if k in known}
-            numbers = [i for i, shape in enumerate(shapes) if shape == (width, height)]
-            for start in range(0, len(numbers), AT_ONCE):
-                some = numbers[start : start + AT_ONCE]
-                generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in some]
-                drawn = call(pipeline, [prompts[i] for i in some], generators, options)
-                pictures |= dict(zip(some, drawn, strict=True))
+            generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in some]
+            pictures |= dict(zip(some, call(pipeline, [prompts[i] for i in some], generators, options), strict=True))
+            advance(len(some))
     finally:
         pipeline.scheduler = own
         if checker is not None:
             pipeline.safety_checker = checker
     return [pictures[i] for i in range(len(prompts))]
+
+
+def _of_one_shape(shapes: list[Bucket]) -> list[list[int]]:
+    """Numbers of pictures of one shape each, AT_ONCE together."""
+    alike = [[i for i, other in enumerate(shapes) if other == shape] for shape in dict.fromkeys(shapes)]
+    return [numbers[i : i + AT_ONCE] for numbers in alike for i in range(0, len(numbers), AT_ONCE)]
 
 
 def on_one_canvas(pictures: list[Tensor]) -> Tensor:

@@ -117,7 +117,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
     if "domain" in losses:
         change = losses["domain"]["change"]
         word = "gained" if change < 0 else "not gained"
-        lines.append(f"the domain was {word}: the loss on held-out pictures changed by {change:+.1%}")
+        lines.append(f"the domain was {word}: the loss on held-out pictures changed by {change:+z.1%}")
     else:
         lines.append("no picture was held out: the gain is not measured")
     ours, theirs = found["tuned"].get("fid"), found["base_model"].get("fid")
@@ -133,7 +133,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
     little = change > 0.01 or (moved is not None and moved > DRIFT / 2)
     word = "much was forgotten" if much else "little was forgotten" if little else "nothing forgotten"
     shown = "" if moved is None else f", and from the same noise these moved {moved:.0%} of the way between two prompts"
-    lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+.1%}{shown}")
+    lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+z.1%}{shown}")
     if (before := found["base_model"].get("follows")) and (after := found["tuned"]["follows"]):
         of = "of the base's own prompts {:.0%} are followed, {:.0%} by the base"
         lines.append(of.format(after["overall"], before["overall"]))

@@ -100,7 +100,7 @@ class WatchedRun:
 
     def _facts(self) -> dict[str, Any]:
         log, last = self._log, self._log.last
-        facts: dict[str, Any] = {"state": self.state(), "now": time.time(), "reachable": trains(self.folder)}
+        facts: dict[str, Any] = {"state": self._state(), "now": time.time(), "reachable": trains(self.folder)}
         with suppress(KeyError, TypeError):
             begun = next((e for e in log.events if e["event"] == "begin"), None)
             if begun is not None:
@@ -117,7 +117,7 @@ class WatchedRun:
         }
         return facts
 
-    def state(self) -> str:
+    def _state(self) -> str:
         """See `state_of`."""
         events = self._log.events
         begun = any(e.get("event") == "begin" for e in events)

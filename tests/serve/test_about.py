@@ -57,7 +57,7 @@ def test_the_page_asks_for_examples_and_for_words(server):
     found = server.http.post("/page/unseen", json=asked).json()
     assert found["words"] == [{"word": "purpel", "close": "purple"}, {"word": "dinosaur", "close": None}]
     assert found["captions"] == 10_000
-    assert server.http.post("/page/unseen", json={"prompt": "x" * 5000}).status_code == 400
+    assert server.http.post("/page/unseen", json={"prompt": "x" * 33_000}).status_code == 400
     assert server.http.get("/page/known?model=nobody").status_code == 404
     assert "/page" not in server.http.get("/openapi.json").text
 
