@@ -109,6 +109,8 @@ class WatchedRun:
             return facts
         facts |= {k: last.get(k) for k in ("step", "images", "seconds", "progress", "images_per_second", "waiting",
                                            "seconds_left", "seconds_to_end", "cost", "cost_forecast")}  # fmt: skip
+        if facts["state"] == "judging" and facts["seconds_to_end"] is not None:  # the log is silent meanwhile
+            facts["seconds_to_end"] = max(0.0, facts["seconds_to_end"] - (time.time() - modified(log.path)))
         facts["loss"] = log.curves[SMOOTHED].values[-1] if SMOOTHED in log.curves else None
         facts |= {
             name.removeprefix("measured/"): curve.values[-1]
