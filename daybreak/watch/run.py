@@ -104,7 +104,8 @@ class WatchedRun:
         with suppress(KeyError, TypeError):
             begun = next((e for e in log.events if e["event"] == "begin"), None)
             if begun is not None:
-                facts["wall_seconds"] = max(0.0, modified(log.path) - begun["time"])
+                written = max(modified(self.folder / name) for name in ("log.jsonl", "score.json", REPORT))
+                facts["wall_seconds"] = max(0.0, written - begun["time"])
         if last is None:
             return facts
         facts |= {k: last.get(k) for k in ("step", "images", "seconds", "progress", "images_per_second", "waiting",
