@@ -14,6 +14,7 @@ from daybreak import config as configs
 from daybreak.arguments import named_recipe
 from daybreak.config import BudgetConfig, ConfigError
 from daybreak.config.fields import as_words
+from daybreak.data.listing import check_place, with_data
 from daybreak.launch.settings import LaunchSettings
 from daybreak.launch.write import FORMS, SUBMIT, Job
 
@@ -29,6 +30,10 @@ def run_launch(
     """
     missing = "say what to train: daybreak launch RECIPE --out RUN"
     name, overrides, config = named_recipe(arguments, limits, missing)
+    for place in data:
+        check_place(place)
+    if data:
+        config = with_data(config, data)
     s, processes = settings, settings.nodes * settings.gpus
     for i in range(max(1, len(config.stages))):
         batch = configs.at_stage(config, i).train.batch

@@ -12,6 +12,7 @@ from rich.console import Console
 from daybreak.commands.listen import is_loopback, listen
 from daybreak.config import ConfigError
 from daybreak.extras import require
+from daybreak.phases import phase
 from daybreak.serve.find import check_names, find_served
 from daybreak.serve.keys import add_key, read_keys
 from daybreak.serve.settings import ServeSettings
@@ -43,10 +44,12 @@ def run_serve(
     uvicorn = require("uvicorn", "serve", "daybreak serve")
     for module in ("fastapi", "prometheus_client", "python_multipart"):
         require(module, "serve", "daybreak serve")
-    from daybreak.serve.app import create_app
-    from daybreak.serve.server import ImageServer
+    with phase("loading"):
+        from daybreak.serve.app import create_app
+        from daybreak.serve.server import ImageServer
 
-    server = ImageServer(models, settings)
+    with phase("loading the models"):
+        server = ImageServer(models, settings)
     config = uvicorn.Config(
         create_app(server),
         log_level="warning",

@@ -215,15 +215,17 @@ class TextEncoder(nn.Module):
         return TextTokens(self.network(ids, mask), mask, padded, offsets=where)
 
 
-def open_text_encoder(config: TextConfig, captions: Callable[[], list[str]] | None = None) -> TextEncoder:
+def open_text_encoder(
+    config: TextConfig, captions: Callable[[], list[str]] | None = None, asked_by: str = "text.pretrained"
+) -> TextEncoder:  # fmt: skip
     """The text encoder of a new run: the frozen one that `config` names, else the embedded one.
 
     `captions` gives the captions on which the embedded one's tokenizer is trained. Raises ConfigError where the frozen
-    one can't be loaded.
+    one, which the user named by `asked_by`, can't be loaded.
     """
     if config.pretrained is not None:
         from daybreak.encoders.pretrained_text import PretrainedTextEncoder  # here, since transformers takes seconds
 
-        return PretrainedTextEncoder.open(config)
+        return PretrainedTextEncoder.open(config, asked_by)
     assert captions is not None
     return TextEncoder.create(captions(), config)

@@ -10,6 +10,7 @@ from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
+from daybreak.phases import counted
 from daybreak.sampling.expand import expanded
 from daybreak.sampling.guidance import Routed, classifier_free, routed
 from daybreak.sampling.sampler import SAMPLERS
@@ -34,7 +35,7 @@ def generate(
     named = numbers or list(range(first, first + len(prompts)))
     prompts = expanded(prompts, s.expand, seed, named)
     pictures = []
-    for start in range(0, len(prompts), s.batch):
+    for start in counted(range(0, len(prompts), s.batch), len(prompts)):
         captions = prompts[start : start + s.batch]
         noise = (
             torch.stack([noise_of(side, side, seed, n) for n in named[start : start + s.batch]])

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,10 +30,11 @@ class LoadResult:
         """Pictures a second."""
         return len(self.seconds) / self.wall
 
-    def percentile(self, share: float) -> float:
-        """Seconds within which this share of the pictures came; NaN without one."""
+    def percentiles(self, percents: Sequence[int]) -> dict[str, float]:
+        """{"p95_seconds": seconds} within which so many in a hundred pictures came; empty without a picture."""
         ordered = sorted(self.seconds)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+        last = len(ordered) - 1
+        return {f"p{p}_seconds": ordered[min(last, p * len(ordered) // 100)] for p in percents if ordered}
 
 
 def load(url: str, settings: LoadSettings) -> LoadResult:

@@ -19,8 +19,10 @@ from daybreak.data.batch import Source
 from daybreak.data.changes import changes_since, save_checks
 from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.files import make_folder
+from daybreak.library_messages import FILE, keeper
 from daybreak.optim.schedule import learning_rate_factor
 from daybreak.parallel import Ranks, pick_device
+from daybreak.phases import phase
 from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
 from daybreak.train.about import about_run
@@ -59,7 +61,10 @@ def train(
     else:
         if ranks.first:
             check_free(run)
-        pixel = Pixel.create(config, open_stage_source(config, 0, 0), device, ranks.mesh)
+        with phase("reading the data"):
+            source = open_stage_source(config, 0, 0)
+        with phase("building the model"):
+            pixel = Pixel.create(config, source, device, ranks.mesh)
     train_on(pixel, run, watchers, resume, ranks, began, data_changed)
     return pixel
 
@@ -84,6 +89,7 @@ def train_on(
     ranks.wait()  # all have looked at the folder before one writes into it
     if ranks.first:
         make_folder(run, "the run folder")
+        keeper.keep_in(run / FILE)
         _look_at_data(source, run, resume, data_changed, note)
         trainee.save_settings(run)
         if not resume and (trainee.knows_others or config.data.source != "scenes"):  # whose captions are known without

@@ -13,6 +13,7 @@ from daybreak import checkpoint_files as folders
 from daybreak.config import Config
 from daybreak.evaluate.measures import METRICS
 from daybreak.parallel import Ranks
+from daybreak.phases import phase
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, end_seconds
@@ -27,6 +28,10 @@ RETRY_SECONDS = 60.0
 """From a checkpoint that could not be written to the next attempt."""
 ROOM_SECONDS = 600.0
 """The longest that the end of a run waits for room on a full disk."""
+
+
+PHASES = {"samples": "drawing samples", "metrics": "measuring", "save": "saving"}
+"""What is said of a pause while it lasts, where its name in `durations` does not say it."""
 
 
 class Pauses:
@@ -59,7 +64,8 @@ class Pauses:
         self.watchdog.alive(self._trainee.step, name)
         began = time.monotonic()
         try:
-            yield
+            with phase(PHASES.get(name, name)):
+                yield
         finally:
             self._trainee.durations[name] = time.monotonic() - began
             self._keep_room()
@@ -186,10 +192,8 @@ class Pauses:
         if self._config.sample.expand is not None:
             prompts *= 2  # judged as they stand, too
         d = t.durations
-        between = max(0, math.ceil(samples) - 1) * (d.get("samples", 0.0) + d.get("report", 0.0)) + int(saves) * d.get(
-            "save", 0.0
-        )
-        return training + between + end_seconds(d, prompts, others, math.inf)
+        drawing = max(0, math.ceil(samples) - 1) * (d.get("samples", 0.0) + d.get("report", 0.0))
+        return training + drawing + int(saves) * d.get("save", 0.0) + end_seconds(d, prompts, others, math.inf)
 
     def close(self) -> None:
         """Ends what runs beside the loop."""
