@@ -162,6 +162,7 @@ def finetune(
     [bold]Examples[/bold]
     daybreak finetune stable-diffusion-v1-5/stable-diffusion-v1-5 --data my-pictures --deadline 24h --out runs/mine
     daybreak finetune my/model --data my-pictures --method lora --rank 32 --prompt "a cat in my style"
+    daybreak finetune my/model --data dog --method lora --masks beside --trigger sks --shuffle-tags --keep-tags 1
     daybreak finetune my/model --data dog --instance-prompt "a photo of sks dog" --class-prompt "a photo of a dog"
     daybreak finetune --resume runs/mine
     """
@@ -650,15 +651,19 @@ def embed(settings: EmbedSettings, shards: Shards) -> None:
 
 
 @app.command(panel=DATA)
-def caption(settings: CaptionSettings, shards: Shards) -> None:
-    """Have a vision-language model write captions for shards; they join those that are there.
+def caption(
+    settings: CaptionSettings,
+    place: Annotated[str, Flag("PLACE"), "Folder of pictures, or what daybreak prepare made."],
+) -> None:
+    """Have a vision-language model write captions.
 
-    Killed, the same command goes on with the next shard.
+    Of a folder: a .txt beside each picture that has no caption yet. Of shards: a set of captions that joins those that
+    are there. Killed, the same command goes on with what is left.
     """
     with phase("loading"):
         from daybreak.commands.caption import run_caption
 
-    run_caption(console, shards, settings)
+    run_caption(console, place, settings)
 
 
 @app.command(panel=MAKE)
