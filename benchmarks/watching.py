@@ -95,12 +95,13 @@ def cost(o: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = o.keep or Path(folder) / "run"
         minutes = (o.windows * (o.seconds + 3) + 30) / 60
-        words = ["train", o.recipe, f"--train.minutes={minutes:.2f}", f"--out={run}", "--evaluate.prompts_per_task=4"]
+        words = ["train", o.recipe, f"--train.minutes={minutes:.2f}", f"--out={run}", "--evaluate.prompts_per_task=4",
+                 "--train.sample_every=0.0625"]  # fmt: skip
         training = subprocess.Popen(
             [sys.executable, "-m", "daybreak", *words], env=ENVIRONMENT, stdout=subprocess.DEVNULL
         )  # fmt: skip
         try:
-            print(json.dumps(measured(o, run)))
+            print(json.dumps(measured(o, run, training.pid)))
             if o.keep:
                 training.wait()
         finally:
@@ -108,12 +109,14 @@ def cost(o: argparse.Namespace) -> None:
             training.wait()
 
 
-def measured(o: argparse.Namespace, run: Path) -> dict[str, Any]:
-    """Images/s in windows with the page open and without, in turn."""
+def measured(o: argparse.Namespace, run: Path, trainer: int) -> dict[str, Any]:
+    """Images/s in windows with the page open and without, in turn; and images a CPU second of the run, which other
+    programs on the machine move less."""
     log = run / "log.jsonl"
     while not log.exists() or log.read_text().count('"step"') < 20:
         time.sleep(1)
     speeds: dict[bool, list[float]] = {True: [], False: []}
+    efforts: dict[bool, list[float]] = {True: [], False: []}
     used = 0.0
     with watching(run) as (url, _, server):
         for window in range(o.windows):
@@ -124,19 +127,25 @@ def measured(o: argparse.Namespace, run: Path) -> dict[str, Any]:
                 looking.start()
             time.sleep(3)  # the page is there, and what opening it took is over
             before, processor, began = last_step(log), cpu_seconds(server.pid), time.monotonic()
+            worked = cpu_seconds(trainer)
             time.sleep(o.seconds)
-            after = last_step(log)
-            speeds[opened].append((after["images"] - before["images"]) / (after["seconds"] - before["seconds"]))
+            after, worked = last_step(log), cpu_seconds(trainer) - worked
+            images = after["images"] - before["images"]
+            speeds[opened].append(images / (after["seconds"] - before["seconds"]))
+            efforts[opened].append(images / worked)
             if looking is not None:
                 used += (cpu_seconds(server.pid) - processor) / (time.monotonic() - began)
                 over.set()
                 looking.join()
-    pairs = [o / c for o, c in zip(speeds[True], speeds[False], strict=True)]
+    pairs = [a / b for a, b in zip(speeds[True], speeds[False], strict=True)]
     return {
         "images/s, page open": round(statistics.median(speeds[True]), 2),
         "images/s, without": round(statistics.median(speeds[False]), 2),
         "ratio, median of pairs": round(statistics.median(pairs), 3),
         "ratios": [round(p, 3) for p in pairs],
+        "images a CPU second, page open over without": round(
+            statistics.median(efforts[True]) / statistics.median(efforts[False]), 3
+        ),
         "server, share of a core": round(used / len(speeds[True]), 4),
     }
 

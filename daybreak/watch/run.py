@@ -104,11 +104,14 @@ class WatchedRun:
         with suppress(KeyError, TypeError):
             begun = next((e for e in log.events if e["event"] == "begin"), None)
             if begun is not None:
-                facts["wall_seconds"] = max(0.0, modified(log.path) - begun["time"])
+                written = max(modified(self.folder / name) for name in ("log.jsonl", "score.json", REPORT))
+                facts["wall_seconds"] = max(0.0, written - begun["time"])
         if last is None:
             return facts
         facts |= {k: last.get(k) for k in ("step", "images", "seconds", "progress", "images_per_second", "waiting",
                                            "seconds_left", "seconds_to_end", "cost", "cost_forecast")}  # fmt: skip
+        if facts["state"] == "judging" and facts["seconds_to_end"] is not None:  # the log is silent meanwhile
+            facts["seconds_to_end"] = max(0.0, facts["seconds_to_end"] - (time.time() - modified(log.path)))
         facts["loss"] = log.curves[SMOOTHED].values[-1] if SMOOTHED in log.curves else None
         facts |= {
             name.removeprefix("measured/"): curve.values[-1]

@@ -7,11 +7,15 @@ import time
 
 import pytest
 
+from daybreak.run_folder import read_events
 from daybreak.run_notes import Notes, read_notes
+from daybreak.train.deadline import EXIT_SECONDS
+from daybreak.train.loop import train
 from daybreak.watch.app import make_app
 from daybreak.watch.find import find_runs
 from daybreak.watch.report import write_report
 from daybreak.watch.run import WatchedRun
+from tests.conftest import tiny_config
 from tests.frozen import frozen_in
 from tests.in_process import here
 from tests.watch.watched import step_line, watching, write_run
@@ -118,6 +122,7 @@ def test_others_may_look_and_no_more(runs):
 def test_it_ends_when_told(runs):
     with watching(runs / "real") as server:
         assert "watching real at" in server.lines[0]
+        assert server.http.get("/").status_code == 200
         assert server.terminate() == 0
 
 
@@ -161,6 +166,16 @@ def test_where_a_run_stands(tmp_path):
     assert WatchedRun(folder).tell()["facts"]["state"] == "judging"
     (folder / "score.json").write_text("{}")
     assert WatchedRun(folder).tell()["facts"]["state"] == "finished"
+
+
+def test_the_time_left_holds_what_comes_between_and_after_the_steps(tmp_path):
+    train(tiny_config(train__steps=8, train__sample_every=0.25), tmp_path / "run", [])
+    events = read_events(tmp_path / "run")
+    beside = {e["step"]: e["seconds_to_end"] - e["seconds_left"] for e in events if e["event"] == "step"}
+    took = json.loads(next((tmp_path / "run" / "checkpoints").glob("*/state.json")).read_text())["durations"]
+    assert beside[1] == pytest.approx(EXIT_SECONDS, abs=0.01)  # nothing is known yet of what drawing takes
+    # The nine prompts of the evaluation, each as long as the quickest picture so far, and the last samples at least.
+    assert all(beside[step] > beside[1] + 9 * took["picture"] for step in range(3, 9))
 
 
 def test_the_report_is_the_page_with_all_that_it_shows(runs, finished_run):
