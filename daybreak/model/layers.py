@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daybreak.encoders.text import TextMemory
+from daybreak.model import cpu_functions, cpu_kernels
 from daybreak.model.rope import norm_rotate, rms_norm
 from daybreak.products import attention
 
@@ -31,22 +32,42 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
     x [B, N, C]; shift and scale [B, 1, C].
     """
+    if cpu_kernels.usable(x):
+        return cpu_functions.Modulate.apply(x, shift, scale, NORM_EPS)
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D].
+def add_gated(x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
+    """x + gate * y: x and y [B, N, C], gate [B, 1, C]."""
+    if cpu_kernels.usable(x):
+        return cpu_functions.AddGated.apply(x, gate, y)
+    return torch.addcmul(x, gate, y)
+
+
+def add_modulate(x: Tensor, gate: Tensor, y: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """`add_gated`, and `modulate` of it."""
+    if cpu_kernels.usable(x):
+        return cpu_functions.AddModulate.apply(x, gate, y, shift, scale, NORM_EPS)
+    x = add_gated(x, gate, y)
+    return x, modulate(x, shift, scale)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+    """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D]; scale of the logits: 1 / sqrt(D).
 
     `mask` [B, 1, 1 or N, M] is added to the logits: 0 where a key counts, -inf where it does not. For few queries on a
-    CPU the two products are written out: their backward pass is faster than the fused kernel's (docs/journal.md). So
-    are they, without gradients, where oneDNN makes them (products.py).
+    CPU the two products are written out in training: their backward pass is faster than the fused kernel's
+    (docs/journal.md).
     """
     if q.device.type == "cpu" and q.shape[2] < FUSED_FROM_QUERIES and torch.is_grad_enabled():
-        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        q = q if scale == 1 else q * (q.shape[-1] ** -0.5 if scale is None else scale)
+        if cpu_kernels.usable(q) and q.dtype == k.dtype == v.dtype:
+            return cpu_functions.SoftmaxAttention.apply(q, k, v, mask)
+        logits = q @ k.transpose(-2, -1)
         if mask is not None:
             logits += mask  # no gradient needs the product itself
         return logits.softmax(dim=-1) @ v
-    return attention(q, k, v, mask)
+    return attention(q, k, v, mask, scale)
 
 
 def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> Tensor:
@@ -66,6 +87,8 @@ def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> T
 
 def gated_gelu(gate_up: Tensor) -> Tensor:
     """gelu(gate) * up, GELU in its tanh form: [..., 2 H], gate first -> [..., H]."""
+    if cpu_kernels.usable(gate_up):
+        return cpu_functions.GatedGelu.apply(gate_up)
     if gate_up.device.type == "cpu" and gate_up.dtype == torch.float32 and not torch.compiler.is_compiling():
         if not torch.is_grad_enabled():
             gate, up = gate_up.chunk(2, dim=-1)
@@ -159,6 +182,12 @@ class Attention(nn.Module):
         where the shares of attention that the text gets, [B, N, L], are put.
         """
         b, n, c = x.shape
+        if cpu_kernels.usable(x) and memory is None and looks is None:
+            weights = self.norm_q.weight, self.norm_k.weight, self.norm_text_k.weight
+            q, k, v = cpu_functions.SplitHeads.apply(
+                self.qkv(x), self.text_kv(text), *weights, cos, sin, self.heads, NORM_EPS
+            )
+            return self.out(attend(q, k, v, mask, scale=1.0).transpose(1, 2).reshape(b, n, c))
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 x [B, H, N, D]
         if memory is None:
             text_k, text_v = self.read(text)
@@ -242,5 +271,5 @@ class Block(nn.Module):
             return x + self.mlp(rms_norm(x, self.norm_m.weight, NORM_EPS))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(time)
         attended = self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask, memory, index, looks)
-        x = torch.addcmul(x, gate_a, attended)
-        return torch.addcmul(x, gate_m, self.mlp(modulate(x, shift_m, scale_m)))
+        x, normed = add_modulate(x, gate_a, attended, shift_m, scale_m)
+        return add_gated(x, gate_m, self.mlp(normed))

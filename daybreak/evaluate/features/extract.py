@@ -16,7 +16,7 @@ from torch import Tensor
 from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped
 from daybreak.data.listing import Item
-from daybreak.evaluate.downloads import cache_folder
+from daybreak.files import cache_folder
 from daybreak.evaluate.features.networks import Network
 from daybreak.evaluate.metrics import Moments, RunningMoments
 from daybreak.evaluate.pictures import PictureFolder, content_key, prepared
