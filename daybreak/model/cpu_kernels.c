@@ -195,7 +195,7 @@ INLINE void norm_backward(A *restrict grad, const A *restrict n, A inverse, cons
 // Picture p. `d` is a.d, written as a number where the compiler is to know it.
 INLINE void split(Heads a, Int p, Int d, T *restrict q, T *restrict k, T *restrict v) {
   const Int c = a.heads * d, m = a.l + a.n, half = d / 2;
-  A x[d];
+  A x[d], y[d];
   EACH(i, a.l) EACH(head, a.heads) {
     const T *from = a.text_kv + (p * a.l + i) * 2 * c + head * d;
     const Int to = ((p * a.heads + head) * m + i) * d;
@@ -213,8 +213,9 @@ INLINE void split(Heads a, Int p, Int d, T *restrict q, T *restrict k, T *restri
         const A times = key ? 1 : a.scale;
         norm(from + key * c, d, a.eps, x);
         EACH(j, d) x[j] *= a.weights[key][j] * times;
-        EACH(j, half) to[j] = low(x[j] * cos[j] + x[half + j] * sin[j]);
-        EACH(j, half) to[half + j] = low(x[half + j] * cos[half + j] + x[j] * sin[half + j]);
+        EACH(j, half) y[j] = x[j] * cos[j] + x[half + j] * sin[j];
+        EACH(j, half) y[half + j] = x[half + j] * cos[half + j] + x[j] * sin[half + j];
+        EACH(j, d) to[j] = low(y[j]);
       }
       EACH(j, d) v[to_k + j] = from[2 * c + j];
     }
@@ -286,12 +287,16 @@ void softmax(Int b, Int heads, Int n, Int m, const A *restrict mask, Int picture
   for (Int r = 0; r < b * heads * n; r++) {
     const A *restrict add = mask ? mask + r / n / heads * picture + r % n * row : 0;
     T *restrict at = logits + r * m;
-    A x[m], most = -1e30, sum = 0;
+    const Int whole = (m + 15) & ~15;  // vectors alone, no rest to be done one by one
+    A x[whole], lanes[16], most = -1e30, sum = 0;
+    for (Int j = m; j < whole; j++) x[j] = -1e30;
     EACH(j, m) x[j] = load(at[j]);
     if (add) EACH(j, m) x[j] += add[j];
-    EACH(j, m) most = x[j] > most ? x[j] : most;
-    EACH(j, m) x[j] = exponential(x[j] - most);
-    EACH(j, m) sum += x[j];
+    EACH(i, 16) lanes[i] = x[i];
+    for (Int j = 16; j < whole; j += 16) EACH(i, 16) lanes[i] = x[j + i] > lanes[i] ? x[j + i] : lanes[i];
+    EACH(i, 16) most = lanes[i] > most ? lanes[i] : most;
+    EACH(j, whole) x[j] = exponential(x[j] - most);
+    EACH(j, whole) sum += x[j];
     const A share = 1 / sum;
     EACH(j, m) at[j] = low(x[j] * share);
   }
