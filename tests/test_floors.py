@@ -9,7 +9,7 @@ import daybreak
 
 FLOORS = [
     "compiler", "config", "extras", "hub_models", "files", "html", "checkpoint_files", "model_folder", "run_folder",
-    "products", "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats",
+    "products", "cpu", "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats",
     "losses", "evaluate", "train", "display", "history", "plan", "arguments", "finetune", "export", "subjects",
     "ablate", "distill", "box", "launch", "vote", "serve", "commands", "cli", "__main__",
 ]  # fmt: skip

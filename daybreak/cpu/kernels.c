@@ -1,7 +1,7 @@
 // What stands between a block's matrix products in training on a CPU, each in one pass over memory.
 //
-// cpu_kernels.py compiles this for one type of number at a time and cpu_functions.py calls it; the plain forms are in
-// layers.py and rope.py. T is the type in memory, A that of the arithmetic. Arrays lie one row after the other, without
+// kernels.py compiles this for one type of number at a time and functions.py calls it; the plain forms are in
+// model/layers.py and model/rope.py. T is the type in memory, A that of the arithmetic. Arrays lie one row after the other, without
 // gaps. Every sum runs within one picture, so that results do not depend on the number of threads.
 
 typedef long long Int;

@@ -1,7 +1,7 @@
 """Kernels for training on a CPU, compiled once with the machine's own C compiler and kept in the user's cache.
 
 Nothing fuses torch's operations on a CPU: half of a step of a small model is passes over memory between its matrix
-products. cpu_kernels.c makes one pass of each group of them; cpu_functions.py gives them to autograd. Without a
+products. kernels.c makes one pass of each group of them; functions.py gives them to autograd. Without a
 compiler, and on other systems than Linux, the plain forms do the same in a third more time, which is said once.
 """
 
@@ -37,9 +37,14 @@ FLAGS = (
 TYPES = {torch.float32: "FLOAT32", torch.bfloat16: "BFLOAT16", torch.float64: "FLOAT64"}
 
 
+def in_training(x: Tensor) -> bool:
+    """Whether the kernels are the ones for x, and gradients are taken."""
+    return torch.is_grad_enabled() and usable(x)
+
+
 def usable(x: Tensor) -> bool:
-    """Whether the kernels are the ones for x: in training, on a CPU, not in a compiled graph, which fuses by itself."""
-    if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    """Whether the kernels are the ones for x: on a CPU, and not in a compiled graph, which fuses by itself."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return False
     return x.dtype in TYPES and type(x) in (Tensor, torch.nn.Parameter) and _library(x.dtype) is not None
 

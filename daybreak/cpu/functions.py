@@ -1,4 +1,4 @@
-"""The kernels of cpu_kernels.c as functions with a gradient; layers.py and rope.py have their plain forms.
+"""The kernels of kernels.c as functions with a gradient; model/layers.py and model/rope.py have their plain forms.
 
 Arithmetic is in float32 (float64 for float64), whatever a product before or behind is made in. What the backward pass
 needs is made again there from the inputs, so that little is kept.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from daybreak.model.cpu_kernels import call
+from daybreak.cpu.kernels import call
 
 Grads = tuple[Tensor | None, ...]
 

@@ -1,4 +1,4 @@
-"""The kernels for training on a CPU against the plain forms: values and gradients, in three precisions."""
+"""The kernels for a CPU against the plain forms: values and gradients, in three precisions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from daybreak.config import ModelConfig
+from daybreak.cpu import functions as ours
+from daybreak.cpu import kernels
 from daybreak.encoders.text import TextTokens
-from daybreak.model import cpu_functions as ours
-from daybreak.model import cpu_kernels
 from daybreak.model.rope import axial_angles, rotate, rotation
 from daybreak.model.transformer import Transformer
 
-pytestmark = pytest.mark.skipif(cpu_kernels._library(torch.float32) is None, reason="no C compiler here")
+pytestmark = pytest.mark.skipif(kernels._library(torch.float32) is None, reason="no C compiler here")
 
 B, N, L, H, D = 3, 6, 5, 2, 8
 C, EPS = H * D, 1e-6
@@ -161,7 +161,7 @@ def test_large_and_masked_logits_and_what_is_no_number():
 @pytest.fixture
 def plain_forms(monkeypatch) -> Iterator[Callable[[], None]]:
     """A switch that takes the kernels away."""
-    yield lambda: monkeypatch.setattr(cpu_kernels, "usable", lambda x: False)
+    yield lambda: monkeypatch.setattr(kernels, "usable", lambda x: False)
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -214,12 +214,12 @@ def test_without_a_compiler_the_plain_forms_are_taken_and_it_is_said(monkeypatch
         monkeypatch.setenv("PATH", str(tmp_path) if not compiler else "/usr/bin:/bin")
         caplog.clear()
         with caplog.at_level(logging.WARNING, logger="daybreak"):
-            assert not cpu_kernels.usable(torch.zeros(1)) and not cpu_kernels.usable(torch.zeros(1))
+            assert not kernels.usable(torch.zeros(1)) and not kernels.usable(torch.zeros(1))
         assert [said in r.message for r in caplog.records] == [True]
     forget()
 
 
 def forget() -> None:
     """What was found out about compilers."""
-    cpu_kernels._library.cache_clear()
-    cpu_kernels._compiler.cache_clear()
+    kernels._library.cache_clear()
+    kernels._compiler.cache_clear()
