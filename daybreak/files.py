@@ -15,11 +15,6 @@ INCOMPLETE = ".incomplete"
 """Ends the name of a folder that is being written."""
 
 
-def cache_folder() -> Path:
-    """Where files are kept that are made or downloaded once for all runs: $DAYBREAK_CACHE, else ~/.cache/daybreak."""
-    return Path(os.environ.get("DAYBREAK_CACHE") or Path.home() / ".cache" / "daybreak")
-
-
 def check_empty(out: Path, hint: str = "choose another --out") -> None:
     """ConfigError, which ends with `hint`, where something is in the way of a new folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -98,3 +93,8 @@ def sha256(path: Path) -> str:
     """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """What is kept between commands: $DAYBREAK_CACHE, else ~/.cache/daybreak."""
+    return Path(os.environ.get("DAYBREAK_CACHE") or Path.home() / ".cache" / "daybreak")

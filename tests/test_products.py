@@ -63,3 +63,7 @@ def test_attention_written_out_equals_torch_s_however_many_pictures_the_caches_h
     for scale in (None, 1.0):
         expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
         assert torch.allclose(products.attention(q, k, v, bias, scale), expected, atol=1e-5)
+    if bias is not None:
+        bias[..., 4:] = 0
+        expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        assert torch.allclose(products.attention(q, k, v, bias, masked=4), expected, atol=1e-5)

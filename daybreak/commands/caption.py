@@ -7,7 +7,7 @@ from rich.console import Console
 from daybreak.data.caption import write_captions
 from daybreak.data.places import join
 from daybreak.data.settings import CaptionSettings
-from daybreak.display import progress_bar
+from daybreak.terminal import progress_bar
 
 
 def run_caption(console: Console, shards: str, settings: CaptionSettings) -> None:

@@ -127,6 +127,8 @@ class SplitHeads(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         qkv, text_kv = qkv.contiguous(), text_kv.to(qkv.dtype).contiguous()
         (b, n, _), length, d = qkv.shape, text_kv.shape[1], len(q_weight)
+        if cos.shape not in {(n, d), (b, 1, n, d)} or cos.shape != sin.shape or len(text_kv) != b:
+            raise ValueError(f"places of {tuple(cos.shape)} do not belong to {n} tokens of {b} pictures")
         fixed = [x.to(exact(qkv.dtype)).contiguous() for x in (q_weight, k_weight, text_weight, cos, sin)]
         sizes = b, n, length, heads, d
         scalars = (n if cos.dim() == 4 else 0), d**-0.5, eps
@@ -157,6 +159,8 @@ class SoftmaxAttention(torch.autograd.Function):
         b, heads, n, m = shares.shape
         picture = row = 0
         if mask is not None:
+            if mask.shape not in {(p, 1, r, m) for p in (1, b) for r in (1, n)}:
+                raise ValueError(f"a mask of {tuple(mask.shape)} does not belong to logits {tuple(shares.shape)}")
             ctx.mask = mask.shape, mask.dtype
             mask = mask.to(exact(q.dtype)).contiguous()
             picture, row = mask.stride(0) if len(mask) > 1 else 0, m if mask.shape[2] > 1 else 0
@@ -186,6 +190,8 @@ def _moments(x: Tensor) -> Tensor:
 
 def _rows(x: Tensor, *rows: Tensor) -> list[Tensor]:
     """Shift, scale and gate [B, 1, C] as the kernels take them: in the dtype of x, one distance from row to row."""
+    if any(r.shape != (len(x), 1, x.shape[-1]) for r in rows):
+        raise ValueError(f"rows of {[tuple(r.shape) for r in rows]} do not belong to tokens {tuple(x.shape)}")
     if any(r.dtype != x.dtype or r.stride(-1) != 1 or r.stride(0) != rows[0].stride(0) for r in rows):
         return [r.to(x.dtype).contiguous() for r in rows]
     return list(rows)

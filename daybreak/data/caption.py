@@ -45,7 +45,7 @@ class CaptionJob:
         return ShardReader(self.place, self.asked.work.cache, cache_bytes=2**62)
 
     def target(self, shard: int) -> str:
-        """Where the captions of a shard come to lie."""
+        """Where the captions of a shard are written."""
         return join(self.place, caption_file(self.asked.name, shard))
 
     def check(self, reader: ShardReader) -> None:

@@ -30,23 +30,25 @@ def check_place(place: str) -> None:
         _plan(place, "whole")
 
 
-def plan_ahead(place: str, lines: Lines) -> None:
-    """As `check_place`; the plan is kept for `plan_of`, which opens the folder."""
-    if not holds_shards(place):
-        place = place if is_remote(place) else str(Path(place).expanduser())
-        _ahead[place, lines] = _plan(place, lines)
+def plan_ahead(place: str, lines: Lines) -> Plan | None:
+    """As `check_place`; the plan is kept for `plan_of`, which opens the folder. None of shards."""
+    if holds_shards(place):
+        return None
+    place = place if is_remote(place) else str(Path(place).expanduser())
+    _ahead[place, lines] = _plan(place, lines)
+    return _ahead[place, lines]
 
 
-def plan_of(place: str, lines: Lines) -> Plan:
-    """How the captioned pictures of --data are read; ConfigError where there are none."""
-    return _ahead.pop((place, lines), None) or _plan(place, lines)
+def plan_of(place: str, lines: Lines, flag: str = "--data") -> Plan:
+    """How captioned pictures are read; ConfigError, which names `flag`, where there are none."""
+    return _ahead.pop((place, lines), None) or _plan(place, lines, flag)
 
 
-def _plan(place: str, lines: Lines) -> Plan:
+def _plan(place: str, lines: Lines, flag: str = "--data") -> Plan:
     try:
         return make_plan([place], Reading(lines=lines))
     except ConfigError as e:
-        raise ConfigError(f"--data {e}") from None
+        raise ConfigError(f"{flag} {e}") from None
 
 
 def with_data(config: Config, places: list[str]) -> Config:

@@ -56,9 +56,9 @@ class EmbedJob:
         from safetensors.torch import save
 
         from daybreak.encoders.features import features
-        from daybreak.encoders.open_text import open_text_encoder
+        from daybreak.encoders.text import open_text_encoder
 
-        reader, encoder = self.reader(), open_text_encoder(self.asked.text).to(device)
+        reader, encoder = self.reader(), open_text_encoder(self.asked.text, asked_by="--model").to(device)
         self.check(encoder.width)
 
         def embed(shard: int) -> int:

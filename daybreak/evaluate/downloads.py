@@ -43,7 +43,7 @@ GENEVAL_PROMPTS = KnownFile(
 
 
 def fetch(known: KnownFile, tell: Callable[[str], None]) -> Path:
-    """The path of `known`, downloaded where it is not at hand. `tell` hears of a download before it starts.
+    """The path of `known`, downloaded where it is not at hand. `tell` is called before a download starts.
 
     Raises ConfigError where it can't be had or its content is not the known one.
     """

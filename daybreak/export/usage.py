@@ -61,21 +61,6 @@ def drawing_lines(prompt: str, options: dict[str, object]) -> list[str]:
     ]
 
 
-def usage(pipeline: str, place: str, dtype: str, prompt: str, options: dict[str, object]) -> str:
-    """The card's section: install, open, generate, and what else can open it."""
-    code = [*opening_lines(place, dtype), *drawing_lines(prompt, options)]
-    return "\n".join(
-        [
-            "```\n" + install_line(pipeline) + "\n```",
-            "",
-            "```python\n" + "\n".join(code) + "\n```",
-            "",
-            f"`{place}` is where it was exported to: put its present place, or its id on a hub, there. "
-            + versions(pipeline),
-        ]
-    )
-
-
 def versions(pipeline: str) -> str:
     """The card's sentence on other versions."""
     pairs = [f"diffusers {diffusers} with transformers {transformers}" for diffusers, transformers in OPENS[pipeline]]

@@ -14,7 +14,7 @@ from daybreak.finetune import settings as settings_file
 from daybreak.finetune.base_files import check_base
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.model_folder import is_own
-from daybreak.run_folder import check_there
+from daybreak.run_folder import FOUND_RATE, check_there
 
 NO_EFFECT = (
     *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
@@ -42,7 +42,9 @@ def check_finetune(settings: FinetuneSettings, out: Path | None) -> None:
 
 
 def check_run_folder(folder: Path) -> None:
-    """ConfigError where the folder of a new run is not empty."""
+    """ConfigError where the folder of a new run is not empty, but for what --find-lr left there."""
+    if folder.is_dir() and all(p.name in FOUND_RATE or p.name.startswith(".") for p in folder.iterdir()):
+        return
     check_empty(folder, f"choose another --out, or continue it with --resume {folder}")
 
 

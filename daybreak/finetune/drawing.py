@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from daybreak.finetune.settings import FinetuneSettings, Sampler
+from daybreak.phases import advance, counted
 
 AT_ONCE = 8
 """Pictures drawn together."""
@@ -53,10 +54,11 @@ def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: in
         pipeline.safety_checker = None  # a black square would tell nothing of the training
     pictures = []
     try:
-        for start in range(0, len(prompts), AT_ONCE):
+        for start in counted(range(0, len(prompts), AT_ONCE), len(prompts)):
             some = prompts[start : start + AT_ONCE]
             generators = [torch.Generator().manual_seed(seed * 1_000_003 + start + i) for i in range(len(some))]
             pictures.append(call(pipeline, some, generators, options))
+            advance(len(some))
     finally:
         pipeline.scheduler = own
         if checker is not None:

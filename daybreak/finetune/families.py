@@ -79,7 +79,7 @@ class Family:
         return (mean + std * noise - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
 
     def row_channels(self, channels: int) -> int:
-        """Channels of x0, where a row has so many."""
+        """Channels of x0, of a row with `channels` of them."""
         return channels // 2
 
     def decode(self, x0: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from daybreak.parallel import Ranks
 SAMPLES = 4
 """Held-out captions that are drawn as samples, where no prompts are given."""
 ON_DEVICE = 4 * 2**30
-"""Caches up to so many bytes are kept on the GPU."""
+"""Caches of at most this many bytes are kept on the GPU."""
 PICTURES = "pictures.npy"
 """What a resumed run knows its pictures and captions by."""
 Progress = Callable[[str, int, int], None]

@@ -3,39 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped
-from daybreak.data.changes import Check, as_checks, picture_check
+from daybreak.data.captioned import Choices, Left, checks_of, list_rows, none_usable, read_captioned
+from daybreak.data.changes import Check, as_checks
 from daybreak.data.inspect.findings import Finding, Report, examine
 from daybreak.data.inspect.look import Look, Seen
-from daybreak.data.listing import holds_shards
-from daybreak.data.pictures import DRAFT, PictureError, decode
-from daybreak.data.pixel_file import PixelFile, threaded
-from daybreak.data.places import is_remote, join
+from daybreak.data.pictures import DRAFT, decode
+from daybreak.data.pixel_file import PixelFile
 from daybreak.data.prepare.duplicates import find_duplicates
 from daybreak.data.prepare.hashes import colours, phash, thumbnail
-from daybreak.data.reading.reasons import summary
 from daybreak.data.reading.row import RawRow
-from daybreak.data.reading.rows import source_rows
 from daybreak.data.reading.settings import Lines, Reading
-from daybreak.data.reading.sources import make_plan
-from daybreak.data.reading.text import captions_in
-from daybreak.data.shards.reader import RowError, ShardReader
 from daybreak.finetune.families import Family
 
 CUT_SHOWN = 5
 """Cut captions that are shown."""
-
-
-Choices = tuple[tuple[str, float], ...]
-"""Captions of a picture, each with the weight by which it is drawn; the first is the one that is shown."""
 
 
 @dataclass
@@ -71,33 +58,6 @@ class Pictures:
         self.choices = [tuple((added(text), weight) for text, weight in of) for of in self.choices]
 
 
-def list_rows(place: str, lines: Lines) -> tuple[list[Skipped], Iterator[tuple[RawRow, Choices]]]:
-    """What is not looked at, and the rows with their captions, of prepared shards or of any source of pictures."""
-    if holds_shards(place):
-        return [], _rows_of_shards(ShardReader(place), lines)
-    reading = Reading(lines=lines)
-    source = place if is_remote(place) else str(Path(place).expanduser())
-    plan = make_plan([source], reading)
-    skipped = [Skipped(join(source, key), why) for key, _, why in plan.left]
-    rows = source_rows(plan, reading)
-    return skipped, ((row, tuple((text, 1.0) for texts in row.captions.values() for text in texts)) for row in rows)
-
-
-def _rows_of_shards(reader: ShardReader, lines: Lines) -> Iterator[tuple[RawRow, Choices]]:
-    for i in range(len(reader)):
-        row = RawRow(reader.name(i))
-        choices: Choices = ()
-        try:
-            row.data = reader.picture_bytes(i)
-            read = {name: captions_in(texts, lines) for name, texts in reader.all_captions(i).items()}
-            choices = tuple(
-                (text, reader.index.captions[name] / len(texts)) for name, texts in read.items() for text in texts
-            )
-        except RowError as e:
-            row.problem = str(e)
-        yield row, choices
-
-
 def open_pictures(
     place: str, side: int, background: tuple[int, int, int], caption: str | None = None, flag: str = "--data",
     lines: Lines = "whole",
@@ -107,10 +67,7 @@ def open_pictures(
     lines: what line breaks in captions mean, see `Reading.lines`. Raises ConfigError, which names `flag`, where none is
     usable.
     """
-    try:
-        skipped, rows = list_rows(place, lines)
-    except ConfigError as e:
-        raise ConfigError(f"{flag} {e}") from None
+    skipped, rows = list_rows(place, Reading(lines=lines), flag)
     look = Look(place, is_shards=False, size=side)
     look.dropped = [(s.path, "ignored", s.reason) for s in skipped]
     pixels = PixelFile(side)
@@ -118,70 +75,47 @@ def open_pictures(
     identities: list[tuple[str, int, bytes]] = []
     checks: list[Check] = []
 
-    def work(entry: tuple[RawRow, Choices]) -> tuple[Check | None, tuple[np.ndarray, int, int, str] | tuple[str, str]]:
-        row, own = entry
-        data = _content(row, own, caption)
-        if isinstance(data, tuple):
-            return None, data
-        check = _check(data, own, caption)
-        try:
-            picture = decode(data, background, least=(DRAFT * side, DRAFT * side))
-        except PictureError as e:
-            return check, ("broken", str(e))
+    def make(file: bytes, _: RawRow) -> _Made:
+        picture = decode(file, background, least=(DRAFT * side, DRAFT * side))
         square = ImageOps.fit(picture.image, (side, side), Image.Resampling.LANCZOS)
-        return check, (np.asarray(square), picture.width, picture.height, hashlib.sha256(data).hexdigest())
+        return _Made(np.asarray(square), picture.width, picture.height, hashlib.sha256(file).hexdigest())
 
-    for (row, own), (check, result) in threaded(work, rows):
-        key = row.place or row.key
-        if check is not None:
-            checks.append(check)
-        if len(result) == 2:
-            skipped.append(Skipped(key, result[1]))
-            look.dropped.append((key, *result))
+    for found in read_captioned(rows, make, caption):
+        if found.check is not None:
+            checks.append(found.check)
+        if isinstance(found, Left):
+            skipped.append(Skipped(found.key, found.reason))
+            look.dropped.append((found.key, found.kind, found.reason))
             continue
-        square, width, height, sha = result
-        pixels.add(square)
-        choices.append(((caption, 1.0),) if caption else own)
-        thumb = thumbnail(Image.fromarray(square))
-        identities.append((sha, phash(thumb), colours(thumb)))
-        captions = {"caption": choices[-1][0][0]}
-        look.rows.append(Seen(key, captions, width, height, f"{side}x{side}", square.nbytes))
+        made = found.made
+        pixels.add(made.pixels)
+        choices.append(found.choices)
+        thumb = thumbnail(Image.fromarray(made.pixels))
+        identities.append((made.sha256, phash(thumb), colours(thumb)))
+        shown = {"caption": found.choices[0][0]}
+        look.rows.append(Seen(found.key, shown, made.width, made.height, f"{side}x{side}", made.pixels.nbytes))
     if not choices:
-        reasons = summary([(s.path, s.reason) for s in skipped])
-        raise ConfigError(f"{flag} {place}: none of its {len(skipped)} items is usable: {reasons}")
-    groups, found = list(range(len(choices))), find_duplicates(identities, near=True)
-    for copy in found:
+        raise none_usable(place, skipped, flag)
+    groups, copies = list(range(len(choices))), find_duplicates(identities, near=True)
+    for copy in copies:
         groups[copy.row] = groups[copy.of]
-    exact = sum(copy.exact for copy in found)
-    captions_shown = [of[0][0] for of in choices]
-    copies = exact, len(found) - exact
-    return Pictures(pixels.array(), captions_shown, look, skipped, choices, groups, copies, as_checks(checks))
+    exact = sum(copy.exact for copy in copies)
+    captions = [of[0][0] for of in choices]
+    counts = exact, len(copies) - exact
+    return Pictures(pixels.array(), captions, look, skipped, choices, groups, counts, as_checks(checks))
 
 
-def _content(row: RawRow, own: Choices, caption: str | None) -> bytes | tuple[str, str]:
-    """The file of a row that has what is needed; else (kind, problem). `caption`: in place of its own."""
-    if row.problem is not None and not (caption and row.kind == "unreadable caption"):
-        return row.kind, row.problem
-    if not own and not caption:
-        return "no caption", "no caption"
-    try:
-        return row.read()
-    except OSError as e:
-        return "broken", str(e)
+@dataclass(frozen=True)
+class _Made:
+    pixels: np.ndarray
+    width: int
+    height: int
+    sha256: str
 
 
 def look_again(place: str, caption: str | None, lines: Lines) -> np.ndarray:
     """The checks (`data/changes.py`) of a place's pictures, which are read and not decoded. Raises ConfigError."""
-
-    def work(entry: tuple[RawRow, Choices]) -> Check | None:
-        data = _content(*entry, caption)
-        return None if isinstance(data, tuple) else _check(data, entry[1], caption)
-
-    return as_checks(check for _, check in threaded(work, list_rows(place, lines)[1]) if check is not None)
-
-
-def _check(data: bytes, own: Choices, caption: str | None) -> Check:
-    return picture_check(data, [caption] if caption else [text for text, _ in own])
+    return checks_of(list_rows(place, Reading(lines=lines))[1], caption)
 
 
 def findings(pictures: Pictures, family: Family) -> Report:

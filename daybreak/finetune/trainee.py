@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from daybreak.config import BudgetConfig, Config, DataConfig, OptimConfig, TrainConfig
 from daybreak.data.batch import Source
+from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.shown import Shown
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.advice import Adviser
 from daybreak.finetune.cache import Cache, CachedBatch, CachedPictures, Order
@@ -25,6 +27,7 @@ from daybreak.finetune.seen import draw_seen
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.step import StepRandomness, squared_errors
 from daybreak.parallel import Ranks
+from daybreak.run_folder import shown_folder
 from daybreak.train.meters import NoiseLevels, memory_gib
 from daybreak.train.pixel import ORDER_SEED
 from daybreak.train.trainee import NUMBERS, Samples, Trainee
@@ -50,6 +53,7 @@ class Diffusers(Trainee):
 
     numbers = (*NUMBERS, "start")
     go_on: str = field(default="daybreak finetune --resume", kw_only=True)
+    knows_others: bool = field(default=True, kw_only=True)
     calmer = "a lower --lr, or --precision float32"
     smaller = "--recompute, a smaller --resolution, --method lora or --adam-8bit"
     begins_with_samples = True
@@ -177,7 +181,7 @@ class Diffusers(Trainee):
 
     # Pauses.
 
-    def draw(self, path: Path, ranks: Ranks) -> Samples:
+    def draw(self, path: Path, ranks: Ranks, asked: Sequence[str] = ()) -> Samples:
         """Samples, probes, and what goes on inside. Of a base that is not sharded, at the first process alone."""
         if not ranks.first and not self.sharded:
             return Samples()
@@ -189,16 +193,22 @@ class Diffusers(Trainee):
             began = time.monotonic()
             pictures = draw(base.family.pipeline, self.prompts, settings, base.side)
             seconds = (time.monotonic() - began) / len(self.prompts)
-            if ranks.first:
+            wanted = draw(base.family.pipeline, list(asked), settings, base.side) if asked else None
+            shown = Shown(shown_folder(path)) if ranks.first else None
+            if shown is not None:
                 save_grid(pictures, self.prompts, path)
+                shown.pictures(pictures, self.prompts)
             moved = {}
             if self.step > 0:
                 general = self.probes["general"].captions[:DRIFT_PICTURES]
                 way = drift(self.folder, draw(base.family.pipeline, general, settings, base.side))
                 moved = {} if way is None else {"drift": way}
-            seen = draw_seen(base, self.probes, self.text_of, path.parent, self.step, ranks.first)
+            seen = draw_seen(base, self.probes, self.text_of, path.parent, self.step, shown)
+            if shown is not None:
+                shown.close()
         changes = {f"{name}_change": loss / self.start[name] - 1 for name, loss in losses.items()}
-        return Samples(None, seconds, seen, {**losses, **changes, **moved})
+        files = save_asked(wanted, asked, path, 0) if wanted is not None and ranks.first else {}
+        return Samples(None, seconds, seen, {**losses, **changes, **moved}, files)
 
     def probe_losses(self) -> dict[str, float]:
         """The probes' losses with the weights that are in place."""

@@ -16,7 +16,7 @@ from daybreak.products import attention
 
 NORM_EPS = 1e-6
 FUSED_FROM_QUERIES = 100
-"""With so many queries torch's fused attention kernel is faster in training on a CPU than products and torch's softmax."""
+"""From so many queries on torch's fused attention is faster in training on a CPU than products and its softmax."""
 LOGITS_OF_A_HEAD = 2**21
 """So many logits of a head, some 1,400 queries to as many keys, are kept at most in training on a CPU."""
 
@@ -32,10 +32,12 @@ def sinusoid(x: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm without parameters, then x * (1 + scale) + shift (adaLN, DiT, arXiv 2212.09748).
 
-    x [B, N, C]; shift and scale [B, 1, C].
+    x [B, N, C]; shift and scale [B, 1, C], or [1, 1, C] for all pictures alike, which one kernel does in half the time.
     """
     if kernels.in_training(x):
         return functions.Modulate.apply(x, shift, scale, NORM_EPS)
+    if len(shift) == 1 and not torch.is_grad_enabled():
+        return F.layer_norm(x, x.shape[-1:], 1 + scale.view(-1), shift.reshape(-1), NORM_EPS)
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
 
 
@@ -54,12 +56,15 @@ def add_modulate(x: Tensor, gate: Tensor, y: Tensor, shift: Tensor, scale: Tenso
     return x, modulate(x, shift, scale)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | None = None) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, masked: int | None = None, scale: float | None = None
+) -> Tensor:
     """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D]; scale of the logits: 1 / sqrt(D).
 
-    `mask` [B, 1, 1 or N, M] is added to the logits: 0 where a key counts, -inf where it does not. On a CPU the two
-    products are written out in training, with a kernel between them where there is one, as long as what is kept of them
-    for the backward pass is not much: torch's fused kernel takes two to six times as long there and back.
+    `mask` [B, 1, 1 or N, M] is added to the logits: 0 where a key counts, -inf where it does not; behind the first
+    `masked` keys it is zero, where that is known. On a CPU the two products are written out in training, with a kernel
+    between them where there is one, as long as what is kept of them for the backward pass is not much: torch's fused
+    kernel takes two to six times as long there and back.
     """
     if kernels.in_training(v) and q.shape[2] * k.shape[2] <= LOGITS_OF_A_HEAD:
         q = q if scale == 1 else q * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -69,7 +74,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float | 
         if mask is not None:
             logits += mask  # no gradient needs the product itself
         return logits.softmax(dim=-1) @ v
-    return attention(q, k, v, mask, scale)
+    return attention(q, k, v, mask, scale, masked)
 
 
 def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> Tensor:
@@ -105,8 +110,7 @@ GELU_K, GELU_C = 2 * (2 / math.pi) ** 0.5, 0.044715
 
 def _sigmoid_of_gelu(x: Tensor) -> Tensor:
     """sigmoid(k (x + c x^3)), by which the tanh form of GELU multiplies x; a new tensor."""
-    square = x * x
-    return torch.add(x.new_tensor(GELU_K), square, alpha=GELU_K * GELU_C, out=square).mul_(x).sigmoid_()
+    return torch.addcmul(x.new_tensor(GELU_K), x, x, value=GELU_K * GELU_C).mul_(x).sigmoid_()
 
 
 class _CpuGatedGelu(torch.autograd.Function):
@@ -198,12 +202,11 @@ class Attention(nn.Module):
                 memory.keys_values[index] = self.read(text)
             text_k, text_v = memory.keys_values[index]
         q = norm_rotate(q, self.norm_q.weight, NORM_EPS, cos, sin)
-        k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin)
-        k = torch.cat([text_k, k], dim=2)  # [B, H, L + N, D]
+        k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin, text_k)  # [B, H, L + N, D]
         v = torch.cat([text_v, v], dim=2)
         if looks is not None:
             looks.append(attention_shares(q, k, mask, text.shape[1]))
-        return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(b, n, c))
+        return self.out(attend(q, k, v, mask, text.shape[1]).transpose(1, 2).reshape(b, n, c))
 
 
 class GatedMLP(nn.Module):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from daybreak.model_folder import Kind
+from daybreak.serve.about import about_model
 from daybreak.serve.find import find_served
 from daybreak.serve.models import ServedModel
 from daybreak.serve.settings import ServeSettings
@@ -12,6 +16,12 @@ from daybreak.serve.settings import ServeSettings
 def open_served(spec: str, settings: ServeSettings, device: torch.device) -> ServedModel:
     """A model from "FOLDER" or "NAME=FOLDER". ConfigError where there is none."""
     name, folder, kind = find_served(spec)
+    model = _opened(name, folder, kind, settings, device)
+    model.about = about_model(folder, kind)
+    return model
+
+
+def _opened(name: str, folder: Path, kind: Kind, settings: ServeSettings, device: torch.device) -> ServedModel:
     if kind in ("finetuned", "pipeline"):
         from daybreak.serve.pipeline import PipelineModel
 

@@ -22,7 +22,7 @@ from daybreak.train.trainee import Trainee
 STEPS, DECADES_BELOW, DECADES_ABOVE = 40, 2.0, 2.5
 """The rates tried, around the config's."""
 DIVERGED = 1.5
-"""The finder stops once the loss is so many times the first one."""
+"""The finder stops once the loss is this many times the first one."""
 DRAWS = 5
 """Of the noise that the fixed loss is the mean over."""
 

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import tiny
@@ -16,7 +17,9 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from rich.console import Console
 from tiny import drawn, finetune, probes
+from typer.testing import CliRunner
 
+from daybreak.cli import app
 from daybreak.commands.finetune import run_finetune
 from daybreak.config import ConfigError
 from daybreak.finetune import settings as settings_file
@@ -26,6 +29,26 @@ from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.probes import Probe
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
+
+
+def told(*words) -> Any:
+    """The JSON that a command prints."""
+    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert done.exit_code == 0, done.exception
+    return json.loads(done.output)
+
+
+def test_a_fine_tuned_pipeline_is_listed_and_compared_as_other_runs(full_run, base, finished_run, tmp_path):
+    recipe = f"finetune {base} (full)"
+    status = told("status", full_run)
+    assert status["state"] == "finished" and status["recipe"] == recipe and status["probes"]["general"] > 0
+    assert [run["recipe"] for run in told("runs", full_run.parent)] == [recipe]
+    lower = shutil.copytree(full_run, tmp_path / "lower")
+    (lower / "finetune.yaml").write_text((lower / "finetune.yaml").read_text().replace("lr: 0.003", "lr: 0.001"))
+    compared = told("compare", full_run, lower)
+    assert compared["settings_that_differ"] == {"lr": ["0.003", "0.001"]}
+    both = told("compare", full_run, finished_run)
+    assert [run["recipe"] for run in both["runs"]] == [recipe, "tiny"]
 
 
 def test_full(full_run, base):

@@ -21,6 +21,7 @@ from daybreak import checkpoint_files
 from daybreak.cli import app
 from daybreak.commands.finetune import resume_finetune
 from daybreak.config import ConfigError
+from daybreak.finetune.asked import check_run_folder
 from daybreak.finetune.cache import CachedPictures
 from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.result import open_result
@@ -254,6 +255,8 @@ def test_the_model_in_the_box_is_fine_tuned_by_two_processes_and_its_rate_can_be
     # Where the CPU multiplies bfloat16, FSDP rounds to it at other places than autocast does.
     assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in losses(tmp_path / "one")], rel=2e-2)
     assert json.loads((tmp_path / "rate" / "lr.json").read_text())["suggestion"] > 0 and "--lr" in result.output
+    assert {p.name for p in (tmp_path / "rate").iterdir()} == {"lr.json", "lr.png"}
+    check_run_folder(tmp_path / "rate")  # a run may follow there
 
 
 def test_what_may_change_when_a_run_goes_on_and_what_not(whole, tmp_path):

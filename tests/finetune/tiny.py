@@ -213,9 +213,9 @@ QUICK = {"batch": 8, "steps": 8, "sample_every": 8, "sample_steps": 1, "sampler"
          "report": False}  # fmt: skip
 
 
-def finetune(base, pictures, out, find_lr=False, **changes):
+def finetune(base, pictures, out, find_lr=False, bell=None, **changes):
     settings = FinetuneSettings(base=str(base), data=str(pictures), **(QUICK | changes))
-    return run_finetune(Console(quiet=True), settings, out, find_lr=find_lr, began=time.time())
+    return run_finetune(Console(quiet=True), settings, out, find_lr=find_lr, began=time.time(), bell=bell)
 
 
 def stored(run):

@@ -32,6 +32,15 @@ def test_gated_gelu_and_its_gradient_equal_torch_s():
         assert torch.allclose(gated_gelu(a), theirs, atol=1e-5)
 
 
+def test_modulation_shared_by_all_pictures_equals_each_picture_s_own():
+    x, shift, scale = (torch.randn(3, n, 8, generator=G) for n in (5, 1, 1))
+    shared = layers.modulate(x, shift[:1], scale[:1])
+    each = layers.modulate(x, shift[:1].expand(3, -1, -1), scale[:1].expand(3, -1, -1))
+    with torch.no_grad():
+        assert torch.allclose(layers.modulate(x, shift[:1], scale[:1]), each, atol=1e-6)
+    assert torch.allclose(shared, each, atol=1e-6)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("queries", [5, FUSED_FROM_QUERIES])
 @pytest.mark.parametrize("grad", [False, True])
@@ -59,6 +68,13 @@ def test_norm_with_rotation_and_its_gradient_equal_the_two(own_tokens):
         results.append((y, *torch.autograd.grad(y, (a, w), grad)))
     for ours, plain in zip(*results, strict=True):
         assert torch.allclose(ours, plain, atol=1e-5)
+
+    before = torch.randn(2, 4, 5, 16, generator=G)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            appended = norm_rotate(x, weight, 1e-6, cos, sin, before)
+        assert torch.equal(appended[:, :, :5], before)
+        assert torch.allclose(appended[:, :, 5:], results[1][0], atol=1e-5)
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_alone():

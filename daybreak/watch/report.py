@@ -1,0 +1,42 @@
+"""report.html: the page of a run frozen, written anew at every sampling moment. It needs nothing beside itself."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from daybreak.files import write_whole
+from daybreak.train.watch import AlarmRecord, MetricsRecord, SampleRecord, StepRecord
+from daybreak.watch.page import Freezer
+
+FILE = "report.html"
+
+
+def write_report(run: Path) -> Path:
+    """Writes RUN/report.html from what the run folder holds. Returns its path."""
+    write_whole(run / FILE, Freezer(run).page())
+    return run / FILE
+
+
+class Reporter:
+    """Keeps RUN/report.html up to date while a run trains; told of its events as the log is, after the log."""
+
+    def __init__(self, run: Path) -> None:
+        self._path, self._freezer = run / FILE, Freezer(run)
+
+    def on_samples(self, record: SampleRecord) -> None:  # noqa: ARG002 (the log has it)
+        """Writes the page; where the disk is full, the next one."""
+        with suppress(OSError):
+            write_whole(self._path, self._freezer.page())
+
+    def on_step(self, record: StepRecord) -> None:
+        """Waits for the next samples."""
+
+    def on_metrics(self, record: MetricsRecord) -> None:
+        """Waits for the next samples."""
+
+    def on_alarm(self, record: AlarmRecord) -> None:
+        """Waits for the next samples."""
+
+    def on_note(self, text: str) -> None:
+        """Waits for the next samples."""
