@@ -5,8 +5,8 @@
     python benchmarks/step_baseline.py --baseline ../baseline --threads 1 --precision float32
 
 Both train at the settings that the recipe has in the baseline, one process each, which take turns of some steps. With
-one thread CPU time counts, which other work on the machine changes less. Losses are those that `daybreak train` logs, in
-float32, where rounding is small.
+one thread CPU time counts, which other work on the machine changes less. Losses are those that `daybreak train` logs,
+in float32, where rounding is small.
 """
 
 from __future__ import annotations
@@ -89,10 +89,12 @@ class Worker:
 def losses(tree: Path, settings: Path, steps: int, folder: Path) -> list[float]:
     """Of each step of `daybreak train`."""
     run = Path(tempfile.mkdtemp(dir=folder)) / "run"
-    words = ["train", str(settings), "--train.minutes", "none", "--train.steps", str(steps), "--train.precision", "float32",
-             "--evaluate.prompts_per_task", "1", "--evaluate.held_out_prompts", "1", "--train.sample_every", "1",
+    words = ["train", str(settings), "--train.minutes", "none", "--train.steps", str(steps),
+             "--train.precision", "float32", "--evaluate.prompts_per_task", "1", "--evaluate.held_out_prompts", "1", "--train.sample_every", "1",
              "--out", str(run)]  # fmt: skip
-    subprocess.run([sys.executable, "-m", "daybreak", *words], cwd=tree, env=environment(tree), check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "daybreak", *words], cwd=tree, env=environment(tree), check=True, capture_output=True
+    )
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if line.get("event") == "step"]
 
@@ -109,7 +111,12 @@ def main() -> None:
     trees = {"baseline": options.baseline.resolve(), "now": HERE}
     with tempfile.TemporaryDirectory() as work:
         folder, settings = Path(work), Path(work) / "settings.yaml"
-        subprocess.run([sys.executable, "-c", SAVE, str(settings)], cwd=trees["baseline"], env=environment(trees["baseline"]), check=True)
+        subprocess.run(
+            [sys.executable, "-c", SAVE, str(settings)],
+            cwd=trees["baseline"],
+            env=environment(trees["baseline"]),
+            check=True,
+        )
         workers = {name: Worker(tree, settings, options.threads, options.precision) for name, tree in trees.items()}
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in workers}
         for number in range(options.rounds + 1):
@@ -124,7 +131,7 @@ def main() -> None:
             print(f"| {name} | {wall:.1f} | {cpu:.1f} | {1e3 * worker.batch / (cpu if counted else wall):.0f} |")
         ratios = [a[counted] / b[counted] for a, b in zip(times["baseline"], times["now"], strict=True)]
         print(f"\n**{statistics.median(ratios):.2f} x** the baseline's speed (least and most of a round: "
-              f"{min(ratios):.2f}..{max(ratios):.2f}), {options.threads} threads, precision {options.precision}.")  # fmt: skip
+              f"{min(ratios):.2f}..{max(ratios):.2f}), {options.threads} threads, {options.precision}.")  # fmt: skip
         if options.losses:
             first, second = (losses(tree, settings, options.losses, folder) for tree in trees.values())
             apart = max(abs(a - b) / abs(a) for a, b in zip(first, second, strict=True))

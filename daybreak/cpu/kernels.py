@@ -29,11 +29,11 @@ from daybreak.files import cache_folder
 log = logging.getLogger("daybreak")
 
 SOURCE = Path(__file__).with_suffix(".c")
-FLAGS = (
-    "-std=gnu11 -O3 -march=native -fopenmp -fPIC "
+FLAGS = [
+    "-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC",
     # What sums need to be vectorised; numbers that are none stay so, which the guard against bad steps looks for.
-    "-fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros"
-).split()
+    "-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros",
+]  # fmt: skip
 TYPES = {torch.float32: "FLOAT32", torch.bfloat16: "BFLOAT16", torch.float64: "FLOAT64"}
 
 
@@ -106,7 +106,10 @@ def _built(compiler: Sequence[str], kind: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made, library = Path(folder) / "kernels.o", Path(folder) / "kernels.so"
-        for words in (["-c", str(SOURCE), f"-D{kind}", *FLAGS, "-o", str(made)], ["-shared", str(made), "-o", str(library)]):
+        for words in (
+            ["-c", str(SOURCE), f"-D{kind}", *FLAGS, "-o", str(made)],
+            ["-shared", str(made), "-o", str(library)],
+        ):
             subprocess.run([*compiler, *words], capture_output=True, text=True, check=True)
         ctypes.CDLL(str(library))  # what does not load is not kept
         library.replace(path)

@@ -87,7 +87,13 @@ class TransformersTeacher(VisionTeacher):
 
 
 def _attention(
-    module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None = None, **other: Any
+    _module: nn.Module,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    **_other: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers asks for it: q, k and v [B, H, N, D] -> [B, N, H, D].
 

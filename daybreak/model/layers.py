@@ -34,7 +34,7 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
     x [B, N, C]; shift and scale [B, 1, C], or [1, 1, C] for all pictures alike, which one kernel does in half the time.
     """
-    if kernels.in_training(x):
+    if kernels.in_training(x) and len(shift) == len(x):
         return functions.Modulate.apply(x, shift, scale, NORM_EPS)
     if len(shift) == 1 and not torch.is_grad_enabled():
         return F.layer_norm(x, x.shape[-1:], 1 + scale.view(-1), shift.reshape(-1), NORM_EPS)
@@ -43,14 +43,14 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 def add_gated(x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
     """x + gate * y: x and y [B, N, C], gate [B, 1, C]."""
-    if kernels.in_training(x):
+    if kernels.in_training(x) and len(gate) == len(x):
         return functions.AddGated.apply(x, gate, y)
     return torch.addcmul(x, gate, y)
 
 
 def add_modulate(x: Tensor, gate: Tensor, y: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """`add_gated`, and `modulate` of it."""
-    if kernels.in_training(x):
+    if kernels.in_training(x) and len(gate) == len(x):
         return functions.AddModulate.apply(x, gate, y, shift, scale, NORM_EPS)
     x = add_gated(x, gate, y)
     return x, modulate(x, shift, scale)

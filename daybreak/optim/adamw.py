@@ -1,6 +1,7 @@
 """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101), as torch.optim.AdamW computes it, to the bit.
 
-On a CPU with fused=True, one pass for each parameter, and with foreach=True elsewhere. torch's own imports its compiler at the first step, which takes a second (compiler.py).
+On a CPU with fused=True, one pass for each parameter, and with foreach=True elsewhere. torch's own imports its compiler
+at the first step, which takes a second (compiler.py).
 """
 
 from __future__ import annotations

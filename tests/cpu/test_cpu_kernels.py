@@ -128,7 +128,10 @@ def test_values_and_gradients_are_the_plain_form_s(case, dtype, tolerance):
     inputs = [x.to(dtype) for x in make()]
     exact = [x.double() for x in inputs]  # rounded alike, so that only the arithmetic differs
     grads = [draw(*o.shape).to(dtype) for o in run(plain, exact, None)[0]]
-    (made, back), (expected, expected_back) = run(function, inputs, grads), run(plain, exact, [g.double() for g in grads])
+    (made, back), (expected, expected_back) = (
+        run(function, inputs, grads),
+        run(plain, exact, [g.double() for g in grads]),
+    )
     for got, true in zip([*made, *back], [*expected, *expected_back], strict=True):
         assert got.dtype == dtype
         assert (got.double() - true).abs().max() <= tolerance * max(1.0, float(true.abs().max()))
@@ -155,13 +158,16 @@ def test_large_and_masked_logits_and_what_is_no_number():
         y = ours.Modulate.apply(torch.full((1, 1, C), bad), torch.zeros(1, 1, C), torch.zeros(1, 1, C), EPS)
         assert not y.isfinite().any()
         for dtype in (torch.float32, torch.bfloat16):
-            assert not ours.GatedGelu.apply(torch.full((2,), bad, dtype=dtype) * torch.tensor([1.0, 1.0])).isfinite().all() or bad > 0
+            assert (
+                not ours.GatedGelu.apply(torch.full((2,), bad, dtype=dtype) * torch.tensor([1.0, 1.0])).isfinite().all()
+                or bad > 0
+            )
 
 
 @pytest.fixture
 def plain_forms(monkeypatch) -> Iterator[Callable[[], None]]:
     """A switch that takes the kernels away."""
-    yield lambda: monkeypatch.setattr(kernels, "usable", lambda x: False)
+    yield lambda: monkeypatch.setattr(kernels, "usable", lambda _: False)
 
 
 @pytest.mark.parametrize("recompute", [False, True])

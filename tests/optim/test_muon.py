@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from daybreak.optim.muon import QUINTIC, POLAR_EXPRESS, Muon, orthogonalize
+from daybreak.optim.muon import POLAR_EXPRESS, QUINTIC, Muon, orthogonalize
 
 SHAPES = [(32, 32), (64, 32), (32, 96), (64, 32)]
 
