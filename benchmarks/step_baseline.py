@@ -89,9 +89,9 @@ class Worker:
 def losses(tree: Path, settings: Path, steps: int, folder: Path) -> list[float]:
     """Of each step of `daybreak train`."""
     run = Path(tempfile.mkdtemp(dir=folder)) / "run"
-    words = ["train", str(settings), "--train.minutes", "none", "--train.steps", str(steps),
-             "--train.precision", "float32", "--evaluate.prompts_per_task", "1", "--evaluate.held_out_prompts", "1", "--train.sample_every", "1",
-             "--out", str(run)]  # fmt: skip
+    words = ["train", "scenes", "--config", str(settings), "--train.minutes", "none", "--train.steps", str(steps)]
+    words += ["--train.precision", "float32", "--evaluate.prompts_per_task", "1", "--evaluate.held_out_prompts", "1"]
+    words += ["--train.sample_every", "1", "--out", str(run)]
     subprocess.run(
         [sys.executable, "-m", "daybreak", *words], cwd=tree, env=environment(tree), check=True, capture_output=True
     )
