@@ -22,7 +22,7 @@ FILE = "captions.json"
 CAPTIONS = 100_000
 """The most captions that are looked at."""
 WORDS = 200_000
-"""Of captions with more words than so many none are kept: most of those that are missing would only be rare."""
+"""Of captions with more different words than this none are kept: most of those that are missing would only be rare."""
 EXAMPLES, LONGEST_EXAMPLE = 48, 120
 """Captions kept as examples, and their longest, in letters."""
 MOST_UNSEEN = 10

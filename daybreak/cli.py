@@ -41,6 +41,7 @@ from daybreak.serve.settings import LoadSettings, ServeSettings
 from daybreak.terminal import showing_phases
 from daybreak.train.bell import Target
 from daybreak.vote.settings import BlindSettings
+from daybreak.watch.find import check_places
 
 app = App(
     name="daybreak",
@@ -161,6 +162,7 @@ def finetune(
     [bold]Examples[/bold]
     daybreak finetune stable-diffusion-v1-5/stable-diffusion-v1-5 --data my-pictures --deadline 24h --out runs/mine
     daybreak finetune my/model --data my-pictures --method lora --rank 32 --prompt "a cat in my style"
+    daybreak finetune my/model --data dog --method lora --masks beside --trigger sks --shuffle-tags --keep-tags 1
     daybreak finetune my/model --data dog --instance-prompt "a photo of sks dog" --class-prompt "a photo of a dog"
     daybreak finetune --resume runs/mine
     """
@@ -365,9 +367,11 @@ def watch(
     daybreak watch runs/mine
     daybreak watch
     """
+    places = list(runs) or [Path("runs")]
+    check_places(places)
     from daybreak.commands.watch import run_watch
 
-    run_watch(console, list(runs) or [Path("runs")], host, port, anonymous)
+    run_watch(console, places, host, port, anonymous)
 
 
 @app.command()
@@ -647,15 +651,19 @@ def embed(settings: EmbedSettings, shards: Shards) -> None:
 
 
 @app.command(panel=DATA)
-def caption(settings: CaptionSettings, shards: Shards) -> None:
-    """Have a vision-language model write captions for shards; they join those that are there.
+def caption(
+    settings: CaptionSettings,
+    place: Annotated[str, Flag("PLACE"), "Folder of pictures, or what daybreak prepare made."],
+) -> None:
+    """Have a vision-language model write captions.
 
-    Killed, the same command goes on with the next shard.
+    Of a folder: a .txt beside each picture that has no caption yet. Of shards: a set of captions that joins those that
+    are there. Killed, the same command goes on with what is left.
     """
     with phase("loading"):
         from daybreak.commands.caption import run_caption
 
-    run_caption(console, shards, settings)
+    run_caption(console, place, settings)
 
 
 @app.command(panel=MAKE)

@@ -40,7 +40,7 @@ def attention(
 ) -> Tensor:  # fmt: skip
     """softmax(scale q k^T + mask) v: q [B, H, N, D], k and v [B, H, M, D], mask [B or 1, 1 or H, 1 or N, M] or None.
 
-    scale: 1 / sqrt(D) by default. masked: behind so many keys the mask is zero, where that is known.
+    scale: 1 / sqrt(D) by default. masked: number of keys behind which the mask is zero, where that is known.
 
     torch's fused kernel, but where oneDNN multiplies and no gradient is needed: that kernel asks it for many small
     products, at up to ten times their own cost. Then the two products are written out, for as many pictures at once as

@@ -58,13 +58,13 @@ def trains(run: Path) -> bool:
 def ask(run: Path, kind: Kind, prompts: tuple[str, ...] = (), by: str = "") -> Request:
     """Leaves a request for a run that trains, and returns it at once; `answer` says what came of it.
 
-    Raises ConfigError where nobody trains there, for prompts that are none or too many, and where it can't be written.
+    Raises ConfigError where no run trains there, for prompts that are none or too many, and where it can't be written.
     """
     check_there(run)
     prompts = tuple(dict.fromkeys(prompts))
     _check(kind, prompts)
     if not trains(run):
-        raise ConfigError(f"{run} does not train now: there is nobody to ask")
+        raise ConfigError(f"{run} does not train now, so it cannot answer")
     request = Request(f"{time.time_ns()}-{os.getpid()}", kind, prompts, by)
     try:
         write_whole(run / FOLDER / f"{request.id}.json", json.dumps(asdict(request), ensure_ascii=False))

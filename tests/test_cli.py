@@ -247,7 +247,9 @@ train scenes --train.batch x
 train scenes --out full
 train folder --data full
 watch nowhere
-watch .
+watch
+watch full
+watch run --host 0.0.0.0
 """.strip().splitlines()
 """Of every command. `full` holds a file, `run` a config alone, `pictures` what can be trained on."""
 
@@ -332,7 +334,7 @@ def test_a_wrong_size_and_name_are_refused(trained, tmp_path, monkeypatch, capsy
 def test_help_reads(tmp_path, monkeypatch, capsys, command):
     done = here([command, "--help"], tmp_path, monkeypatch, capsys)
     assert done.returncode == 0
-    assert len(done.stdout) > 400
+    assert len(done.stdout) > 250
 
 
 def test_settings_lists_every_field_with_its_meaning(tmp_path, monkeypatch, capsys):

@@ -30,5 +30,4 @@ def _cell(column: Column, row: Row) -> str:
     d = row.differences.get(column.key)
     if d is None:
         return column.cell(row)
-    told = f"{column.scale * d.value:+,.{column.digits}f}"
-    return f"{column.cell(row)}\n" + (f"[dim]{told}[/dim]" if d.within_spread else told)
+    return f"{column.cell(row)}\n" + (f"[dim]{column.change(d)}[/dim]" if d.within_spread else column.change(d))

@@ -40,8 +40,11 @@ class Column:
         d = row.differences.get(self.key)
         if d is None:
             return ""
-        told = f"{self.scale * d.value:+,.{self.digits}f}"
-        return f"({told}, within the spread)" if d.within_spread else told
+        return f"({self.change(d)}, within the spread)" if d.within_spread else self.change(d)
+
+    def change(self, difference: Difference) -> str:
+        """A difference with its sign."""
+        return f"{self.scale * difference.value:+,.{self.digits}f}"
 
     def _number(self, value: float) -> str:
         return f"{self.scale * value:,.{self.digits}f}"

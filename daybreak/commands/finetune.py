@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -39,6 +40,9 @@ from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train_on
 from daybreak.train.trackers import check_trackers
 from daybreak.watch.report import Reporter, write_report
+
+SHAPES_SHOWN = 12
+"""The fullest; the others are added up."""
 
 
 def run_finetune(
@@ -101,6 +105,7 @@ def run_finetune(
                 base, plan, data, folder, ranks,
                 lambda what, done, of: bar.update(task, description=f"caching {what}", completed=done, total=of),
             )  # fmt: skip
+        print_shapes(console, run)
         if find_lr:
             rate = settings.learning_rate
             find_rate(console, run, ranks, goal, rate, lambda factor: f"--lr {rate * factor:.2g}")
@@ -119,7 +124,7 @@ def run_finetune(
                         f"{folder} was begun by an earlier version and cannot be continued; its result can be used"
                     )
                 checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
-            train_on(run, folder, [display, Reporter(folder), ringing], goes_on, ranks, began)
+            train_on(run, folder, [display, Reporter(folder, display.on_note), ringing], goes_on, ranks, began)
         if run.progress >= 1:
             if run.sharded:
                 base.gather()
@@ -162,6 +167,31 @@ def _finish(console: Console, run: Diffusers) -> None:
     ]
     print_facts(console, files, "output files", whole=True)
     print_next(console, run.folder, run.prompts[0][:60])
+
+
+def print_shapes(console: Console, run: Diffusers) -> None:
+    """How full each shape of the training pictures is, and what becomes of those that are left over."""
+    cache, own = run.cache, run.order.own
+    count = Counter(cache.at[n][0] for n in cache.training)
+    if len(count) == 1:
+        width, height = cache.shapes[next(iter(count))]
+        console.print(f"all {len(cache.training)} training pictures are {width}x{height} px", highlight=False)
+        return
+    fullest = count.most_common()
+    cells = [["{}x{}".format(*cache.shapes[n]), *map(str, (k, *divmod(k, own)))] for n, k in fullest[:SHAPES_SHOWN]]
+    if rest := [k for _, k in fullest[SHAPES_SHOWN:]]:
+        sums = sum(rest), sum(k // own for k in rest), sum(k % own for k in rest)
+        cells.append([f"{len(rest)} more", *map(str, sums)])
+    columns = ("px", "pictures", f"batches of {own}", "left over")
+    print_table(console, columns, cells, "shapes of the training pictures")
+    if left := sum(pictures % own for pictures in count.values()):
+        small = sum(pictures < own for pictures in count.values())
+        thin = f"; {small} of {len(count)} shapes have fewer pictures than a batch" if small else ""
+        console.print(
+            f"each epoch {left} pictures make up batches of several shapes: each keeps its own, counts alike, and goes "
+            f"through the network with others of that shape{thin}",
+            highlight=False,
+        )
 
 
 def print_plan(console: Console, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:

@@ -20,6 +20,7 @@ from daybreak.commands.find_rate import FINDING, find_rate
 from daybreak.config import Config, ConfigError
 from daybreak.data.changes import save_checks
 from daybreak.data.listing import of_pictures
+from daybreak.data.trigger import triggered
 from daybreak.display import Display
 from daybreak.evaluate.report_terminal import print_report
 from daybreak.evaluate.request import parse_weights
@@ -32,6 +33,7 @@ from daybreak.finetune.own_report import OwnModel, draw_general, open_probes, re
 from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.report import summary
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.shapes import Shapes
 from daybreak.formats.open import open_model
 from daybreak.parallel import PATIENCE, Ranks, pick_device
 from daybreak.phases import phase
@@ -168,7 +170,9 @@ def _side(model: OwnModel) -> int:
 
 def _pictures(settings: FinetuneSettings, side: int) -> tuple[Pictures, list[int], list[int]]:
     """All pictures as squares of `side` px, and the numbers of those to train on and of those held out."""
-    pictures = open_pictures(settings.data, side, settings.background, lines=settings.captions)
+    pictures = open_pictures(settings.data, Shapes.squares(side), settings.background, reading=settings.reading)
+    if (word := settings.trigger) is not None:
+        pictures.reword(lambda text: triggered(text, word))
     return pictures, *split(pictures.groups, settings.held_out, settings.seed)
 
 
@@ -200,7 +204,7 @@ def _compared(
             pixel = _start(before, config, ranks)
         pixel.go_on, pixel.knows_others = "daybreak finetune --resume", True
         if pixel.progress < 1:
-            train_on(pixel, run, [display, Reporter(run), bell], resume, ranks, STARTED, data_changed)
+            train_on(pixel, run, [display, Reporter(run, display.on_note), bell], resume, ranks, STARTED, data_changed)
     if pixel.progress < 1 or not ranks.first:
         return
     with phase("measuring"):

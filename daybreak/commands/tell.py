@@ -12,7 +12,7 @@ from daybreak.run_requests import Kind, answer, ask, waits
 
 
 def run_tell(console: Console, run: Path, what: Kind, prompts: tuple[str, ...]) -> None:
-    """Asks, waits until it is done, and prints what was done. ConfigError where nobody trains, or it ended before."""
+    """Asks, waits until it is done, and prints what was done. ConfigError where no run trains, or it ended before."""
     request = ask(run, what, prompts, "daybreak tell")
     console.print(f"asked {run}; it answers after the step, or the pictures, it is at ...", markup=False)
     while waits(run, request):

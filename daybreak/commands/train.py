@@ -57,7 +57,9 @@ def train_and_report(
             console = Console(quiet=True)
         evaluation = None
         with Display(console) as display:
-            state = train(config, run, [display, Reporter(run), ringing], resume, ranks, STARTED, data_changed)
+            state = train(
+                config, run, [display, Reporter(run, display.on_note), ringing], resume, ranks, STARTED, data_changed
+            )
             config = configs.at_stage(config, -1)
             if state.progress >= 1 and config.data.source == "scenes":
                 evaluation = _judge(display, state, config, run, ranks)

@@ -10,13 +10,11 @@ from rich.console import Console
 from daybreak.commands.listen import is_loopback, listen
 from daybreak.config import ConfigError
 from daybreak.extras import require
-from daybreak.watch.find import check_places, find_runs
-from daybreak.watch.run import settings_of
+from daybreak.watch.find import find_runs
 
 
 def run_watch(console: Console, places: list[Path], host: str, port: int, anonymous: bool) -> None:
     """Binds, and serves until SIGINT or SIGTERM. It reads what runs write, and costs them nothing."""
-    check_places(places)
     local = is_loopback(host)
     if not local and not anonymous:
         raise ConfigError(f"--host {host} lets others in: give --anonymous to let all look at the runs")
@@ -25,6 +23,7 @@ def run_watch(console: Console, places: list[Path], host: str, port: int, anonym
     uvicorn = require("uvicorn", "serve", "daybreak watch")
     require("fastapi", "serve", "daybreak watch")
     from daybreak.watch.app import make_app
+    from daybreak.watch.run import settings_of
 
     runs = find_runs(places)
     if len(runs) == 1:
@@ -33,6 +32,7 @@ def run_watch(console: Console, places: list[Path], host: str, port: int, anonym
                 console.print(
                     f"note: {name} is {trouble}; its curves and pictures are shown", markup=False, highlight=False
                 )
+    listener.listen()  # who opens the page before the server answers waits in place of being refused
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
     what = next(iter(runs)) if len(runs) == 1 else f"{len(runs)} runs"

@@ -30,10 +30,14 @@ Choices = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True)
 class Listed:
-    """A row of a place, not decoded yet, with its captions."""
+    """A row of a place, not decoded yet, with its captions.
+
+    original: width and height that the picture had before it was stored, px, where that is known to be another size.
+    """
 
     row: RawRow
     choices: Choices
+    original: tuple[int, int] | None = None
 
     @property
     def key(self) -> str:
@@ -64,40 +68,70 @@ class Left:
     check: Check | None = None
 
 
+class UnfitError(PictureError):
+    """The picture can be read and not be used; kind: as `daybreak prepare` calls it."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
 def list_rows(place: str, reading: Reading, flag: str = "--data") -> tuple[list[Skipped], Iterator[Listed]]:
     """What of a place is not looked at, and its rows with their captions: of prepared shards or of any source.
 
-    Raises ConfigError, which names `flag`, where there is nothing.
+    Raises ConfigError, which names `flag`, where there is nothing; and after the last row, where no row had a column
+    of captions that `reading` asks for.
     """
     if holds_shards(place):
-        return [], _rows_of_shards(ShardReader(place), reading)
+        reader = ShardReader(place)
+        for name in reading.captions:
+            if name not in reader.index.captions:
+                known = ", ".join(reader.index.captions)
+                raise ConfigError(f"--caption {name}: {place} has no such captions; there are {known}")
+        return [], _asked_for(_rows_of_shards(reader, reading), reading)
     source = place if is_remote(place) else str(Path(place).expanduser())
-    plan = plan_of(source, reading.lines, flag)
+    plan = plan_of(source, reading, flag)
     skipped = [Skipped(join(source, key), why) for key, _, why in plan.left]
-    return skipped, (Listed(row, _weighed(row.captions)) for row in source_rows(plan, reading))
+    weights = reading.caption_columns
+    rows = (Listed(row, _weighed(row.captions, weights)) for row in source_rows(plan, reading))
+    return skipped, _asked_for(rows, reading)
 
 
-def _weighed(captions: dict[str, list[str]]) -> Choices:
-    return tuple((text, 1.0) for texts in captions.values() for text in texts)
+def _weighed(captions: dict[str, list[str]], weights: dict[str, float]) -> Choices:
+    """The captions of a row: a column's weight is shared by its texts."""
+    return tuple((t, weights.get(name, 1.0) / len(texts)) for name, texts in captions.items() for t in texts)
+
+
+def _asked_for(rows: Iterable[Listed], reading: Reading) -> Iterator[Listed]:
+    """The rows; ConfigError at their end where a column of captions that was asked for held nothing."""
+    missing = dict.fromkeys(reading.captions)
+    for listed in rows:
+        for name in [n for n in missing if listed.row.captions.get(n)]:
+            del missing[name]
+        yield listed
+    if missing:
+        known = [name for name in reading.captions if name not in missing]
+        has = f"; there are {', '.join(known)}" if known else ""
+        raise ConfigError(f"--caption {next(iter(missing))}: no picture has such a caption{has}")
 
 
 def _rows_of_shards(reader: ShardReader, reading: Reading) -> Iterator[Listed]:
+    weights = reading.captions or reader.index.captions
     for i in range(len(reader)):
         row = RawRow(reader.name(i))
-        choices: Choices = ()
+        original = None
         try:
             row.data = reader.picture_bytes(i)
             read = {name: captions_in(texts, reading.lines) for name, texts in reader.all_captions(i).items()}
-            choices = tuple(
-                (text, reader.index.captions[name] / len(texts)) for name, texts in read.items() for text in texts
-            )
+            row.captions = {name: texts for name, texts in read.items() if name in weights}
+            original = reader.original_size(i)
         except RowError as e:
             row.problem = str(e)
-        yield Listed(row, choices)
+        yield Listed(row, _weighed(row.captions, weights), original)
 
 
 def read_captioned(
-    rows: Iterable[Listed], make: Callable[[bytes, RawRow], T], caption: str | None = None
+    rows: Iterable[Listed], make: Callable[[bytes, Listed], T], caption: str | None = None
 ) -> Iterator[Usable[T] | Left]:
     """Each row in its order, with what `make` made of its file in one of several threads; or why it can't be used.
 
@@ -111,9 +145,9 @@ def read_captioned(
             return file
         check = picture_check(file, [text for text, _ in choices])
         try:
-            return Usable(listed.key, choices, check, make(file, listed.row))
+            return Usable(listed.key, choices, check, make(file, listed))
         except PictureError as e:
-            return Left(listed.key, "broken", str(e), check)
+            return Left(listed.key, e.kind if isinstance(e, UnfitError) else "broken", str(e), check)
 
     return (found for _, found in threaded(work, rows))
 

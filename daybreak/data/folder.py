@@ -42,7 +42,7 @@ class FolderSource:
         self.folder, self.resolution, self.seed, self.flip = folder, resolution, seed, flip
         self.skipped, rows = list_rows(str(folder), Reading(lines=lines))
         self.captions: list[tuple[str, ...]] = []
-        pixels, checks = PixelFile(resolution), []
+        pixels, checks = PixelFile(), []
         for found in read_captioned(rows, lambda file, _: open_square(file, resolution, background)):
             if isinstance(found, Left):
                 self.skipped.append(Skipped(found.key, found.reason))

@@ -24,10 +24,10 @@ _ahead: dict[tuple[str, Lines], Plan] = {}
 """Plans of folders that were looked at and not opened yet. A large folder takes long to list."""
 
 
-def check_place(place: str) -> None:
+def check_place(place: str, reading: Reading | None = None) -> None:
     """ConfigError where --data holds neither shards nor anything to train on. No picture is opened."""
     if not holds_shards(place):
-        _plan(place, "whole")
+        _plan(place, reading or Reading())
 
 
 def plan_ahead(place: str, lines: Lines) -> Plan | None:
@@ -35,18 +35,19 @@ def plan_ahead(place: str, lines: Lines) -> Plan | None:
     if holds_shards(place):
         return None
     place = place if is_remote(place) else str(Path(place).expanduser())
-    _ahead[place, lines] = _plan(place, lines)
+    _ahead[place, lines] = _plan(place, Reading(lines=lines))
     return _ahead[place, lines]
 
 
-def plan_of(place: str, lines: Lines, flag: str = "--data") -> Plan:
+def plan_of(place: str, reading: Reading, flag: str = "--data") -> Plan:
     """How captioned pictures are read; ConfigError, which names `flag`, where there are none."""
-    return _ahead.pop((place, lines), None) or _plan(place, lines, flag)
+    known = _ahead.pop((place, reading.lines), None) if reading == Reading(lines=reading.lines) else None
+    return known or _plan(place, reading, flag)
 
 
-def _plan(place: str, lines: Lines, flag: str = "--data") -> Plan:
+def _plan(place: str, reading: Reading, flag: str = "--data") -> Plan:
     try:
-        return make_plan([place], Reading(lines=lines))
+        return make_plan([place], reading)
     except ConfigError as e:
         raise ConfigError(f"{flag} {e}") from None
 

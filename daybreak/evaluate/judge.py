@@ -83,13 +83,8 @@ def see(picture: np.ndarray) -> SeenScene:
     return SeenScene(tuple(objects), _nearest(ground, _BACKGROUND_RGB, BACKGROUND_NAMES))
 
 
-def satisfies(picture: np.ndarray, spec: SceneSpec) -> bool:
-    """Whether a picture [3, H, W] in [-1, 1] shows what `spec` says: those objects, no others, placed as it says."""
-    return matches(see(picture), spec)
-
-
 def matches(seen: SeenScene, spec: SceneSpec) -> bool:
-    """Whether what was seen is what `spec` says."""
+    """Whether what was seen is what `spec` says: those objects, no others, placed as it says."""
     if len(seen.objects) != len(spec.objects):
         return False
     if spec.background is not None and seen.background != spec.background:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from daybreak.evaluate.judge import ATTRIBUTES
-
 SCENES_TITLES = {
     "single_object": "single object",
     "two_object": "two objects",
@@ -43,5 +41,5 @@ def scenes_rows(scores: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
     tasks = [(k, title) for k, title in SCENES_TITLES.items() if k in scores]
     if PLAIN in scores:
         tasks.append((PLAIN, "one and two objects, prompts as they stand"))
-    attributes = [(k, ATTRIBUTE_TITLES[n]) for n in ATTRIBUTES if (k := f"attribute_{n}") in scores]
+    attributes = [(k, title) for n, title in ATTRIBUTE_TITLES.items() if (k := f"attribute_{n}") in scores]
     return {"tasks": tasks, "attributes": attributes}

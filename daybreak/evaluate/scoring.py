@@ -127,10 +127,9 @@ def judge_scenes(
     evaluation = _judge(prompts, draw(texts), out)
     if draw_plain is not None:
         as_they_stand = _judge(prompts, draw_plain(texts), None)
-        for k in SUMMARY:
-            evaluation.scores[f"as_they_stand_{k}"] = as_they_stand.scores[k]
-            evaluation.counts[f"as_they_stand_{k}"] = as_they_stand.counts[k]
-            evaluation.intervals[f"as_they_stand_{k}"] = as_they_stand.intervals[k]
+        evaluation.scores.update({f"as_they_stand_{k}": as_they_stand.scores[k] for k in SUMMARY})
+        evaluation.counts.update({f"as_they_stand_{k}": as_they_stand.counts[k] for k in SUMMARY})
+        evaluation.intervals.update({f"as_they_stand_{k}": as_they_stand.intervals[k] for k in SUMMARY})
     return evaluation
 
 

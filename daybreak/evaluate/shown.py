@@ -39,10 +39,13 @@ class Shown:
         folder.mkdir(parents=True, exist_ok=True)
 
     def pictures(
-        self, pictures: Tensor, prompts: Sequence[str], followed: Sequence[bool] | None = None,
+        self, pictures: Tensor | Sequence[Tensor], prompts: Sequence[str], followed: Sequence[bool] | None = None,
         told: Sequence[list[Told]] | None = None, name: str = "prompt",
     ) -> list[str]:  # fmt: skip
-        """Pictures [B, 3, H, W] in [-1, 1] of `prompts`, and what the judge says of each. Returns their files."""
+        """Pictures [B, 3, H, W], or [3, H, W] each, in [-1, 1] of `prompts`, and what the judge says of each.
+
+        Returns their files.
+        """
         files = self._save(pictures, name)
         self._said[name] = [
             {"file": file, "prompt": prompt}
@@ -77,12 +80,12 @@ class Shown:
         """All pictures are there: says so."""
         write_whole(self._folder / SHOWN, json.dumps(self._said, ensure_ascii=False))
 
-    def _save(self, pictures: Tensor, name: str) -> list[str]:
-        kind = "png" if max(pictures.shape[2:]) <= PNG_PX else "jpg"
+    def _save(self, pictures: Tensor | Sequence[Tensor], name: str) -> list[str]:
+        kind = "png" if max(max(p.shape[1:]) for p in pictures) <= PNG_PX else "jpg"
         how: dict[str, Any] = {"compress_level": 3} if kind == "png" else {"quality": JPEG_QUALITY}
         files = [f"{name}-{i:02d}.{kind}" for i in range(len(pictures))]
-        for file, pixels in zip(files, to_uint8(pictures), strict=True):
-            Image.fromarray(np.ascontiguousarray(pixels)).save(self._folder / file, **how)
+        for file, picture in zip(files, pictures, strict=True):
+            Image.fromarray(np.ascontiguousarray(to_uint8(picture[None])[0])).save(self._folder / file, **how)
         return files
 
 

@@ -101,7 +101,8 @@ def write_finetuned_card(
     }
     if kind.startswith("PRX"):
         options["use_resolution_binning"] = side == 1024
-    prompt = settings.instance_prompt or (f"a picture of {settings.token}" if settings.token else "your prompt")
+    named = f"{settings.trigger}, your prompt" if settings.trigger else "your prompt"
+    prompt = settings.instance_prompt or (f"a picture of {settings.token}" if settings.token else named)
     report = run / "report" / "report.json"
     return _write(
         "finetuned.md", folder, run, licences,
@@ -109,7 +110,8 @@ def write_finetuned_card(
         settings=settings, base=base.name if local else settings.base, kind=kind, method=METHODS[settings.method],
         dtype=dtype, place=place, install=install_line(kind),
         lines=[*opening_lines(place, dtype), *drawing_lines(prompt, options)], versions=versions(kind),
-        side=side, data_name=Path(settings.data).name, trained_on=_lines(run / "training.jsonl"),
+        side=side, square=settings.square, data_name=Path(settings.data).name,
+        trained_on=_lines(run / "training.jsonl"),
         verdict=json.loads(report.read_text(encoding="utf-8"))["verdict"] if report.is_file() else None,
     )  # fmt: skip
 

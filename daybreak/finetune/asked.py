@@ -19,7 +19,8 @@ from daybreak.run_folder import FOUND_RATE, check_there
 NO_EFFECT = (
     *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
     *("precision", "recompute", "sample_every", "save_every", "sampler", "sample_steps", "guidance"),
-    *("base_config", "variant", "allow_pickle"),
+    *("base_config", "variant", "allow_pickle", "square", "max_ratio", "upscale"),
+    *("masks", "unmasked", "shuffle_tags", "keep_tags", "tag_separator"),
 )
 """Settings that training as daybreak train does makes no use of."""
 
@@ -31,7 +32,7 @@ PACE = ("lr", "text_lr", "epochs", "steps", "minutes", "deadline_minutes", "save
 
 def check_finetune(settings: FinetuneSettings, out: Path | None) -> None:
     """ConfigError for what can be known to be wrong before base and pictures are opened."""
-    check_place(settings.data)
+    check_place(settings.data, settings.reading)
     if out is not None:
         check_run_folder(out)
     if is_own(settings.base):
@@ -86,6 +87,8 @@ def check_own(settings: FinetuneSettings) -> None:
     if settings.method != "full" or settings.class_prompt or settings.instance_prompt:
         raise ConfigError(f"{settings.base} is a model of our own: it is trained whole, with --method full")
     refuse_what_has_no_effect(settings)
+    if len(set(settings.caption.values())) > 1:
+        raise ConfigError(f"--caption: the weights have no effect with {settings.base}, a model of our own")
     if holds_shards(settings.data):
         raise ConfigError(f"--data {settings.data}: for a model of our own give a folder of captioned pictures")
     parse_weights(list(settings.metric_weights))

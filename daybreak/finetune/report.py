@@ -28,7 +28,8 @@ from daybreak.evaluate.subjects import Drawer, Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.finetune.advice import DRIFT, FORGETTING
 from daybreak.finetune.bases import base_of
-from daybreak.finetune.drawing import AT_ONCE, draw
+from daybreak.finetune.cache import Cache
+from daybreak.finetune.drawing import AT_ONCE, draw, draw_each
 from daybreak.finetune.probes import drift
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers
@@ -48,12 +49,14 @@ class _Drawer:
     batch = AT_ONCE
     plain = None
 
-    def __init__(self, pipeline: Any, settings: FinetuneSettings, side: int) -> None:
-        self._pipeline, self._settings, self._side = pipeline, settings, side
+    def __init__(self, pipeline: Any, settings: FinetuneSettings, cache: Cache, side: int) -> None:
+        self._pipeline, self._settings, self._cache, self._side = pipeline, settings, cache, side
 
-    def draw(self, prompts: list[str], first: int) -> Tensor:
-        """Picture number n depends on n and its prompt."""
-        return draw(self._pipeline, prompts, self._settings, self._side, seed=first + 1)
+    def draw(self, prompts: list[str], first: int) -> Any:
+        """Pictures [3, H, W], which become files: number n depends on n and its prompt. Of a caption of a picture each
+        has the shape of that."""
+        shapes = [self._cache.shape_of(prompt) or (self._side, self._side) for prompt in prompts]
+        return draw_each(self._pipeline, prompts, self._settings, shapes, seed=first + 1)
 
 
 def make_report(run: Diffusers, weights: dict[str, str], pictures: int, tell: Callable[[str], None]) -> Path:
@@ -69,7 +72,7 @@ def make_report(run: Diffusers, weights: dict[str, str], pictures: int, tell: Ca
     found["learning rate"] = settings.learning_rate
 
     def compare(name: str, pipeline: Any) -> dict[str, Any]:
-        drawer = _Drawer(pipeline, settings, base.side)
+        drawer = _Drawer(pipeline, settings, run.cache, base.side)
         return judge(run.folder, name, drawer, _captions(run), weights, pictures, base.device, Ranks(), tell)
 
     with base.drawing():

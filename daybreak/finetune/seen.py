@@ -57,26 +57,28 @@ def draw_seen(
 def predictions(base: Prepared, probe: Probe, text_of: TextOf) -> list[Predicted]:
     """One picture [3, H, W] at L noise levels: the noisy picture, the output, the x0 it implies."""
     family, process, device = base.family, base.process, base.device
-    rows, text = probe.rows[:1].to(device), text_of(probe.captions[:1])
+    rows, text = probe.rows[0][None].to(device), text_of(probe.captions[:1])
+    height, width = rows.shape[2:]
     noisy, outputs, clean = [], [], []
     for random in probe.random:
         random = random.rows(slice(0, 1))
-        noise, t = random.noise.to(device), random.t.to(device)
-        x_t = process.interpolate(family.x0(rows, random.posterior.to(device)), noise, t)
+        noise, posterior = (n[..., :height, :width].to(device) for n in (random.noise, random.posterior))
+        t = random.t.to(device)
+        x_t = process.interpolate(family.x0(rows, posterior), noise, t)
         output = family.predict(family.network, x_t, t, text).float()
         noisy.append(family.decode(x_t))
-        outputs.append(_as_picture(output, noisy[-1].shape[-1]))
+        outputs.append(_as_picture(output, noisy[-1].shape[-2:]))
         clean.append(family.decode(process.to_x0(x_t, output, t)))
     labels = [f"at {level:.0%}" for level in LEVELS]
     kinds = (("noisy,", noisy), ("the output", outputs), ("what it takes for clean,", clean))
     return [Predicted(name, torch.cat(pictures).cpu(), labels) for name, pictures in kinds]
 
 
-def _as_picture(output: Tensor, side: int) -> Tensor:
+def _as_picture(output: Tensor, size: tuple[int, ...]) -> Tensor:
     """The first three channels, each brought to [-1, 1]."""
     three = output[:, [0, 1, 2] if output.shape[1] >= 3 else [0, 0, 0]]
     spread = three.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)
-    return functional.interpolate(three / spread, size=(side, side))
+    return functional.interpolate(three / spread, size=size)
 
 
 @torch.no_grad()
@@ -85,10 +87,11 @@ def attention_maps(base: Prepared, probe: Probe) -> tuple[Tensor, list[Look]]:
     family, process, device = base.family, base.process, base.device
     caption, random = probe.captions[0], probe.random[MAP_LEVEL].rows(slice(0, 1))
     words = word_tokens(family, caption)[:MOST_WORDS]
-    rows = probe.rows[:1].to(device)
-    x0 = family.x0(rows, random.posterior.to(device))
+    rows = probe.rows[0][None].to(device)
+    height, width = rows.shape[2:]
+    x0 = family.x0(rows, random.posterior[..., :height, :width].to(device))
     t = random.t.to(device)
-    x_t = process.interpolate(x0, random.noise.to(device), t)
+    x_t = process.interpolate(x0, random.noise[..., :height, :width].to(device), t)
     with recorded(family.network) as maps:
         family.predict(family.network, x_t, t, family.text([caption]))
     mean = averaged(maps, tuple(x0.shape[2:])).cpu()  # [h, w, L]; of each place, its attention over the tokens

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from daybreak.config import BudgetConfig, Config, DataConfig, OptimConfig, TrainConfig
 from daybreak.data.batch import Source
+from daybreak.data.shards.buckets import Bucket
 from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.shown import Shown
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.advice import Adviser
-from daybreak.finetune.cache import Cache, CachedBatch, CachedPictures, Order
-from daybreak.finetune.drawing import draw
+from daybreak.finetune.cache import Cache
+from daybreak.finetune.drawing import draw, draw_each, on_one_canvas
+from daybreak.finetune.order import CachedBatch, CachedPictures, Order
 from daybreak.finetune.prepared import Prepared
 from daybreak.finetune.probes import DRIFT_PICTURES, Probe, TextOf, drift
 from daybreak.finetune.seen import draw_seen
@@ -72,12 +74,17 @@ class Diffusers(Trainee):
     def order(self) -> Order:
         """Which pictures each step sees; after a return to a checkpoint another one."""
         seed = self.settings.seed + ORDER_SEED * self.rollbacks
-        return Order(self.cache.training, self.cache.prior, self.settings.batch, seed)
+        return order_of(self.cache, self.settings, seed)
 
     @property
     def epochs(self) -> float:
         """How often each picture was seen so far."""
         return self.step * self._own / len(self.cache.training)
+
+    @property
+    def sample_shapes(self) -> list[Bucket]:
+        """Of each prompt: where it is the caption of a picture, the shape of that, else the square."""
+        return [self.cache.shape_of(prompt) or (self.base.side, self.base.side) for prompt in self.prompts]
 
     @property
     def text_of(self) -> TextOf:
@@ -117,10 +124,14 @@ class Diffusers(Trainee):
     def enter(self, config: Config, source: Source) -> None:
         """There is one stage."""
 
+    def parts(self, batch: CachedBatch, at_once: int) -> list[slice]:
+        """See `Trainee`."""
+        return batch.parts(at_once)
+
     def random(self, batch: CachedBatch, config: Config) -> StepRandomness:  # noqa: ARG002 (all ranks draw alike)
         """See `Trainee`."""
         s, family = self.settings, self.base.family
-        shape = (s.batch, family.row_channels(self.cache.rows.shape[1]), *self.cache.rows.shape[2:])
+        shape = (s.batch, family.row_channels(self.cache.rows[0].shape[1]), *batch.canvas)
         random = StepRandomness.draw(shape, self.base.process, s.drop_captions, s.offset_noise, s.flip, self.generator)
         self._counts = torch.bincount(self._quarter(random), minlength=len(QUARTERS))
         return random
@@ -133,8 +144,10 @@ class Diffusers(Trainee):
         family, process = self.base.family, self.base.process
         dropped = random.drop.tolist()
         text = self.text_of(["" if drop else c for c, drop in zip(batch.captions, dropped, strict=True)])
+        text["sizes"] = self.cache.sizes[batch.numbers].to(self.device)
         pictures = self.cache.pictures(batch.numbers, random.flip, self.device)
-        errors = squared_errors(family, family.network, process, pictures, text, random)
+        places = self.cache.places(batch.numbers, random.flip, self.device)
+        errors = squared_errors(family, family.network, process, pictures, text, random, places)
         weights = batch.weights.to(errors)
         loss = (errors * (weights if self.world == 1 else self.world * weights)).sum()
         quarter, found = self._quarter(random), errors.detach().float().cpu()
@@ -191,12 +204,12 @@ class Diffusers(Trainee):
             if self.step == 0:
                 self.start = losses
             began = time.monotonic()
-            pictures = draw(base.family.pipeline, self.prompts, settings, base.side)
+            pictures = draw_each(base.family.pipeline, self.prompts, settings, self.sample_shapes)
             seconds = (time.monotonic() - began) / len(self.prompts)
             wanted = draw(base.family.pipeline, list(asked), settings, base.side) if asked else None
             shown = Shown(shown_folder(path)) if ranks.first else None
             if shown is not None:
-                save_grid(pictures, self.prompts, path)
+                save_grid(on_one_canvas(pictures), self.prompts, path)
                 shown.pictures(pictures, self.prompts)
             moved = {}
             if self.step > 0:
@@ -248,6 +261,11 @@ class Diffusers(Trainee):
 
     def restore_drawing(self, folder: Path) -> None:
         """Nothing was written."""
+
+
+def order_of(cache: Cache, settings: FinetuneSettings, seed: int) -> Order:
+    """Which pictures each step sees."""
+    return Order(cache.training, cache.prior, settings.batch, seed, lambda number: cache.at[number][0])
 
 
 def loop_config(settings: FinetuneSettings, steps: int, at_once: int) -> Config:

@@ -54,5 +54,4 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters |= {"data_uri": data_uri, "as_script": as_script}
-_templates.globals["asset"] = asset  # type: ignore[assignment]
+_templates.filters |= {"data_uri": data_uri, "as_script": as_script, "asset": asset}

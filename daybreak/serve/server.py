@@ -33,8 +33,8 @@ def aliases_of(settings: ServeSettings, names: list[str]) -> dict[str, str]:
 class ImageServer:
     """Models, each "FOLDER" or "NAME=FOLDER", and the processes that draw with them.
 
-    ConfigError where one can't be opened, two have one name, the key file is wrong, or nobody is there to write prompts
-    out.
+    ConfigError where one can't be opened, two have one name, the key file is wrong, or what should write prompts out
+    is not there.
     """
 
     def __init__(self, models: list[str], settings: ServeSettings) -> None:

@@ -53,7 +53,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Cancel:
-    """To the process: nobody waits for these any more."""
+    """To the process: no client waits for these any more."""
 
     numbers: tuple[int, ...]
 

@@ -119,6 +119,10 @@ class Trainee(ABC):
     def enter(self, config: Config, source: Source) -> None:
         """Records the stage that begins: its settings and its data."""
 
+    def parts(self, batch: Any, at_once: int) -> list[slice]:
+        """Which pictures of a batch go through the network together: at most `at_once`, as many parts at all ranks."""
+        return [slice(i, min(len(batch), i + at_once)) for i in range(0, len(batch), at_once)]
+
     @abstractmethod
     def random(self, batch: Any, config: Config) -> Rows:
         """All that is random in a step of a whole batch, of which `batch` is this process's share."""

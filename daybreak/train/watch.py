@@ -189,7 +189,7 @@ class LogFiles:
         self._boards.scalars(values, record.step)
 
     def on_note(self, text: str) -> None:
-        """Notes are for whoever watches."""
+        """Notes are for displays."""
 
     def close(self) -> None:
         """Writes what still waits."""

@@ -56,14 +56,10 @@ class Glance:
 
     def _look(self, size: int) -> dict[str, Any]:
         with self._log.open("rb") as file:
-            end = _events(file, max(0, size - 4 * LINE_BYTES), 4 * LINE_BYTES)
-            first = _events(file, 0, LINE_BYTES)
-            begun = next((e for e in first if e.get("event") == "begin"), {})
-            last: dict[str, Any] = next((e for e in reversed(end) if e.get("event") == "step"), {})
-            curve = []
-            for i in range(POINTS):
-                steps = [e for e in _events(file, i * size // POINTS, LINE_BYTES) if e.get("event") == "step"][:1]
-                curve += [(s["images"], s["loss"]) for s in steps if "images" in s and "loss" in s]
+            begun = _first(_lines(file, 0, LINE_BYTES), "begin")
+            last = _first(_lines(file, max(0, size - 4 * LINE_BYTES), 4 * LINE_BYTES)[::-1], "step")
+            places = [_first(_lines(file, i * size // POINTS, LINE_BYTES), "step") for i in range(POINTS)]
+            curve = [(s["images"], s["loss"]) for s in places if "images" in s and "loss" in s]
         if last and (not curve or curve[-1][0] != last.get("images")):
             curve.append((last.get("images"), last.get("loss")))
         kept = ("step", "images", "seconds", "progress", "loss", "images_per_second", "seconds_left", "seconds_to_end")
@@ -102,14 +98,17 @@ def _score(folder: Path) -> float | None:
         return None
 
 
-def _events(file: IO[bytes], start: int, length: int) -> list[dict[str, Any]]:
+def _lines(file: IO[bytes], start: int, length: int) -> list[bytes]:
     """The whole lines between two places of a log."""
     file.seek(start)
-    lines = file.read(length).split(b"\n")
-    events = []
-    for line in lines[(1 if start else 0) : -1]:
-        with suppress(ValueError):
-            event = json.loads(line)
-            if isinstance(event, dict):
-                events.append(event)
-    return events
+    return file.read(length).split(b"\n")[(1 if start else 0) : -1]
+
+
+def _first(lines: list[bytes], kind: str) -> dict[str, Any]:
+    """The first event of a kind; empty where there is none. No other line is parsed."""
+    mark = f'"event": "{kind}"'.encode()
+    for line in lines:
+        if line.startswith(b"{" + mark):
+            with suppress(ValueError):
+                return dict(json.loads(line))
+    return {}

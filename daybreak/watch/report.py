@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 from daybreak.files import write_whole
@@ -19,15 +19,25 @@ def write_report(run: Path) -> Path:
 
 
 class Reporter:
-    """Keeps RUN/report.html up to date while a run trains; told of its events as the log is, after the log."""
+    """Keeps RUN/report.html up to date while a run trains; told of its events as the log is, after the log.
 
-    def __init__(self, run: Path) -> None:
-        self._path, self._freezer = run / FILE, Freezer(run)
+    No fault of the page ends a run of hours: `tell` is told once.
+    """
+
+    def __init__(self, run: Path, tell: Callable[[str], None]) -> None:
+        self._path, self._tell = run / FILE, tell
+        self._freezer = Freezer(run)
+        self._told = False
 
     def on_samples(self, record: SampleRecord) -> None:  # noqa: ARG002 (the log has it)
-        """Writes the page; where the disk is full, the next one."""
-        with suppress(OSError):
+        """Writes the page."""
+        try:
             write_whole(self._path, self._freezer.page())
+        except Exception as e:
+            if not self._told:
+                why = " ".join(str(e).split()) or type(e).__name__
+                self._tell(f"{self._path} is not written ({why}); the run goes on")
+            self._told = True
 
     def on_step(self, record: StepRecord) -> None:
         """Waits for the next samples."""

@@ -100,15 +100,18 @@ class WatchedRun:
 
     def _facts(self) -> dict[str, Any]:
         log, last = self._log, self._log.last
-        facts: dict[str, Any] = {"state": self.state(), "now": time.time(), "reachable": trains(self.folder)}
+        facts: dict[str, Any] = {"state": self._state(), "now": time.time(), "reachable": trains(self.folder)}
         with suppress(KeyError, TypeError):
             begun = next((e for e in log.events if e["event"] == "begin"), None)
             if begun is not None:
-                facts["wall_seconds"] = max(0.0, modified(log.path) - begun["time"])
+                written = max(modified(self.folder / name) for name in ("log.jsonl", "score.json", REPORT))
+                facts["wall_seconds"] = max(0.0, written - begun["time"])
         if last is None:
             return facts
         facts |= {k: last.get(k) for k in ("step", "images", "seconds", "progress", "images_per_second", "waiting",
                                            "seconds_left", "seconds_to_end", "cost", "cost_forecast")}  # fmt: skip
+        if facts["state"] == "judging" and facts["seconds_to_end"] is not None:  # the log is silent meanwhile
+            facts["seconds_to_end"] = max(0.0, facts["seconds_to_end"] - (time.time() - modified(log.path)))
         facts["loss"] = log.curves[SMOOTHED].values[-1] if SMOOTHED in log.curves else None
         facts |= {
             name.removeprefix("measured/"): curve.values[-1]
@@ -117,7 +120,7 @@ class WatchedRun:
         }
         return facts
 
-    def state(self) -> str:
+    def _state(self) -> str:
         """See `state_of`."""
         events = self._log.events
         begun = any(e.get("event") == "begin" for e in events)

@@ -1,4 +1,4 @@
-"""Where a run stands: whether a process trains it, judges it, or nobody does. Needs no torch."""
+"""Where a run stands: whether a process trains it, judges it, or neither. Needs no torch."""
 
 from __future__ import annotations
 

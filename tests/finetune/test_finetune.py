@@ -144,7 +144,7 @@ def test_textual_inversion(base, pictures, tmp_path):
     run = finetune(base, pictures, tmp_path / "run", **changes)
     # Two held-out pictures say little of one word in a random network: the training pictures, with fixed noise.
     rows = [run.cache.training[i] for i in range(16)]
-    probe = Probe.of(run.cache.rows[rows], [run.cache.captions[i] for i in rows], run.base.process, 4)
+    probe = Probe.of([run.cache.row(i) for i in rows], [run.cache.captions[i] for i in rows], run.base.process, 4)
     fresh = {k: p.detach() for k, p in open_prepared(run.settings, run.base.device).trained.parameters.items()}
     losses = []
     for tensors in (fresh, run.base.averages.tensors):
@@ -192,7 +192,7 @@ def test_v_prediction_with_zero_terminal_snr(pictures, tmp_path):
 def test_what_is_wrong_is_said_before_training(base, pictures, tmp_path):
     for changes, words in (
         ({"zero_snr": True}, "v-prediction"),
-        ({"resolution": 15}, "--resolution 15 does not divide by 2"),
+        ({"resolution": 15}, "--resolution 15 does not divide by 8"),
         ({"method": "lora", "targets": ("to_x",)}, "--target to_x: no such layer"),
         ({"method": "textual-inversion", "token": "a"}, "knows it already"),
         ({"lr": 0.0}, "--lr is 0"),

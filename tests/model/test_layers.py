@@ -129,3 +129,18 @@ def test_norms_with_a_weight_are_torch_s_in_float32_and_say_nothing_of_bfloat16(
         with torch.autocast("cpu", torch.bfloat16):
             model(x, t, text).x0.square().mean().backward()
     assert model.final_norm.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("changes", [{}, {"pooled_text": True}, {"modulation": "shared", "size_conditioning": True}])
+@pytest.mark.parametrize("grad", [False, True])
+def test_one_time_for_all_pictures_gives_what_as_many_equal_times_give(changes, grad):
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(32, 2, 2, patch=4, **changes), 16)
+    for parameter in model.parameters():  # layers that start at zero count, too
+        torch.nn.init.normal_(parameter, std=0.2)
+    x, text = torch.randn(3, 3, 16, 16, generator=G), torch.randn(3, 5, 16, generator=G)
+    tokens = TextTokens(text, torch.arange(5) < torch.tensor([[5], [2], [1]]))
+    with torch.set_grad_enabled(grad):
+        one = model(x, torch.tensor(0.4).expand(3), tokens).x0
+        each = model(x, torch.full((3,), 0.4), tokens).x0
+    assert each.std() > 0.01 and torch.allclose(one, each, atol=1e-5 * each.detach().abs().max().item())

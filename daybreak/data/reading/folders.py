@@ -108,7 +108,7 @@ class Folder:
         raise ConfigError(
             f"{self.source}: {count} pictures and no caption; looked for metadata.jsonl, metadata.csv, "
             f"metadata.parquet and a .txt or .caption beside each picture; seen beside them: {seen or 'nothing'}{hint}"
-            " (daybreak prepare --uncaptioned keeps them without)"
+            f" (daybreak caption {self.source} has them written; daybreak prepare --uncaptioned keeps them without)"
         )
 
     def _read_table(self, name: str) -> bool:

@@ -36,7 +36,7 @@ function short(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-const percent = (share, digits = 0) => `${fixed(100 * share, digits)} %`;
+const percent = (share, digits = 0) => `${fixed(100 * share, digits)}\u00a0%`;
 
 function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
