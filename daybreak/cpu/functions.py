@@ -35,7 +35,7 @@ class Modulate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Grads:
+    def backward(ctx: Any, *grads: Tensor) -> Grads:  # type: ignore[override]
         x, moments, scale = ctx.saved_tensors
         grad_x, sums = torch.empty_like(x), _sums(x)
         call("modulate_backward", x.dtype, *x.shape, None, grads[0].contiguous(), x, moments, scale, None, None,
@@ -60,7 +60,7 @@ class AddModulate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Grads:
+    def backward(ctx: Any, *grads: Tensor) -> Grads:  # type: ignore[override]
         total, moments, scale, gate, y = ctx.saved_tensors
         grad_total, grad_out = (g.contiguous() for g in grads)
         grad_x, grad_y, sums = torch.empty_like(y), torch.empty_like(y), _sums(y)
@@ -83,7 +83,7 @@ class AddGated(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Grads:
+    def backward(ctx: Any, *grads: Tensor) -> Grads:  # type: ignore[override]
         gate, y = ctx.saved_tensors
         grad, grad_y, sums = grads[0].contiguous(), torch.empty_like(y), _sums(y)
         call("modulate_backward", y.dtype, *y.shape, grad, None, None, None, None, gate, y, gate.stride(0), None,
@@ -105,7 +105,7 @@ class GatedGelu(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:  # type: ignore[override]
         (gate_up,) = ctx.saved_tensors
         half, result = gate_up.shape[-1] // 2, torch.empty_like(gate_up)
         rows = gate_up.numel() // (2 * half)
@@ -140,7 +140,7 @@ class SplitHeads(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Grads:
+    def backward(ctx: Any, *grads: Tensor) -> Grads:  # type: ignore[override]
         qkv, text_kv, *fixed = ctx.saved_tensors
         grad_qkv, grad_text_kv = torch.empty_like(qkv), torch.empty_like(text_kv)
         weights = qkv.new_empty(len(qkv), 3, ctx.sizes[-1], dtype=exact(qkv.dtype))
@@ -170,7 +170,7 @@ class SoftmaxAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> Grads:
+    def backward(ctx: Any, *grads: Tensor) -> Grads:  # type: ignore[override]
         q, k, v, shares = ctx.saved_tensors
         b, heads, n, m = shares.shape
         grad = grads[0].contiguous()
