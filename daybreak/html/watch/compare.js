@@ -7,7 +7,7 @@ class CompareView {
     this.share = 1;
     this.slider = h("input", { type: "range", min: 0, max: 1, step: 0.01, value: 1, "aria-label": "Pictures seen", oninput: () => { this.share = Number(this.slider.value); this.scrub(); } });
     this.told = h("output", {});
-    this.root = h("div.run", {}, Object.values(this.part).map((p) => p.root));
+    this.root = h("div.run.beside", {}, Object.values(this.part).map((p) => p.root));
   }
 
   show() {
