@@ -134,7 +134,8 @@ def test_values_and_gradients_are_the_plain_form_s(case, dtype, tolerance):
     )
     for got, true in zip([*made, *back], [*expected, *expected_back], strict=True):
         assert got.dtype == dtype
-        assert (got.double() - true).abs().max() <= tolerance * max(1.0, float(true.abs().max()))
+        got, true = got.detach().double(), true.detach()
+        assert (got - true).abs().max() <= tolerance * max(1.0, float(true.abs().max()))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -158,10 +159,7 @@ def test_large_and_masked_logits_and_what_is_no_number():
         y = ours.Modulate.apply(torch.full((1, 1, C), bad), torch.zeros(1, 1, C), torch.zeros(1, 1, C), EPS)
         assert not y.isfinite().any()
         for dtype in (torch.float32, torch.bfloat16):
-            assert (
-                not ours.GatedGelu.apply(torch.full((2,), bad, dtype=dtype) * torch.tensor([1.0, 1.0])).isfinite().all()
-                or bad > 0
-            )
+            assert not ours.GatedGelu.apply(torch.full((2,), bad, dtype=dtype)).isfinite().any()
 
 
 @pytest.fixture
