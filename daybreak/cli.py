@@ -213,8 +213,10 @@ def evaluate(
     out: Annotated[Path | None, "Folder for the results; default: the run's, or one in evaluations/."] = None,
 ) -> None:
     """Judge models and pictures, by numbers and by eye."""
-    from daybreak.evaluate.checks import check_subject
+    from daybreak.evaluate.adapter_option import check_adapters
+    from daybreak.evaluate.checks import check_subject, subject_name
 
+    check_adapters(request.drawing.lora, [subject_name(str(model_folder(s))) for s in subjects])
     for subject in subjects:
         check_subject(subject, request)
     from daybreak.commands.evaluate import run_evaluate

@@ -229,6 +229,7 @@ class Prx(Family):
     """PRX in latents."""
 
     text_encoders = ("text_encoder",)
+    targets = ("img_qkv_proj", "txt_kv_proj", "to_out.0")
 
     @property
     def multiple(self) -> int:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from daybreak.config import ConfigError
+from daybreak.finetune.adapters import inject_alike
 from daybreak.finetune.families import Family
-from daybreak.finetune.methods import add_adapter
 from daybreak.finetune.settings import FinetuneSettings
 
 GIB = 2**30
@@ -122,7 +122,7 @@ def kept_bytes(family: Family, settings: FinetuneSettings, side: int, recompute:
         low_rank = settings.low_rank
         empty.requires_grad_(not low_rank and settings.token is None)
         if low_rank:
-            add_adapter(empty, settings.targets or family.targets, settings)
+            inject_alike(network, empty)
     empty.train()
     if recompute and getattr(empty, "_supports_gradient_checkpointing", False):
         empty.enable_gradient_checkpointing()

@@ -214,4 +214,5 @@ def absolute(settings: FinetuneSettings) -> FinetuneSettings:
         data=full(settings.data) or settings.data,
         base_config=full(settings.base_config),
         class_data=full(settings.class_data),
+        lora=full(settings.lora),
     )

@@ -12,9 +12,10 @@ from torch import nn
 
 from daybreak.config import Config, ConfigError
 from daybreak.extras import require
+from daybreak.finetune.adapters import inject_alike
 from daybreak.finetune.bases import base_of
 from daybreak.finetune.families import Family, family_of
-from daybreak.finetune.methods import Averages, Trained, add_adapter, make_trainable, targets_of
+from daybreak.finetune.methods import Averages, Trained, make_trainable
 from daybreak.finetune.process import Process, process_of
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.optim.adamw import AdamW
@@ -70,7 +71,7 @@ class Prepared:
         with torch.device("meta"):
             whole = type(network).from_config(network.config)
             if self.settings.low_rank:
-                add_adapter(whole, targets_of(family, self.settings, family.denoiser), self.settings)
+                inject_alike(network, whole)
         for name, parameter in whole.named_parameters():
             parameter.requires_grad_(dict(network.named_parameters())[name].requires_grad)
         whole.load_state_dict(weights, assign=True)
@@ -126,8 +127,6 @@ def open_prepared(settings: FinetuneSettings, device: torch.device) -> Prepared:
         pipeline.vae.float()  # SDXL's overflows in float16, and it works once
     family = family_of(pipeline, settings.base)
     process = process_of(pipeline, settings)
-    if settings.low_rank and not hasattr(family.network, "add_adapter"):
-        raise ConfigError(f"diffusers has no LoRA format for {type(pipeline).__name__}: take --method full")
     torch.manual_seed(settings.seed)  # what adapters begin with
     trained = make_trainable(family, settings)
     averages = Averages(trained, settings.ema)

@@ -9,6 +9,7 @@ from typing import Annotated
 from daybreak.config.bounds import Bounds, Flag
 from daybreak.config.fields import Checked
 from daybreak.config.quantities import time_in
+from daybreak.evaluate.adapter_option import parse_adapter
 
 MAX_PROMPT = 4000
 """Characters of a prompt; OpenAI's image API has the same limit for its smaller models."""
@@ -45,8 +46,15 @@ class ServeSettings(Checked):
     """Compile the networks with torch.compile before the server is ready."""
     bfloat16: bool = False
     """Compute in bfloat16 (weights stay float32)."""
+    lora: tuple[str, ...] = ()
+    """[NAME=]FILE[:STRENGTH] of an adapter, whoever trained it, on all models or the one of this name; several add up."""
     expand: str | None = None
     """Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API.
     `none` draws prompts as they stand; default: as each model has it."""
     hosts: Annotated[tuple[str, ...], Flag("--allow-host")] = ("*",)
     """Host names that requests may ask for: a page elsewhere can't reach a loopback server by rebinding its name."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.lora:
+            parse_adapter(text)
