@@ -30,7 +30,7 @@ from daybreak.export.licences import Licences
 from daybreak.files import check_empty
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.launch.settings import LaunchSettings
-from daybreak.model_folder import is_own, model_folder
+from daybreak.model_folder import Format, model_folder
 from daybreak.plan.hardware import GPUS
 from daybreak.recipes import RECIPES, VARIANTS
 from daybreak.run_folder import check_there, stored_averages, trained_config
@@ -153,7 +153,7 @@ def finetune(
     daybreak finetune my/model --data dog --instance-prompt "a photo of sks dog" --class-prompt "a photo of a dog"
     daybreak finetune --resume runs/mine
     """
-    from daybreak.finetune.asked import check_finetune, run_to_resume
+    from daybreak.finetune.asked import check_finetune, run_to_resume, trains_own
 
     if resume is not None or not settings.base or not settings.data:
         run = run_to_resume(resume, settings, out, find_lr)
@@ -163,7 +163,7 @@ def finetune(
         return
     settings = replace(settings, base=str(model_folder(settings.base)))
     check_finetune(settings, out)
-    if is_own(settings.base):
+    if trains_own(settings):
         from daybreak.commands.finetune_own import finetune_own
 
         finetune_own(console, settings, out, find_lr)
@@ -438,10 +438,11 @@ def distill(
 def export(
     licences: Licences,
     run: Model,
-    out: Annotated[Path, "Folder to write."],
+    out: Annotated[Path, "Folder to write, or file."],
     to: Annotated[
-        Literal["diffusers", "safetensors"],
-        "diffusers: a folder that diffusers loads. safetensors: plain weights under our names.",
+        Format,
+        "diffusers: a folder that diffusers loads. safetensors: plain weights under our names. single-file: a "
+        "fine-tuned Stable Diffusion 1, 2 or XL as one file, for ComfyUI, A1111 and Forge.",
     ] = "diffusers",
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], "Number format of the weights."] = "float32",
     ema: Annotated[AverageLength | None, "Relative length of the average (--train.posthoc_ema)."] = None,

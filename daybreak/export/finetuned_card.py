@@ -12,14 +12,18 @@ from daybreak import __version__
 from daybreak.export.card import copy_samples, cost, licence
 from daybreak.export.licences import Licences
 from daybreak.export.usage import usage
+from daybreak.finetune.drawing import own_guidance, own_steps
 from daybreak.finetune.families import family_of
 from daybreak.finetune.prepared import side_of
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.model_folder import own_adapted, read_json
 
 METHODS = {
     "full": "all weights of its denoiser trained",
     "lora": "LoRA trained, and merged into its weights",
     "dora": "DoRA trained, and merged into its weights",
+    "loha": "LoHa trained, and merged into its weights",
+    "lokr": "LoKr trained, and merged into its weights",
     "textual-inversion": "a new word trained",
 }
 
@@ -32,7 +36,7 @@ def write_finetuned_card(
     `place` is where the folder will be.
     """
     samples = copy_samples(run, folder)
-    kind = type(pipeline).__name__
+    kind = kind_written(folder)
     local = (
         Path(settings.base).is_absolute() or Path(settings.base).exists()
     )  # what `absolute` made of it; not a hub id
@@ -50,6 +54,9 @@ def write_finetuned_card(
         "height": side,
         "width": side,
     }
+    if own_adapted(settings.base):
+        told = {"num_inference_steps": own_steps(settings), "guidance_scale": own_guidance(settings)}
+        options = {k: v for k, v in (options | told).items() if v is not None}
     if kind.startswith("PRX"):
         options["use_resolution_binning"] = side == 1024
     prompt = settings.instance_prompt or (f"a picture of {settings.token}" if settings.token else "your prompt")
@@ -70,6 +77,12 @@ def write_finetuned_card(
     path = folder / "README.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return path
+
+
+def kind_written(folder: Path) -> str:
+    """The class of the pipeline that a folder holds."""
+    name = read_json(folder / "model_index.json")["_class_name"]
+    return str(name[1] if isinstance(name, list) else name)
 
 
 def _data(settings: FinetuneSettings, run: Path, side: int) -> str:

@@ -8,6 +8,8 @@ from importlib.metadata import requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from daybreak.model_folder import PIPELINE
+
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 """accelerate only makes opening quicker: left out where it is not there."""
 NEEDS_FTFY = ("PRXPipeline", "PRXPixelPipeline")
@@ -63,7 +65,7 @@ def drawing_lines(prompt: str, options: dict[str, object]) -> list[str]:
 
 def usage(pipeline: str, place: str, dtype: str, prompt: str, options: dict[str, object]) -> str:
     """The card's section: install, open, generate, and what else can open it."""
-    code = [*opening_lines(place, dtype), *drawing_lines(prompt, options)]
+    code = [*opening_lines(place, dtype, trust=pipeline == PIPELINE), *drawing_lines(prompt, options)]
     return "\n".join(
         [
             "```\n" + install_line(pipeline) + "\n```",
@@ -78,6 +80,9 @@ def usage(pipeline: str, place: str, dtype: str, prompt: str, options: dict[str,
 
 def versions(pipeline: str) -> str:
     """The card's sentence on other versions."""
+    if pipeline not in OPENS:
+        written = " and ".join(f"{name} {version(name)}" for name in PACKAGES[1:3] if find_spec(name))
+        return f"It was written with {written}; other versions were not tried."
     pairs = [f"diffusers {diffusers} with transformers {transformers}" for diffusers, transformers in OPENS[pipeline]]
     return (
         f"Tiny models of this kind, written alike, were opened and sampled as float32, float16 and bfloat16 by "

@@ -29,7 +29,8 @@ ENDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("lora_up.weight", re.compile(r"([._]lora)?[._](lora_B|up|lora_up|lora_linear_layer\.up)(\.default)?\.weight$")),
     ("lora_mid.weight", re.compile(r"\.lora_mid\.weight$")),
     ("", re.compile(r"\.(hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t2)(\.default)?$")),
-    ("magnitude", re.compile(r"\.(lora_magnitude_vector(\.default)?(\.weight)?|dora_scale)$")),
+    ("dora_scale", re.compile(r"\.dora_scale$")),
+    ("magnitude", re.compile(r"\.lora_magnitude_vector(\.default)?(\.weight)?$")),
     ("alpha", re.compile(r"\.alpha$")),
     ("diff", re.compile(r"\.(diff|w_norm)$")),
     ("bias", re.compile(r"\.(diff_b|b_norm)$")),
@@ -118,7 +119,9 @@ def _where(name: str, parts: Parts, known: dict[str, dict[str, list[Place]]]) ->
 
 
 def _adapter(given: dict[str, Tensor], told: Told | None) -> Adapter:
-    own, magnitude, bias = (given.pop(name, None) for name in ("alpha", "magnitude", "bias"))
+    own, bias, magnitude = (given.pop(name, None) for name in ("alpha", "bias", "dora_scale"))
+    if "magnitude" in given:  # peft's, of the outputs; a convolution's has them second
+        magnitude = given.pop("magnitude").flatten()
     tensors = {name: tensor.float() for name, tensor in given.items()}
     extra = [None if t is None else t.float() for t in (magnitude, bias)]
     if own is not None or told is None:

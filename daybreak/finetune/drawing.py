@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from daybreak.finetune.settings import FinetuneSettings, Sampler
+from daybreak.model_folder import PIPELINE
 
 AT_ONCE = 8
 """Pictures drawn together."""
@@ -30,10 +31,21 @@ def scheduler_for(pipeline: Any, sampler: Sampler, zero_snr: bool = False) -> An
     """
     import diffusers
 
-    if "beta_start" not in pipeline.scheduler.config:
-        return pipeline.scheduler
+    own = getattr(pipeline, "scheduler", None)
+    if own is None or "beta_start" not in own.config:  # a pipeline of our own has none
+        return own
     zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if zero_snr else {}
     return getattr(diffusers, SCHEDULERS[sampler]).from_config(pipeline.scheduler.config, **zero)
+
+
+def own_steps(settings: FinetuneSettings) -> int | None:
+    """Of a model of our own: what was asked for, else None, the run's own."""
+    return settings.sample_steps if settings.differs("sample_steps") else None
+
+
+def own_guidance(settings: FinetuneSettings) -> float | None:
+    """As `own_steps`."""
+    return settings.guidance if settings.differs("guidance") else None
 
 
 def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: int, seed: int = 0) -> Tensor:
@@ -46,8 +58,10 @@ def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: in
         "width": side,
         "use_resolution_binning": False,
     }
+    if type(pipeline).__name__ == PIPELINE:  # whose run says how it is sampled
+        wanted |= {"num_inference_steps": own_steps(settings), "guidance_scale": own_guidance(settings)}
     options = {k: v for k, v in wanted.items() if k in known}
-    own, checker = pipeline.scheduler, getattr(pipeline, "safety_checker", None)
+    own, checker = getattr(pipeline, "scheduler", None), getattr(pipeline, "safety_checker", None)
     pipeline.scheduler = scheduler_for(pipeline, settings.sampler, settings.zero_snr)
     if checker is not None:
         pipeline.safety_checker = None  # a black square would tell nothing of the training

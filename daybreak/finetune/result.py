@@ -22,12 +22,12 @@ from daybreak.finetune import adapter_files, adapters
 from daybreak.finetune import settings as settings_file
 from daybreak.evaluate.adapter_option import AdapterFile
 from daybreak.finetune.bases import base_of, open_base
-from daybreak.finetune.drawing import scheduler_for
+from daybreak.finetune.drawing import own_guidance, own_steps, scheduler_for
 from daybreak.finetune.families import Family, family_of
 from daybreak.finetune.loras import Tell, add_to_pipeline
 from daybreak.finetune.prepared import Prepared
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.model_folder import kind_of
+from daybreak.model_folder import kind_of, own_adapted
 
 if TYPE_CHECKING:
     from daybreak.evaluate.request import Drawing
@@ -144,4 +144,6 @@ def drawing_of(place: str, drawing: Drawing) -> Drawing:
         return drawing
     told = settings_file.load(folder)
     own: dict[str, Any] = {"steps": told.sample_steps, "guidance": told.guidance, "size": told.resolution}
+    if own_adapted(told.base):
+        own |= {"steps": own_steps(told), "guidance": own_guidance(told)}
     return replace(drawing, **{k: v for k, v in own.items() if getattr(drawing, k) is None})

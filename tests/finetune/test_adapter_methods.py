@@ -1,0 +1,126 @@
+"""Each kind of base under each kind of adapter: trained, exported, opened by plain diffusers, the same picture."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from diffusers import DiffusionPipeline
+from rich.console import Console
+from safetensors.torch import load_file
+
+from daybreak.commands.export import run_export
+from daybreak.commands.sample import run_sample
+from daybreak.config import ConfigError
+from daybreak.evaluate.request import Drawing
+from daybreak.export.licences import Licences
+from daybreak.finetune.adapters import adapters_of, difference
+from daybreak.finetune.asked import trains_own
+from daybreak.finetune.bases import open_base
+from daybreak.finetune.result import open_result
+from daybreak.finetune.settings import FinetuneSettings
+from daybreak.serve.jobs import Job, Order
+from daybreak.serve.open import open_served
+from daybreak.serve.settings import ServeSettings
+
+QUIET = Console(quiet=True)
+STEPS = {"lr": 2e-2, "steps": 4, "rank": 4, "report": False}
+PAIRS = [
+    *(("sd", method) for method in ("lora", "dora", "loha", "lokr")),
+    ("prx", "lora"), ("prx_pixel", "lokr"), ("flux", "loha"), ("sd3", "lokr"),
+]  # fmt: skip
+
+
+def picture(pipeline):
+    options = {"use_resolution_binning": False} if type(pipeline).__name__.startswith("PRX") else {}
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(3)
+    return pipeline(
+        "a red circle on white", num_inference_steps=2, height=16, width=16, generator=generator, output_type="pt",
+        **options,
+    ).images  # fmt: skip
+
+
+@pytest.mark.parametrize("name, method", PAIRS)
+def test_trained_exported_opened(name, method, pictures, tmp_path):
+    base = getattr(tiny, f"save_{name}")(tmp_path / "base")
+    run = tiny.finetune(base, pictures, tmp_path / "run", method=method, **STEPS)
+    family = run.base.family
+    with run.base.averages.in_place():
+        expected = picture(family.pipeline)
+        carried = adapters_of(family.network)
+    again = open_result(run.folder)
+    assert difference(carried, adapters_of(getattr(again, family.denoiser))) is None and carried
+    assert torch.allclose(picture(again), expected, atol=1e-5)
+    run_export(QUIET, run.folder, "diffusers", tmp_path / "exported", "float32", Licences(None, None))
+    exported = DiffusionPipeline.from_pretrained(tmp_path / "exported")
+    assert torch.allclose(picture(exported), expected, atol=1e-4)
+    assert not torch.allclose(picture(exported), picture(open_base(str(base))), atol=1e-3)
+    files = sorted(p.name for p in (run.folder / "lora").glob("*.safetensors"))
+    assert files == ["lora_kohya.safetensors"] + (
+        ["pytorch_lora_weights.safetensors"] if method in ("lora", "dora") else []
+    )
+
+
+def test_going_on_from_a_file(base, pictures, tmp_path):
+    first = tiny.finetune(base, pictures, tmp_path / "first", method="lokr", **STEPS)
+    with first.base.averages.in_place():
+        left = adapters_of(first.base.family.network)
+    then = {"lr": 1e-12, "steps": 1, "method": "lokr"}
+    second = tiny.finetune(base, pictures, tmp_path / "second", lora=str(first.folder), **then)
+    assert difference(left, adapters_of(second.base.family.network)) is None
+    moved = tiny.finetune(base, pictures, tmp_path / "third", lora=str(first.folder), **(then | {"lr": 1e-2}))
+    assert difference(left, adapters_of(moved.base.family.network)) is not None
+    with pytest.raises(ConfigError, match="is no lora: give --method lokr"):
+        tiny.finetune(base, pictures, tmp_path / "other", lora=str(first.folder), method="lora")
+    with pytest.raises(ConfigError, match="--rank has no effect with --lora"):
+        FinetuneSettings(base="b", data="d", method="lora", lora="f", rank=3)
+    other = tiny.save_sd3(tmp_path / "sd3")
+    with pytest.raises(ConfigError, match="cannot be trained further: .* belongs to no layer of the base"):
+        tiny.finetune(other, pictures, tmp_path / "other", lora=str(first.folder), method="lokr")
+
+
+def test_a_model_of_our_own(finished_run, pictures, tmp_path):
+    settings = FinetuneSettings(base=str(finished_run), data="d", method="lora")
+    assert not trains_own(settings)
+    run = tiny.finetune(finished_run, pictures, tmp_path / "run", method="lora", **STEPS)
+    family = run.base.family
+    assert run.base.averages.tensors and all("lora" in name for name in run.base.trained.parameters)
+    with run.base.averages.in_place():
+        expected = picture(family.pipeline)
+    plain = picture(open_base(str(finished_run)))
+    assert torch.allclose(picture(open_result(run.folder)), expected, atol=1e-5)
+    assert not torch.allclose(plain, expected, atol=1e-3)
+    out = tmp_path / "exported"
+    run_export(QUIET, run.folder, "diffusers", out, "float32", Licences(None, None))
+    trust = {"trust_remote_code": True} if "py" in {p.suffix[1:] for p in out.iterdir()} else {}
+    exported = DiffusionPipeline.from_pretrained(out, **trust)
+    assert torch.allclose(picture(exported), expected, atol=2e-2 if not trust else 1e-4)  # PRX samples a little otherwise
+    file = run.folder / "lora" / "lora_kohya.safetensors"
+    drawings = {}
+    for name, model, lora in (("run", run.folder, ()), ("file", finished_run, (str(file),)),
+                              ("half", finished_run, (f"{file}:0.5",)), ("plain", finished_run, ())):  # fmt: skip
+        out = tmp_path / f"{name}.png"
+        run_sample(QUIET, model, ["a red circle"], out, Drawing(0, 2, lora=lora))
+        drawings[name] = out.read_bytes()
+    assert len(set(drawings.values())) >= 3 and drawings["file"] not in (drawings["half"], drawings["plain"])
+    model = open_served(str(finished_run), ServeSettings(lora=(f"{finished_run.name}={file}",)), torch.device("cpu"))
+    (row,) = model.begin([Job(Order("mine", "a dog", 16, 16, 1, 1.0, 3), lambda _e: None, float("inf"))])
+    while row.pixels is None:
+        model.advance([row])
+
+
+def test_served_and_sampled_with_files_at_strengths(base, pictures, tmp_path):
+    run = tiny.finetune(base, pictures, tmp_path / "run", method="loha", **STEPS)
+    file = run.folder / "lora" / "lora_kohya.safetensors"
+    pixels = {}
+    for name, lora in (("plain", ()), ("once", (f"{file}:0.5",)), ("twice", (f"{file}:0.25", f"x={file}:0.25")),
+                       ("other", (f"y={file}",))):  # fmt: skip
+        model = open_served(f"x={base}", ServeSettings(lora=lora), torch.device("cpu"))
+        (row,) = model.begin([Job(Order("x", "a dog", 16, 16, 1, 1.0, 3), lambda _e: None, float("inf"))])
+        model.advance([row])
+        pixels[name] = torch.from_numpy(row.pixels).float()
+    assert (pixels["once"] - pixels["twice"]).abs().max() <= 1 < (pixels["once"] - pixels["plain"]).abs().max()
+    assert torch.equal(pixels["other"], pixels["plain"])
+    header = json.dumps(sorted(k.rsplit(".", 1)[1] for k in load_file(file)))
+    assert "hada_w1_a" in header and "alpha" in header
