@@ -29,7 +29,7 @@ class AdapterFile:
 
 
 def parse_adapter(text: str, flag: str = "--lora") -> AdapterFile:
-    """"[NAME=]FILE[:STRENGTH]", a folder in place of FILE where it holds one. ConfigError for what is none."""
+    """ "[NAME=]FILE[:STRENGTH]", a folder in place of FILE where it holds one. ConfigError for what is none."""
     model, equals, rest = (None, "", text) if _there(text) else text.partition("=")
     if not equals:
         model, rest = None, text
@@ -58,7 +58,9 @@ def find_adapter(place: str, flag: str = "--lora") -> Path:
     if not path.is_file():
         raise ConfigError(f"{flag} {place}: no such file")
     if path.suffix != ".safetensors":
-        raise ConfigError(f"{flag} {place}: adapters are read as .safetensors; others can run code when they are opened")
+        raise ConfigError(
+            f"{flag} {place}: adapters are read as .safetensors; others can run code when they are opened"
+        )
     return path
 
 

@@ -105,7 +105,6 @@ def _open_clip(plain: dict[str, Tensor]) -> dict[str, Tensor]:
             three = [plain[key.replace("q_proj", name)] for name in ("q_proj", "k_proj", "v_proj")]
             layer, end = key.split(".")[2], key.rsplit(".", 1)[1]
             result[f"transformer.resblocks.{layer}.attn.in_proj_{end}"] = torch.cat(three)
-        elif ".self_attn.out_proj." in key or ".self_attn." not in key:
-            if not key.endswith("position_ids"):
-                result[open_clip_key(key)] = tensor
+        elif (".self_attn.out_proj." in key or ".self_attn." not in key) and not key.endswith("position_ids"):
+            result[open_clip_key(key)] = tensor
     return result

@@ -33,6 +33,8 @@ LORA, KOHYA = "pytorch_lora_weights.safetensors", "lora_kohya.safetensors"
 KOHYA_PREFIXES = {"unet": "lora_unet_", "transformer": "lora_transformer_"}
 KOHYA_LAYERS = {"add_embedding_linear_1": "label_emb_0_0", "add_embedding_linear_2": "label_emb_0_2"}
 """SDXL's layers for the picture's size, which A1111 and diffusers know by their first names alone."""
+
+
 def write(folder: Path, parts: Parts) -> None:
     """Writes the files from what the networks carry."""
     adapters = {part: adapters_of(network) for part, network in parts.items()}
@@ -123,7 +125,7 @@ def check(folder: Path, pipeline: Any, parts: Parts) -> None:
     """
     written = {part: adapters_of(network) for part, network in parts.items()}
     readers = {name: read_own(folder / name, parts) for name in (LORA, KOHYA) if (folder / name).is_file()}
-    if LORA in readers and hasattr(pipeline, "load_lora_weights"):  # PRX has none
+    if LORA in readers and all(hasattr(network, "add_adapter") for network in parts.values()):  # not PRX
         readers[f"{LORA}, as diffusers reads it,"] = through_diffusers(pipeline, parts, folder / LORA)
     for name, back in readers.items():
         for part, layers in written.items():

@@ -25,7 +25,10 @@ Parts = dict[str, nn.Module]
 """Networks by the pipeline's name for them: unet or transformer, text_encoder, text_encoder_2."""
 PEFT_PREFIX = "base_model.model."
 ENDS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("lora_down.weight", re.compile(r"([._]lora)?[._](lora_A|down|lora_down|lora_linear_layer\.down)(\.default)?\.weight$")),
+    (
+        "lora_down.weight",
+        re.compile(r"([._]lora)?[._](lora_A|down|lora_down|lora_linear_layer\.down)(\.default)?\.weight$"),
+    ),
     ("lora_up.weight", re.compile(r"([._]lora)?[._](lora_B|up|lora_up|lora_linear_layer\.up)(\.default)?\.weight$")),
     ("lora_mid.weight", re.compile(r"\.lora_mid\.weight$")),
     ("", re.compile(r"\.(hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t2)(\.default)?$")),

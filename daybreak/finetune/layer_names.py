@@ -155,9 +155,7 @@ def _fused(names: list[str], layers: dict[str, Any]) -> list[Place]:
         return [Place(names[0].removeprefix(SWAPPED), ((half, sizes[0]), (0, half)), sizes[0])]
     if len(names) == 1:
         return [Place(names[0])]
-    return [
-        Place(name, ((end - size, end),), ends[-1]) for name, size, end in zip(names, sizes, ends, strict=True)
-    ]
+    return [Place(name, ((end - size, end),), ends[-1]) for name, size, end in zip(names, sizes, ends, strict=True)]
 
 
 def _adaptable(name: str, module: nn.Module) -> bool:

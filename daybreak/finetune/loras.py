@@ -27,9 +27,7 @@ def add_to_pipeline(pipeline: Any, files: Sequence[AdapterFile], tell: Tell) -> 
     add({name: part for name, part in parts.items() if isinstance(part, nn.Module)}, files, tell)
 
 
-def add_to_own(
-    transformer: Transformer, text_encoder: TextEncoder, files: Sequence[AdapterFile], tell: Tell
-) -> None:
+def add_to_own(transformer: Transformer, text_encoder: TextEncoder, files: Sequence[AdapterFile], tell: Tell) -> None:
     """Of a model of ours, whose adapters daybreak finetune has trained on it as a pipeline."""
     parts: Parts = {"transformer": nn.ModuleDict({"network": transformer})}
     if not text_encoder.frozen:

@@ -15,6 +15,7 @@ from daybreak.extras import require
 from daybreak.finetune.adapters import inject_alike
 from daybreak.finetune.bases import base_of
 from daybreak.finetune.families import Family, family_of
+from daybreak.finetune.frozen_weights import freeze
 from daybreak.finetune.methods import Averages, Trained, make_trainable
 from daybreak.finetune.process import Process, process_of
 from daybreak.finetune.settings import FinetuneSettings
@@ -60,6 +61,8 @@ class Prepared:
         """Spreads the denoiser over processes, except where one word alone is trained; to be called before training."""
         if mesh is None or self.settings.token is not None:
             return
+        if self.settings.base_weights != "plain":
+            raise ConfigError("--base-weights is for one process: several share the base out among them")
         spread([self.family.network], config, mesh, self.device)
         self._rebind()
 
@@ -127,6 +130,8 @@ def open_prepared(settings: FinetuneSettings, device: torch.device) -> Prepared:
         pipeline.vae.float()  # SDXL's overflows in float16, and it works once
     family = family_of(pipeline, settings.base)
     process = process_of(pipeline, settings)
+    if settings.base_weights != "plain":
+        freeze(family.network, settings.base_weights)
     torch.manual_seed(settings.seed)  # what adapters begin with
     trained = make_trainable(family, settings)
     averages = Averages(trained, settings.ema)

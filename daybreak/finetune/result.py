@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from daybreak.config import ConfigError
+from daybreak.evaluate.adapter_option import AdapterFile
 from daybreak.files import whole_folder
 from daybreak.finetune import adapter_files, adapters
 from daybreak.finetune import settings as settings_file
-from daybreak.evaluate.adapter_option import AdapterFile
 from daybreak.finetune.bases import base_of, open_base
 from daybreak.finetune.drawing import own_guidance, own_steps, scheduler_for
 from daybreak.finetune.families import Family, family_of

@@ -21,7 +21,7 @@ OWN_FILE = "finetune_own.yaml"
 """In its place where the base is a run of our own: the folder is then a run of daybreak train."""
 Method = Literal["full", "lora", "dora", "loha", "lokr", "textual-inversion"]
 Sampler = Literal["ddim", "dpm", "euler", "unipc"]
-LEARNING_RATES = {"full": 5e-6, "lora": 1e-4, "dora": 1e-4, "loha": 1e-4, "lokr": 1e-4, "textual-inversion": 5e-3}
+LEARNING_RATES = {"full": 5e-6, "textual-inversion": 5e-3} | dict.fromkeys(("lora", "dora", "loha", "lokr"), 1e-4)
 """Defaults of the tutorial recipe; textual inversion's is that of its paper's code (arXiv 2208.01618)."""
 
 
@@ -61,6 +61,8 @@ class FinetuneSettings:
     """Textual inversion: the known word that the new one starts from."""
     vectors: Count = 1
     """Textual inversion: embeddings of the new word."""
+    base_weights: Literal["plain", "int8", "nf4"] = "plain"
+    """How the denoiser's own weights are kept while an adapter or a word is trained: plain, in 8 or in 4 bits."""
     train_text_encoder: bool = False
     """Train the text encoder too."""
     text_lr: Positive | None = None
@@ -173,6 +175,8 @@ class FinetuneSettings:
             for name in names:
                 if not used and self.differs(name):
                     raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect without {needs}")
+        if self.base_weights != "plain" and self.method == "full":
+            raise ConfigError("--base-weights keeps weights that are not trained: --method full trains them all")
         for name in ("rank", "alpha", "targets"):
             if self.lora is not None and self.differs(name):
                 raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect with --lora, whose own it keeps")

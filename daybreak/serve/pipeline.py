@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from daybreak.config import ConfigError
-from daybreak.extras import require
 from daybreak.evaluate.adapter_option import adapters_for
+from daybreak.extras import require
 from daybreak.finetune.drawing import ONE_AT_A_TIME
 from daybreak.finetune.result import open_pipeline
 from daybreak.serve.jobs import Job, Order

@@ -47,7 +47,7 @@ class ServeSettings(Checked):
     bfloat16: bool = False
     """Compute in bfloat16 (weights stay float32)."""
     lora: tuple[str, ...] = ()
-    """[NAME=]FILE[:STRENGTH] of an adapter, whoever trained it, on all models or the one of this name; several add up."""
+    """[NAME=]FILE[:STRENGTH] of an adapter, whoever trained it, on all models or on the one of this name."""
     expand: str | None = None
     """Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API.
     `none` draws prompts as they stand; default: as each model has it."""

@@ -63,8 +63,8 @@ def load(folder: Path) -> Study:
 
 
 def create(
-    folder: Path, them: list[Contestant], prompts: Path | None, questions: tuple[str, ...], seed: int, limit: int | None,
-    say: Callable[[str], None],
+    folder: Path, them: list[Contestant], prompts: Path | None, questions: tuple[str, ...], seed: int,
+    limit: int | None, say: Callable[[str], None],
 ) -> Study:  # fmt: skip
     """Gathers the contestants' pictures into `folder`; study.json comes last, so a study is whole or not there.
 
@@ -100,7 +100,11 @@ def create(
         if not kept:
             raise ConfigError(f"no picture can be compared; {folder / 'skipped.jsonl'} says why")
         study = Study(
-            tuple(c.name for c in them), tuple(c.where for c in them), tuple(m.prompt for m in kept), questions, seed,
+            tuple(c.name for c in them),
+            tuple(c.where for c in them),
+            tuple(m.prompt for m in kept),
+            questions,
+            seed,
             limit,
         )
         partial = folder / "study.json.partial"

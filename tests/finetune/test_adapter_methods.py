@@ -14,9 +14,13 @@ from daybreak.commands.sample import run_sample
 from daybreak.config import ConfigError
 from daybreak.evaluate.request import Drawing
 from daybreak.export.licences import Licences
+from daybreak.finetune import memory
 from daybreak.finetune.adapters import adapters_of, difference
 from daybreak.finetune.asked import trains_own
 from daybreak.finetune.bases import open_base
+from daybreak.finetune.frozen_weights import FrozenLinear, freeze, frozen_bytes, saved_bytes
+from daybreak.finetune.opening import plan_of
+from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.serve.jobs import Job, Order
@@ -24,7 +28,7 @@ from daybreak.serve.open import open_served
 from daybreak.serve.settings import ServeSettings
 
 QUIET = Console(quiet=True)
-STEPS = {"lr": 2e-2, "steps": 4, "rank": 4, "report": False}
+STEPS = {"lr": 0.1, "steps": 4, "rank": 4, "report": False}
 PAIRS = [
     *(("sd", method) for method in ("lora", "dora", "loha", "lokr")),
     ("prx", "lora"), ("prx_pixel", "lokr"), ("flux", "loha"), ("sd3", "lokr"),
@@ -95,7 +99,9 @@ def test_a_model_of_our_own(finished_run, pictures, tmp_path):
     run_export(QUIET, run.folder, "diffusers", out, "float32", Licences(None, None))
     trust = {"trust_remote_code": True} if "py" in {p.suffix[1:] for p in out.iterdir()} else {}
     exported = DiffusionPipeline.from_pretrained(out, **trust)
-    assert torch.allclose(picture(exported), expected, atol=2e-2 if not trust else 1e-4)  # PRX samples a little otherwise
+    assert torch.allclose(
+        picture(exported), expected, atol=2e-2 if not trust else 1e-4
+    )  # PRX samples a little otherwise
     file = run.folder / "lora" / "lora_kohya.safetensors"
     drawings = {}
     for name, model, lora in (("run", run.folder, ()), ("file", finished_run, (str(file),)),
@@ -124,3 +130,58 @@ def test_served_and_sampled_with_files_at_strengths(base, pictures, tmp_path):
     assert torch.equal(pixels["other"], pixels["plain"])
     header = json.dumps(sorted(k.rsplit(".", 1)[1] for k in load_file(file)))
     assert "hada_w1_a" in header and "alpha" in header
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_a_base_in_few_bits_trains_an_adapter(kind, base, pictures, tmp_path):
+    run = tiny.finetune(base, pictures, tmp_path / "run", method="lora", base_weights=kind, **STEPS)
+    layers = [m for m in run.base.family.network.modules() if isinstance(m, FrozenLinear)]
+    assert len(layers) > 20 and not any("codes" in name for name in run.base.trained.parameters)
+    exported = tmp_path / "exported"
+    run_export(QUIET, run.folder, "diffusers", exported, "float32", Licences(None, None))
+    merged = DiffusionPipeline.from_pretrained(exported)
+    assert torch.allclose(picture(merged), picture(open_result(run.folder)), atol=1e-4)
+    with pytest.raises(ConfigError, match="--base-weights keeps weights that are not trained"):
+        FinetuneSettings(base="b", data="d", base_weights=kind)
+
+
+@pytest.mark.parametrize("kind, error", [("int8", 0.01), ("nf4", 0.12)])
+def test_few_bits_are_near_the_weights_and_pass_gradients(kind, error):
+    torch.manual_seed(0)
+    plain = torch.nn.Linear(80, 48)
+    few = FrozenLinear(plain, kind)
+    gap = (few.weight - plain.weight).norm() / plain.weight.norm()
+    assert 0 < gap < error
+    x = torch.randn(5, 80, requires_grad=True)
+    (few(x).square().sum()).backward()
+    ours, x.grad = x.grad, None
+    torch.nn.functional.linear(x, few.weight, plain.bias).square().sum().backward()
+    assert torch.allclose(ours, x.grad, atol=1e-4)
+    stored = sum(b.numel() * b.element_size() for b in few.buffers())
+    network = torch.nn.Sequential(plain)
+    assert stored == pytest.approx(plain.weight.numel() * 4 - saved_bytes(network, kind, 4), abs=0)
+    freeze(network, kind)
+    assert frozen_bytes(network) == stored
+
+
+def test_the_plan_counts_few_bits_and_proposes_them(base, monkeypatch):
+    sizes = {}
+    for kind in ("plain", "int8", "nf4"):
+        settings = FinetuneSettings(base=str(base), data="d", method="lora", base_weights=kind, micro_batch=1)
+        prepared = open_prepared(settings, torch.device("cpu"))
+        sizes[kind] = dict(plan_of(prepared).parts)["weights, frozen"]
+        held = prepared.family.network
+        there = [*held.parameters(), *held.buffers()]
+        assert sizes[kind] == sum(t.numel() * t.element_size() for t in there if t.is_floating_point() or t.ndim)
+    assert sizes["nf4"] < sizes["int8"] < sizes["plain"]
+    settings = FinetuneSettings(base=str(base), data="d", method="lora", batch=1, recompute=True)
+    prepared = open_prepared(settings, torch.device("cpu"))
+    least = plan_of(prepared).total
+    for kind, words in (("int8", "with --base-weights int8 it takes"), ("nf4", "with --base-weights nf4 it takes")):
+        room = least - 0.999 * saved_bytes(prepared.family.network, kind, 4)
+        monkeypatch.setattr(memory, "device_bytes", lambda _, room=room: room / memory.FILL)
+        with pytest.raises(ConfigError, match=words):
+            plan_of(prepared)
+    monkeypatch.setattr(memory, "device_bytes", lambda _: 1000.0)
+    with pytest.raises(ConfigError, match="a smaller --resolution"):
+        plan_of(prepared)

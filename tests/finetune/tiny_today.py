@@ -23,9 +23,9 @@ def save_flux2(path: Path) -> Path:
     """FLUX.2 [klein]; its text is read from layers 9, 18 and 27."""
     from diffusers import (
         AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
         Flux2KleinPipeline,
         Flux2Transformer2DModel,
-        FlowMatchEulerDiscreteScheduler,
     )
 
     torch.manual_seed(6)

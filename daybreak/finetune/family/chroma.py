@@ -18,10 +18,10 @@ class Chroma(Flux):
 
     def max_tokens(self) -> int:
         """See `Family`."""
-        return min(LONGEST, int(self.pipeline.tokenizer.model_max_length))
+        return LONGEST
 
     def text(self, captions: list[str]) -> Text:
-        """The pipeline's own embeddings; one token of padding counts too."""
+        """The pipeline's own embeddings, as long as it makes them: its mask is added, so padding is not wholly hidden."""
         device = next(self.pipeline.text_encoder.parameters()).device
         states, _, mask, *_ = self.pipeline.encode_prompt(
             captions, device=device, do_classifier_free_guidance=False, max_sequence_length=self.max_tokens()
