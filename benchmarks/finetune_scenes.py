@@ -35,6 +35,7 @@ from daybreak.finetune.pictures import open_pictures
 from daybreak.finetune.report import probes_of
 from daybreak.finetune.result import open_pipeline
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.shapes import Shapes
 
 SIDE = 32
 
@@ -145,8 +146,8 @@ def main() -> None:
         write_part(o.domain, domain, o.pictures)
     else:
         write_scenes(domain, o.pictures, 1, 10**6)
-    ours, theirs = (open_pictures(str(p), SIDE, (255, 255, 255)) for p in (general, domain))
-    pixels = torch.cat([to_tensor(ours.pixels), to_tensor(theirs.pixels)])
+    ours, theirs = (open_pictures(str(p), Shapes.squares(SIDE), (255, 255, 255)) for p in (general, domain))
+    pixels = torch.cat([to_tensor(ours.pixels.array()), to_tensor(theirs.pixels.array())])
     vae = train_vae(pixels, o.vae_steps)
     random_pipeline(vae, tokenizer_of(ours.captions + theirs.captions)).save_pretrained(o.out / "random")
     print(f"{time.process_time() - began:.0f} s of CPU so far", flush=True)

@@ -161,11 +161,11 @@ def _processor() -> str:
 
 
 def record(title: str, lines: list[str], device: torch.device, append: bool) -> None:
-    """Prints a section of Markdown and, where asked, appends it to RESULTS.md."""
+    """Prints a section of Markdown and, where asked, puts it into RESULTS.md, before older ones of its title."""
     words = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     head = [f"## {title}", "", f"{date.today()}. {describe(device)}.", "", f"    python benchmarks/{words}", ""]
     text = "\n".join(head + lines) + "\n"
     print(text)
     if append:
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write("\n" + text)
+        before, older, after = RESULTS.read_text(encoding="utf-8").partition(f"\n## {title}\n")
+        RESULTS.write_text(f"{before}\n{text}{older}{after}", encoding="utf-8")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from workload import open_text, random_network
 
 from daybreak.config import Config
-from daybreak.data.batch import Batch, to_floats
+from daybreak.data.batch import Batch
 from daybreak.formats.prx_keys import to_prx
 from daybreak.losses.perceptual import LPIPS, VGG16Features
 from daybreak.train.precision import autocast
@@ -275,7 +275,7 @@ class Peer:
 
     def step(self, batch: Batch) -> None:
         """What Composer does in one step, with gradient clipping by norm and the average every so many steps."""
-        images = to_floats(batch.images.to(self.device, non_blocking=True))
+        images = batch.to(self.device).images
         theirs = {self.keys.IMAGE: (images + 1) / 2, self.keys.PROMPT: list(batch.captions)}
         self.state.timestamp.batch = self.steps
         if self.tread is not None:

@@ -7,10 +7,11 @@
 The weights go through the same code as `daybreak export --to diffusers`; diffusers loads that folder. Both start from
 the same noise, and the script states how far the pictures are apart, in [-1, 1], before any time. Without --run the
 weights are random: the text encoder is a small T5 of the run's own kind, which both sides run once a picture.
-diffusers' pipeline guides one prompt at a time, so at a larger --batch it draws one after the other.
+diffusers' pipeline guides one prompt at a time, so at a larger --batch it draws one after the other. On a CPU where
+daybreak has another library multiply (daybreak/products.py), diffusers is timed as it comes, and so as well.
 
 `at matmul rate` is how long the matrix products of each side's picture, as torch counts them, take at the rate of one
-large product measured in the same run: no sampler that does these products can be faster.
+large product measured in the same run, by the same library: no sampler that does these products can be faster.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from machine import count, matmul_rate, peak_gib, ratio, record, reset_peak, take_turns
@@ -34,9 +36,12 @@ from daybreak.formats.diffusers_folder import differences, write_diffusers
 from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import pick_device
+from daybreak.products import on_onednn
 from daybreak.sampling.generate import generate, noise_of
 
 SEED = 7
+DIFFUSERS, ALIKE, DAYBREAK = "diffusers", "diffusers, oneDNN's products", "daybreak"
+T = TypeVar("T")
 
 
 def random_model(config: Config) -> tuple[Transformer, TextEncoder]:
@@ -121,17 +126,26 @@ def main() -> None:
     def theirs() -> Tensor:
         return draw_with_diffusers(pipeline, prompts, config, dtype)
 
-    apart = float((ours() - theirs()).abs().max())
+    def as_it_comes(work: Callable[[], T]) -> T:
+        chosen = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            return work()
+        finally:
+            torch.set_float32_matmul_precision(chosen)
+
+    contestants = {DIFFUSERS: lambda: as_it_comes(theirs)} | ({ALIKE: theirs} if on_onednn() else {})
+    contestants[DAYBREAK] = ours
+    rates = dict.fromkeys(contestants, matmul_rate(device, dtype))
+    rates[DIFFUSERS] = as_it_comes(lambda: matmul_rate(device, dtype))
+    apart = max(float((ours() - draw()).abs().max()) for draw in contestants.values())
     memory = {}
-    for name, draw in (("diffusers", theirs), ("daybreak", ours)):
+    for name, draw in contestants.items():
         reset_peak(device)
         draw()
         memory[name] = peak_gib(device)
-    rate = matmul_rate(device, dtype)
-    bound = {name: count(draw)[1] / rate / options.batch for name, draw in (("diffusers", theirs), ("daybreak", ours))}
-    times = take_turns({"diffusers": theirs, "daybreak": ours}, device, options.rounds)
-    middle, least, most = ratio(times, "diffusers", "daybreak")
-    limit = statistics.median(times["diffusers"]) / options.batch / bound["daybreak"]
+    bound = {name: count(draw)[1] / rates[name] / options.batch for name, draw in contestants.items()}
+    times = take_turns(contestants, device, options.rounds)
     lines = [
         f"{config.data.resolution} px, {options.batch} pictures at once, {config.sample.steps} steps, guidance "
         f"{config.sample.guidance:g}, {options.precision}{', both compiled' if options.compile else ''}; "
@@ -147,8 +161,10 @@ def main() -> None:
             f"| {name} | {statistics.median(each):.3f} ({min(each):.3f}..{max(each):.3f}) | {bound[name]:.3f} "
             f"| {memory[name]:.2f} |"
         )
-    lines += ["", f"**{middle:.2f} x** diffusers' speed (least and most of a round: {least:.2f}..{most:.2f}); "
-              f"at the matmul rate of {rate / 1e9:.0f} GFLOP/s it would be {limit:.2f} x."]  # fmt: skip
+    lines.append("")
+    for name in (DIFFUSERS, ALIKE)[: len(times) - 1]:
+        middle, least, most = ratio(times, name, DAYBREAK)
+        lines.append(f"**{middle:.2f} x** the speed of {name} (least and most of a round: {least:.2f}..{most:.2f}).")
     if device.type == "cpu":
         lines[-1] += " Memory is the whole process's, both models loaded."
     what = options.run.name if options.run else f"size `{options.size}`"

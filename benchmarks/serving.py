@@ -102,20 +102,52 @@ def batching(run: str, threads: int, requests: int) -> None:
 
 
 def overload(run: str, threads: int) -> None:
-    """Ten times as many clients as fit in batch and line."""
+    """Pictures a second with as many clients as there is room for, and with ten times as many requests."""
+    ratios = []
     with serving(run, threads, "--batch", 8, "--queue", 8) as (_, url):
-        statuses, seconds, wall = asyncio.run(load(url, 800, 160))
+        asyncio.run(load(url, 32, 16))  # warm
+        for _ in range(3):
+            statuses, seconds, wall = asyncio.run(load(url, 96, 16))
+            calm = statuses["200"] / wall
+            statuses, slow, wall = asyncio.run(flood(url, rate=10 * calm, seconds=12.0))
+            ratios.append(statuses["200"] / wall / calm)
+            asked, answered = sum(statuses.values()) / wall, statuses["200"] / wall
+            print(
+                f"- undisturbed {calm:.1f} pictures/s, an answer {statistics.median(seconds):.2f} s; at {asked:.0f} "
+                f"requests/s {answered:.1f} pictures/s, {statistics.median(slow):.2f} s; {dict(statuses)}"
+            )
         healthy = httpx.get(f"{url}/health").status_code
-        text = httpx.get(f"{url}/metrics").text
-        total, count = (
-            float(re.search(rf"^daybreak_picture_seconds_{name}\S* (\S+)", text, re.M)[1])  # type: ignore[index]
-            for name in ("sum", "count")
+    shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"\nOverload against none: {statistics.median(ratios):.2f} x ({shown}); /health afterwards {healthy}\n")
+
+
+async def flood(url: str, rate: float, seconds: float) -> tuple[collections.Counter[str], list[float], float]:
+    """Requests at `rate` a second, whether others were answered or not; what was answered within `seconds`."""
+    statuses: collections.Counter[str] = collections.Counter()
+    times: list[float] = []
+
+    async def one(http: httpx.AsyncClient, number: int) -> None:
+        began = time.perf_counter()
+        answer = await http.post(
+            f"{url}/v1/images/generations", json={"prompt": f"a red circle {number % 50}", "seed": number}
         )
-        print(
-            f"Overload, 160 clients on 16 places, 800 requests: {dict(statuses)}, "
-            f"{len(seconds) / wall:.1f} pictures/s, "
-            f"{total / count:.2f} s from arrival to picture by the server's clock; /health afterwards {healthy}\n"
-        )
+        statuses[str(answer.status_code)] += 1
+        if answer.status_code == 200:
+            times.append(time.perf_counter() - began)
+
+    async with httpx.AsyncClient(timeout=300, limits=httpx.Limits(max_connections=None)) as http:
+        began = time.perf_counter()
+        tasks: set[asyncio.Task[None]] = set()
+        number = 0
+        while (elapsed := time.perf_counter() - began) < seconds:
+            while number < rate * elapsed:
+                tasks.add(asyncio.ensure_future(one(http, number)))
+                number += 1
+            await asyncio.sleep(0.005)
+        wall = time.perf_counter() - began
+        counted = collections.Counter(statuses)
+        await asyncio.gather(*tasks)
+    return counted, times, wall
 
 
 def memory(run: str, threads: int, requests: int = 2000) -> None:
@@ -124,9 +156,9 @@ def memory(run: str, threads: int, requests: int = 2000) -> None:
         figures = []
         for _ in range(5):
             asyncio.run(load(url, requests // 5, CLIENTS, steps=4, response_format="b64_json"))
-            figures.append(
-                float(re.search(r"^process_resident_memory_bytes (\S+)", httpx.get(f"{url}/metrics").text, re.M)[1])
-            )  # type: ignore[index]
+            text = httpx.get(f"{url}/metrics").text
+            found = re.findall(r"^(?:process_resident|daybreak_drawing)_memory_bytes\S* (\S+)", text, re.M)
+            figures.append(sum(map(float, found)))
         shown = ", ".join(f"{f / 2**20:.0f}" for f in figures)
         print(f"Memory after each fifth of {requests} requests, MiB: {shown}\n")
 

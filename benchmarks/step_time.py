@@ -29,7 +29,7 @@ from torch import Tensor
 from workload import SIZES, batches, only, open_state
 
 from daybreak.config import Config
-from daybreak.data.batch import Batch, to_floats
+from daybreak.data.batch import Batch
 from daybreak.diffusion import flow
 from daybreak.losses import compute as losses
 from daybreak.model.transformer import Prediction
@@ -70,7 +70,7 @@ def divided_step(state: Pixel, config: Config, batch: Batch, phase: Phase) -> No
 
     def data() -> tuple[Tensor, StepRandomness]:
         random = StepRandomness.draw(batch.shape, config, state.generator)
-        return to_floats(batch.images.to(device, non_blocking=True)), random.to(device)
+        return batch.to(device).images, random.to(device)
 
     x0, random = phase("data and noise", data)
     captions = ["" if drop else c for c, drop in zip(batch.captions, random.drop.tolist(), strict=True)]

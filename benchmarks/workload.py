@@ -43,7 +43,8 @@ from daybreak.losses.perceptual import LPIPS, VGG16Features, open_lpips
 from daybreak.losses.repa import Projector
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers
-from daybreak.plan.networks import PUBLISHED, config_of
+from daybreak.plan.networks import config_of
+from daybreak.plan.networks import published as published_networks
 from daybreak.recipes import recipe
 from daybreak.train.ema import averaged_copy
 from daybreak.train.pixel import Pixel
@@ -61,15 +62,19 @@ def _small_t5gemma() -> T5GemmaConfig:
     return T5GemmaConfig(encoder=half, decoder=half, is_encoder_decoder=False)
 
 
-PUBLISHED["small-dinov3"] = lambda: DINOv3ViTConfig(
-    hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768, patch_size=16,
-    num_register_tokens=4,
+published_networks().update(
+    {
+        "small-dinov3": lambda: DINOv3ViTConfig(
+            hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768, patch_size=16,
+            num_register_tokens=4,
+        ),
+        "small-dinov2": lambda: Dinov2WithRegistersConfig(
+            hidden_size=96, num_hidden_layers=12, num_attention_heads=3, patch_size=14, image_size=518,
+            num_register_tokens=4,
+        ),
+        "small-t5gemma": _small_t5gemma,
+    }
 )  # fmt: skip
-PUBLISHED["small-dinov2"] = lambda: Dinov2WithRegistersConfig(
-    hidden_size=96, num_hidden_layers=12, num_attention_heads=3, patch_size=14, image_size=518,
-    num_register_tokens=4,
-)  # fmt: skip
-PUBLISHED["small-t5gemma"] = _small_t5gemma
 
 
 def small() -> Config:

@@ -8,6 +8,9 @@ from pathlib import Path
 from daybreak import config as configs
 from daybreak.config import BudgetConfig, Config, ConfigError
 from daybreak.data.listing import plan_ahead, with_data
+from daybreak.data.reading.settings import Reading
+from daybreak.data.reading.sources import Plan
+from daybreak.data.sides import SIDES, fitting_side, shorter_sides
 from daybreak.encoders.teacher_file import RESOLUTION, make_room
 from daybreak.history.read import read
 from daybreak.plan.hardware import find_gpu
@@ -21,7 +24,7 @@ class Training:
     """What `daybreak train` was asked for.
 
     resume: `run` holds a run to go on with; data_changed: also where its data are others now. find_lr: in place of
-    training. note: what the user should know.
+    training. notes: what the user should know.
     """
 
     config: Config
@@ -29,7 +32,7 @@ class Training:
     resume: bool = False
     data_changed: bool = False
     find_lr: bool = False
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def asked_training(
@@ -73,9 +76,33 @@ def asked_training(
     configs.check(config)
     if run is None and out is not None:
         check_free(out)
+    notes = [] if note is None else [note]
     if config.data.source == "folder":
-        plan_ahead(config.data.folder or "", config.data.captions)
-    return Training(config, run or out or new_run_folder(recipe or ""), run is not None, data_changed, find_lr, note)
+        plan = plan_ahead(config.data.folder or "", config.data.captions)
+        own_side = config.data.resolution != find_recipe("folder").data.resolution
+        if run is None and plan is not None and not own_side and (recipe or "").split("+")[0] == "folder":
+            config, told = _sized(config, plan, any(key == "data.resolution" for key, _ in settings))
+            notes += told
+    folder = run or out or new_run_folder(recipe or "")
+    return Training(config, folder, run is not None, data_changed, find_lr, tuple(notes))
+
+
+def _sized(config: Config, plan: Plan, asked: bool) -> tuple[Config, list[str]]:
+    """The recipe `folder` at a side that the pictures have, where it was not asked for, and what is to be said."""
+    side, patch = config.data.resolution, config.model.patch
+    sides = shorter_sides(plan, Reading(lines=config.data.captions))
+    if asked or not sides:
+        return config, []
+    if (fits := fitting_side(sides, patch, SIDES[-1])) < side:
+        told = f"data.resolution is {fits}, in place of the recipe's {side}: the pictures are not larger"
+        return configs.override(config, "data.resolution", fits), [told]
+    if fits == side:
+        return config, []
+    larger = min(fits, 2 * side)
+    return config, [
+        f"it trains at {side} px, the recipe's side; nine of ten pictures have {fits} px: --data.resolution {larger} "
+        f"draws larger ones, and a step takes some {(larger / side) ** 2:.0f} times as long"
+    ]
 
 
 def asked_teacher(data: list[str], out: Path, resolution: int | None, seed: int) -> Config:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.markup import escape
 
 from daybreak import __version__
 from daybreak.commands.flags import App, listed
+from daybreak.commands.help import DATA, JUDGE, LOOK, MAKE, USE, Group
 from daybreak.config import BudgetConfig, ConfigError
 from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Typed
 from daybreak.config.documentation import first_sentence
@@ -30,15 +30,22 @@ from daybreak.export.licences import Licences
 from daybreak.files import check_empty
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.launch.settings import LaunchSettings
+from daybreak.library_messages import keep_messages, keeper
 from daybreak.model_folder import Format, model_folder
+from daybreak.phases import phase
 from daybreak.plan.hardware import GPUS
 from daybreak.recipes import RECIPES, VARIANTS
 from daybreak.run_folder import check_there, stored_averages, trained_config
-from daybreak.serve.settings import ServeSettings
+from daybreak.run_requests import Kind
+from daybreak.serve.settings import LoadSettings, ServeSettings
+from daybreak.terminal import showing_phases
+from daybreak.train.bell import Target
 from daybreak.vote.settings import BlindSettings
+from daybreak.watch.find import check_places
 
 app = App(
     name="daybreak",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -49,10 +56,11 @@ app = App(
 console = Console()
 
 Run = Annotated[Path, Flag("RUN"), "Run folder."]
-Model = Annotated[
-    Path, Flag("RUN"), Typed(lambda text, _: model_folder(text), "RUN"), "Run folder, or scenes: the model in the box."
-]
+FolderOf = Typed(lambda text, _: model_folder(text), "RUN")
+"""Names of the models in the box are known, too."""
+Model = Annotated[Path, Flag("RUN"), FolderOf, "Run folder, or scenes: the model in the box."]
 Out = Annotated[Path | None, "Run folder to write; default: a new one in runs/."]
+Json = Annotated[bool, "Print the same as JSON, and nothing else."]
 DataChanged = Annotated[bool, "Continue a run with pictures and captions that are not those it had before."]
 FindLr = Annotated[bool, "Find a learning rate in place of training."]
 Shards = Annotated[str, Flag("SHARDS"), "What daybreak prepare made."]
@@ -78,7 +86,7 @@ daybreak train scenes --train.minutes 20
 daybreak train folder --data my-pictures --out runs/mine --data.resolution 128
 daybreak train --resume runs/mine
 daybreak train scenes --deadline 10min
-torchrun --nproc-per-node 8 -m daybreak train speedrun --data shards --out runs/day --resume auto --budget 1500usd
+torchrun --nproc-per-node 8 -m daybreak train speedrun --data shards --out runs/day --resume auto --budget 1500usd \
 --price 2.0/gpu-hour
 """
 
@@ -91,7 +99,7 @@ def main(version: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit()
 
 
-@app.command()
+@app.command(panel=MAKE)
 def demo(
     minutes: Annotated[float, Bounds(least=0.05), "Training time; drawing and judging come on top."] = 8.0,
     out: Out = None,
@@ -102,12 +110,13 @@ def demo(
     """
     if out is not None:
         check_empty(out)  # a mistake is told before torch loads, here and in all that follows
-    from daybreak.commands.demo import run_demo
+    with phase("loading"):
+        from daybreak.commands.demo import run_demo
 
     run_demo(console, minutes, out)
 
 
-@app.command(help=TRAIN_HELP, words="RECIPE")
+@app.command(help=TRAIN_HELP, words="RECIPE", panel=MAKE)
 def train(
     context: typer.Context,  # the recipe and the settings: click would take a setting's value for an argument
     limits: BudgetConfig,
@@ -117,23 +126,26 @@ def train(
     resume: Annotated[str | None, "Run folder to continue; auto: the one of --out, if there is any."] = None,
     data_changed: DataChanged = False,
     find_lr: FindLr = False,
+    bell: Target = None,
 ) -> None:
     """Train a model by a recipe."""
     from daybreak.arguments import asked_training
 
     asked = asked_training(context.args, list(data), out, config, resume, limits, data_changed, find_lr)
-    from daybreak.commands.train import run_train
+    with phase("loading"):
+        from daybreak.commands.train import run_train
 
-    run_train(console, asked)
+    run_train(console, asked, bell)
 
 
-@app.command()
+@app.command(panel=MAKE)
 def finetune(
     settings: FinetuneSettings,
     out: Out = None,
     resume: Annotated[Path | None, "Run folder to continue, in place of a base."] = None,
     data_changed: DataChanged = False,
     find_lr: FindLr = False,
+    bell: Target = None,
 ) -> None:
     """Fine-tune Stable Diffusion, a relative of it, or a run of our own on your pictures.
 
@@ -150,6 +162,7 @@ def finetune(
     [bold]Examples[/bold]
     daybreak finetune stable-diffusion-v1-5/stable-diffusion-v1-5 --data my-pictures --deadline 24h --out runs/mine
     daybreak finetune my/model --data my-pictures --method lora --rank 32 --prompt "a cat in my style"
+    daybreak finetune my/model --data dog --method lora --masks beside --trigger sks --shuffle-tags --keep-tags 1
     daybreak finetune my/model --data dog --instance-prompt "a photo of sks dog" --class-prompt "a photo of a dog"
     daybreak finetune --resume runs/mine
     """
@@ -157,23 +170,26 @@ def finetune(
 
     if resume is not None or not settings.base or not settings.data:
         run = run_to_resume(resume, settings, out, find_lr)
-        from daybreak.commands.finetune import resume_finetune
+        with phase("loading"):
+            from daybreak.commands.finetune import resume_finetune
 
-        resume_finetune(console, run, data_changed, settings)
+        resume_finetune(console, run, data_changed, settings, bell)
         return
     settings = replace(settings, base=str(model_folder(settings.base)))
     check_finetune(settings, out)
     if trains_own(settings):
-        from daybreak.commands.finetune_own import finetune_own
+        with phase("loading"):
+            from daybreak.commands.finetune_own import finetune_own
 
-        finetune_own(console, settings, out, find_lr)
+        finetune_own(console, settings, out, find_lr, bell)
         return
-    from daybreak.commands.finetune import run_finetune
+    with phase("loading"):
+        from daybreak.commands.finetune import run_finetune
 
-    run_finetune(console, settings, out, find_lr=find_lr)
+    run_finetune(console, settings, out, find_lr=find_lr, bell=bell)
 
 
-@app.command()
+@app.command(panel=USE)
 def sample(
     drawing: Drawing,
     run: Model,
@@ -185,7 +201,8 @@ def sample(
     from daybreak.evaluate.checks import check_sample
 
     check_sample(run, out, drawing)
-    from daybreak.commands.sample import run_sample
+    with phase("loading"):
+        from daybreak.commands.sample import run_sample
 
     run_sample(console, run, prompt, out, drawing)
 
@@ -206,7 +223,7 @@ torchrun --nproc-per-node 8 -m daybreak evaluate runs/mine --metrics geneval
 """
 
 
-@app.command(help=EVALUATE_HELP)
+@app.command(help=EVALUATE_HELP, panel=JUDGE)
 def evaluate(
     request: Request,
     subjects: Annotated[list[str], Flag("SUBJECT..."), "Run folder, folder of pictures, or diffusers pipeline."],
@@ -219,14 +236,15 @@ def evaluate(
     check_adapters(request.drawing.lora, [subject_name(str(model_folder(s))) for s in subjects])
     for subject in subjects:
         check_subject(subject, request)
-    from daybreak.commands.evaluate import run_evaluate
+    with phase("loading"):
+        from daybreak.commands.evaluate import run_evaluate
 
     run_evaluate(console, subjects, request, out)
 
 
-@app.command()
+@app.command(panel=MAKE)
 def average(
-    run: Annotated[Path, Flag("RUN"), "Run folder, trained with --train.posthoc_ema."],
+    run: Annotated[Path, Flag("RUN"), FolderOf, "Run folder, trained with --train.posthoc_ema."],
     length: Annotated[AverageLength, "Relative length of the average."],
     out: Annotated[Path, "Run folder to write: sample and evaluate it as any other."],
 ) -> None:
@@ -234,12 +252,13 @@ def average(
     check_there(run)
     check_empty(out)
     stored_averages(run)
-    from daybreak.commands.average import run_average
+    with phase("loading"):
+        from daybreak.commands.average import run_average
 
     run_average(console, run, length, out)
 
 
-@app.command()
+@app.command(panel=MAKE)
 def teach(
     data: Annotated[
         tuple[str, ...], "Folder of captioned pictures, or of prepared shards; default: the embedded world."
@@ -259,12 +278,13 @@ def teach(
     from daybreak.arguments import asked_teacher
 
     config = asked_teacher(list(data), out, resolution, seed)
-    from daybreak.commands.teach import run_teach
+    with phase("loading"):
+        from daybreak.commands.teach import run_teach
 
     run_teach(console, config, out, steps)
 
 
-@app.command(words="RECIPE")
+@app.command(words="RECIPE", panel=MAKE)
 def plan(
     context: typer.Context,
     limits: BudgetConfig,
@@ -272,6 +292,7 @@ def plan(
     gpu: Annotated[str | None, f"{', '.join(GPUS)}, or cpu: this one. Default: h200."] = None,
     node: Annotated[Count | None, "GPUs of a node; default: 8, or all."] = None,
     calibration: Annotated[Path | None, "A run on such GPUs, whose speed is gone by; default: an estimate."] = None,
+    json: Json = False,
 ) -> None:
     """Show what a recipe takes before it runs: parameters, FLOPs, and on a number of GPUs speed, memory, time and cost.
 
@@ -282,18 +303,20 @@ def plan(
     from daybreak.arguments import asked_plan
 
     config = asked_plan(context.args, gpu, calibration, limits)
-    from daybreak.commands.plan import run_plan
+    with phase("loading"):
+        from daybreak.commands.plan import run_plan
 
-    run_plan(console, config, text_tokens, gpu, node, calibration, limits)
+    run_plan(console, config, text_tokens, gpu, node, calibration, limits, json)
 
 
-@app.command(words="RECIPE --out RUN")
+@app.command(words="RECIPE --out RUN", panel=MAKE)
 def launch(
     context: typer.Context,
     settings: LaunchSettings,
     limits: BudgetConfig,
     out: Annotated[Path, "Run folder, where all nodes see it."],
     data: Data = (),
+    bell: Target = None,
 ) -> None:
     """Write the job that trains on many GPUs: a torchrun script, a SLURM script, a SkyPilot task, a PyTorchJob.
 
@@ -304,30 +327,104 @@ def launch(
     """
     from daybreak.commands.launch import run_launch
 
-    code = run_launch(console, context.args, settings, limits, list(data), out)
+    code = run_launch(console, context.args, settings, limits, list(data), out, bell)
     raise typer.Exit(code)
 
 
-@app.command()
-def status(run: Run) -> None:
+@app.command(panel=LOOK)
+def runs(
+    folder: Annotated[Path, Flag("FOLDER"), "Folder with runs in it, or in its folders."] = Path("runs"),
+    json: Json = False,
+) -> None:
+    """List the runs in a folder: recipe, state, progress, score, size, and when they were last heard of."""
+    from daybreak.commands.runs import show_runs
+
+    show_runs(console, folder, json)
+
+
+@app.command(panel=LOOK)
+def status(
+    run: Run,
+    watch: Annotated[bool, "Look again every other second, while the run trains."] = False,
+    json: Json = False,
+) -> None:
     """Say where a run stands: progress, losses, speed, time left, cost, checkpoints."""
     from daybreak.commands.status import show_status
 
-    show_status(console, run)
+    show_status(console, run, watch, json)
 
 
 @app.command()
+def watch(
+    runs: Annotated[tuple[Path, ...], Flag("[RUN...]"), "Run folders, or folders of runs; default: runs."] = (),
+    host: Annotated[str, "Address to listen on; the default is reached from this machine only."] = "127.0.0.1",
+    port: Annotated[int, Bounds(least=0, most=65535), "0: any free one."] = 8001,
+    anonymous: Annotated[bool, "Let others look without a key."] = False,
+) -> None:
+    """Show runs on a live page while they train and afterwards: curves, pictures over time, what goes on inside.
+
+    It reads what runs write into their folders: a run needs no server to be watched, now or later.
+
+    [bold]Examples[/bold]
+    daybreak watch runs/mine
+    daybreak watch
+    """
+    places = list(runs) or [Path("runs")]
+    check_places(places)
+    from daybreak.commands.watch import run_watch
+
+    run_watch(console, places, host, port, anonymous)
+
+
+@app.command()
+def tell(
+    run: Run,
+    what: Annotated[Kind, Flag("WHAT"), "stop: save and end. checkpoint: write one now. sample: draw samples now."],
+    prompt: Annotated[tuple[str, ...], "For sample: draw this too; several times for several."] = (),
+) -> None:
+    """Tell a run that trains to stop, to write a checkpoint or to draw samples now; ends when that is done.
+
+    It needs no server: the request is a file in the run folder, which the run looks for once a second between two
+    steps. It works for every command that trains, on every machine that sees the folder. The log says who asked.
+
+    [bold]Examples[/bold]
+    daybreak tell runs/mine stop
+    daybreak tell runs/mine sample --prompt "a red circle" --prompt "three rings"
+    """
+    from daybreak.commands.tell import run_tell
+
+    run_tell(console, run, what, prompt)
+
+
+@app.command()
+def note(
+    run: Run,
+    text: Annotated[str | None, "What to remember of the run, in place of what stands there; '' removes it."] = None,
+    favourite: Annotated[bool | None, "Mark the run as a favourite, or no longer."] = None,
+) -> None:
+    """Keep a note with a run, or mark it as a favourite; without options, show both.
+
+    [bold]Examples[/bold]
+    daybreak note runs/mine --text "warm-up twice as long: no difference" --favourite
+    """
+    from daybreak.commands.note import run_note
+
+    run_note(console, run, text, favourite)
+
+
+@app.command(panel=LOOK)
 def compare(
     runs: Annotated[list[Path], Flag("RUN..."), "Two or more run folders."],
-    out: Annotated[Path, "The PNG with the losses to write."] = Path("compare.png"),
+    out: Annotated[Path | None, "A PNG to write with the losses; default: no plot, which takes longest."] = None,
+    json: Json = False,
 ) -> None:
-    """Put runs beside each other: a table, the settings in which they differ, and a plot of their losses."""
+    """Put runs beside each other: a table, the settings in which they differ, and a plot of their losses (--out)."""
     from daybreak.commands.compare import show_comparison
 
-    show_comparison(console, runs, out)
+    show_comparison(console, runs, out, json)
 
 
-@app.command(words="RECIPE ...")
+@app.command(words="RECIPE ...", panel=JUDGE)
 def ablate(
     context: typer.Context,
     seeds: Annotated[int, Bounds(least=1, most=100), "Runs of each recipe, with seeds 0, 1, ..."] = 3,
@@ -349,12 +446,13 @@ def ablate(
     daybreak ablate scenes scenes+tread scenes+repa --seeds 3 --minutes 1 --out runs/routing
     daybreak ablate scenes scenes+adamw --steps 300 --model.depth 6
     """
-    from daybreak.commands.ablate import run_ablate
+    with phase("loading"):
+        from daybreak.commands.ablate import run_ablate
 
     run_ablate(console, context.args, seeds, minutes, steps, out, pictures, charge_teacher)
 
 
-@app.command()
+@app.command(panel=JUDGE)
 def compare_blind(
     settings: BlindSettings,
     contestants: Annotated[tuple[Path, ...], Flag("A B ..."), "Two or more folders of pictures, or runs."] = (),
@@ -372,10 +470,10 @@ def compare_blind(
     """
     from daybreak.commands.compare_blind import run_compare_blind
 
-    run_compare_blind(console, list(contestants), settings)
+    run_compare_blind(console, [model_folder(str(c)) for c in contestants], settings)
 
 
-@app.command()
+@app.command(panel=DATA)
 def prepare(
     settings: PrepareSettings,
     workers: Work,
@@ -390,32 +488,40 @@ def prepare(
     files, Parquet or Arrow files as the Hugging Face hub has them, or a CSV or JSONL file of paths or addresses. What
     is dropped stands in OUT/dropped.jsonl with its reason. Killed, the same command goes on where it stopped.
     """
-    from daybreak.commands.prepare import run_prepare
+    with phase("loading"):
+        from daybreak.commands.prepare import run_prepare
 
     run_prepare(console, source, out, settings, workers, work, embed)
 
 
-@app.command()
+@app.command(panel=DATA)
 def inspect(
     settings: PrepareSettings,
     place: Annotated[str, Flag("SOURCE|SHARDS"), "What prepare takes, or what it made."],
+    size: Annotated[
+        int | None,
+        Bounds(least=8),
+        "As daybreak prepare --size, px; default: the largest that nine of ten pictures have.",
+    ] = None,
     page: Annotated[Path | None, "The HTML page to write; default: inspect-NAME.html here."] = None,
     tokenizer: Annotated[str | None, "Count tokens with this model's; default: an estimate."] = None,
     max_tokens: Annotated[Count, "The text encoder's limit; 77 for Stable Diffusion's."] = 256,
     strict: Annotated[bool, "Exit with code 1 where there are errors."] = False,
     workers: Annotated[int | None, Bounds(least=0), "Processes; 0: none beside this. Default: cores."] = None,
+    json: Json = False,
 ) -> None:
     """Say what is wrong with a data set, why it matters and what to do; with one page of pictures and figures.
 
     A source is looked at as daybreak prepare would make shards of it with the same options.
     """
-    from daybreak.commands.inspect import run_inspect
+    with phase("loading"):
+        from daybreak.commands.inspect import run_inspect
 
-    if run_inspect(console, place, settings, page, tokenizer, max_tokens, strict, workers):
+    if run_inspect(console, place, settings, size, page, tokenizer, max_tokens, strict, workers, json):
         raise typer.Exit(1)
 
 
-@app.command(words="RUN")
+@app.command(words="RUN", panel=MAKE)
 def distill(
     context: typer.Context,
     steps: Annotated[int, Bounds(least=1, most=64), "Steps in which the new model draws."] = 4,
@@ -429,12 +535,13 @@ def distill(
     from daybreak.distill.student import asked_distillation
 
     asked = asked_distillation(context.args, steps, minutes, out)
-    from daybreak.commands.distill import run_distill
+    with phase("loading"):
+        from daybreak.commands.distill import run_distill
 
     run_distill(console, asked)
 
 
-@app.command()
+@app.command(panel=USE)
 def export(
     licences: Licences,
     run: Model,
@@ -457,7 +564,7 @@ def export(
     run_export(console, run, to, out, dtype, licences, ema)
 
 
-@app.command(name="import")
+@app.command(name="import", panel=USE)
 def import_(
     folder: Annotated[Path, Flag("FOLDER"), "Folder that daybreak export or PRXPixelPipeline wrote."],
     out: Annotated[Path, "Run folder to make."],
@@ -469,7 +576,7 @@ def import_(
     run_import(console, folder, out, data)
 
 
-@app.command()
+@app.command(panel=USE)
 def shrink(
     run: Model,
     out: Annotated[Path, "Folder to write."],
@@ -485,12 +592,13 @@ def shrink(
     check_there(run)
     check_empty(out)
     trained_config(run)
-    from daybreak.export.shrink import run_shrink
+    with phase("loading"):
+        from daybreak.export.shrink import run_shrink
 
     run_shrink(console, run, to, out)
 
 
-@app.command()
+@app.command(panel=USE)
 def serve(
     settings: ServeSettings,
     models: Annotated[
@@ -509,7 +617,19 @@ def serve(
     run_serve(console, models, host, port, settings, anonymous)
 
 
-@app.command()
+@app.command(panel=USE)
+def loadtest(
+    settings: LoadSettings,
+    url: Annotated[str, Flag("URL"), "Address of a server, such as http://127.0.0.1:8000."],
+    json: Json = False,
+) -> None:
+    """Load a server as clients do: pictures a second, how long they wait, what was refused."""
+    from daybreak.commands.loadtest import run_loadtest
+
+    run_loadtest(console, url, settings, json)
+
+
+@app.command(panel=USE)
 def key(
     name: Annotated[str, Flag("NAME"), "Who the key is for."],
     file: Annotated[Path, "File that keeps the hashes; give it to daybreak serve --keys."] = Path("keys.txt"),
@@ -521,48 +641,50 @@ def key(
     run_key(console, name, file, rate)
 
 
-@app.command()
+@app.command(panel=DATA)
 def embed(settings: EmbedSettings, shards: Shards) -> None:
     """Encode all captions of shards once, with a frozen text encoder, so that training need not.
 
     Tokens are stored without padding. Killed, the same command goes on with the next shard.
     """
-    from daybreak.commands.embed import run_embed
+    with phase("loading"):
+        from daybreak.commands.embed import run_embed
 
     run_embed(console, shards, settings)
 
 
-@app.command()
-def caption(settings: CaptionSettings, shards: Shards) -> None:
-    """Have a vision-language model write captions for shards; they join those that are there.
+@app.command(panel=DATA)
+def caption(
+    settings: CaptionSettings,
+    place: Annotated[str, Flag("PLACE"), "Folder of pictures, or what daybreak prepare made."],
+) -> None:
+    """Have a vision-language model write captions.
 
-    Killed, the same command goes on with the next shard.
+    Of a folder: a .txt beside each picture that has no caption yet. Of shards: a set of captions that joins those that
+    are there. Killed, the same command goes on with what is left.
     """
-    from daybreak.commands.caption import run_caption
+    with phase("loading"):
+        from daybreak.commands.caption import run_caption
 
-    run_caption(console, shards, settings)
+    run_caption(console, place, settings)
 
 
-@app.command()
-def settings(recipe: Annotated[str, Flag("RECIPE"), "Name of the recipe."] = "scenes") -> None:
+@app.command(panel=MAKE)
+def settings(recipe: Annotated[str, Flag("RECIPE"), "Name of the recipe."] = "scenes", json: Json = False) -> None:
     """List every setting of a recipe: its name, its value, and what it means."""
     from daybreak.recipes.show import list_settings
 
-    list_settings(console, recipe)
-
-
-def quiet_dependencies() -> None:
-    """Keeps from the terminal what torch tells of Enums that libraries register with it: no user can change that."""
-    logging.getLogger("torch.utils._pytree").addFilter(lambda record: "Enum subclass" not in record.getMessage())
+    list_settings(console, recipe, json)
 
 
 def entry() -> None:
     """The `daybreak` command: a user's mistake gives one line on stderr and exit code 2, never a traceback."""
     # At its end Python looks through every object that torch and transformers made, which takes more than a second.
     atexit.register(gc.freeze)
-    quiet_dependencies()
+    keep_messages()
     try:
-        app()
+        with showing_phases(console):
+            app()
     except ConfigError as e:
         _fail(e, code=2)
     except KeyboardInterrupt:
@@ -576,6 +698,8 @@ def entry() -> None:
         if isinstance(e, TrainingError):
             _fail(e, code=1)
         raise
+    finally:
+        keeper.end()
 
 
 def _fail(message: Any, code: int) -> None:

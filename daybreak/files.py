@@ -93,3 +93,8 @@ def sha256(path: Path) -> str:
     """Of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder() -> Path:
+    """What is kept between commands: $DAYBREAK_CACHE, else ~/.cache/daybreak."""
+    return Path(os.environ.get("DAYBREAK_CACHE") or Path.home() / ".cache" / "daybreak")

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from daybreak.allocator import keep_freed_memory
+from daybreak.products import choose_products
+
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import DTensor
@@ -23,8 +26,12 @@ PATIENCE = timedelta(hours=6)
 
 
 def pick_device() -> torch.device:
-    """A CUDA GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """A CUDA GPU where there is one, else the CPU, with the faster products that it has and freed memory kept."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    choose_products()
+    keep_freed_memory()
+    return torch.device("cpu")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,13 @@ DATA = "data.npy"
 """What a resumed run knows its pictures and captions by."""
 AVERAGES = "averages"
 """Where a run keeps snapshots of averages (train/phema.py)."""
+JUDGED = "judged"
+"""Where the pictures of a run's evaluation are by themselves."""
+SHOWN = "shown.json"
+"""In a folder of pictures: what is to be said of them (evaluate/shown.py)."""
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
-       "skipped.jsonl", "bad_steps.jsonl", "metrics", AVERAGES, "trackers.json", "wandb", DATA}  # fmt: skip
+       "skipped.jsonl", "bad_steps.jsonl", "metrics", AVERAGES, "trackers.json", "wandb", "requests",
+       "notes.yaml", "captions.json", "libraries.log", DATA}  # fmt: skip
 """What a run puts into its folder until its first checkpoint."""
 
 
@@ -88,19 +93,41 @@ def trained_config(run: Path) -> Config:
     return config
 
 
-def read_events(run: Path) -> list[dict[str, Any]]:
-    """The lines of RUN/log.jsonl; none where there is no log. Half a line at its end is passed over."""
+def read_events(run: Path, last_bytes: int | None = None) -> list[dict[str, Any]]:
+    """The lines of RUN/log.jsonl; none where there is no log. Half a line at either end is passed over.
+
+    last_bytes: only those in so many bytes at the end of the log.
+    """
     log, events = run / "log.jsonl", []
-    for line in log.read_text(errors="replace").splitlines() if log.exists() else []:
-        with suppress(ValueError):  # being written
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        if last_bytes is not None:
+            file.seek(max(0, log.stat().st_size - last_bytes))
+        text = file.read().decode(errors="replace")
+    for line in text.splitlines():
+        with suppress(ValueError):  # being written, or cut by `last_bytes`
             events.append(json.loads(line))
-    return events
+    return [event for event in events if isinstance(event, dict)]
 
 
 def read_score(folder: Path) -> dict[str, Any]:
     """What score.json holds; empty where there is none."""
     path = folder / "score.json"
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def shown_folder(grid: Path) -> Path:
+    """Where the pictures of the samples in the PNG `grid` are by themselves."""
+    return grid.with_suffix("")
+
+
+def read_shown(folder: Path) -> dict[str, Any]:
+    """What FOLDER/shown.json holds; empty where there is none, as in runs of earlier versions."""
+    try:
+        return dict(json.loads((folder / SHOWN).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
 
 
 def newest(run: Path) -> Path:

@@ -68,7 +68,7 @@ def _ours(
         "parameters": f"{parameters / 1e6:,.1f} M",
         "drawn at": f"{drawing.size or config.data.resolution} px, {config.sample.sampler}, {config.sample.steps} "
         f"steps, guidance {config.sample.guidance:g}, seed {seed}",
-        "prompts written out by": config.sample.expand or "nobody",
+        "prompts written out by": config.sample.expand or "none",
     } | _facts(loras)
     drawer = RunDrawer(transformer, text_encoder, config, seed, drawing.size)
     return Subject(path.resolve().name, facts, drawer, config=config)
@@ -127,7 +127,7 @@ def _pipeline(
         "pipeline": f"{type(pipeline).__name__} {source}",
         "parameters": f"{sum(p.numel() for m in parts for p in m.parameters()) / 1e6:,.1f} M",
         "drawn with": ", ".join(f"{k} {v}" for k, v in ({"seed": seed} | options).items()),
-        "prompts written out by": expand or "nobody",
+        "prompts written out by": expand or "none",
     } | _facts(loras)
     return Subject(name, facts, PipelineDrawer())
 

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,20 @@ from daybreak.train.loop import train
 
 torch.set_num_threads(1)
 logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # two lines a tensor, which pytest keeps
+
+STARTS_PROCESSES = re.compile(
+    r"^ *(?:import|from) .*\b(?:subprocess|multiprocessing|ranks|served|running|browser)\b", re.MULTILINE
+)
+"""What files import that start processes, servers or browsers."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start processes come first, then those of many tests: a long file that begins last keeps one worker
+    busy while the other has nothing left to do."""
+    starts = {path: bool(STARTS_PROCESSES.search(path.read_text(encoding="utf-8"))) for path in {i.path for i in items}}
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (not starts[item.path], -tests[item.path], str(item.path)))
+
 
 TINY = {
     "data.resolution": 32,

@@ -42,3 +42,15 @@ def test_training_starts_without_transformers_and_the_compiler(tmp_path):
     words += ["--evaluate.prompts_per_task", "1", "--evaluate.held_out_prompts", "1", "--sample.steps", "1"]
     done = subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "no transformers" in done.stdout, done.stderr[-2000:]
+
+
+def test_a_plan_is_made_without_the_compiler_which_is_there_afterwards(tmp_path):
+    script = (
+        "import sys, torch\nfrom daybreak.plan.account import account\nfrom daybreak.recipes import recipe\n"
+        "(plan,) = account(recipe('scenes'), 64)\n"
+        "assert sum(p.training for p in plan.parts) > 0 and 'torch._dynamo' not in sys.modules\n"
+        "compiled = torch.compile(torch.nn.Linear(3, 3), backend='eager')\n"
+        "assert compiled(torch.ones(2, 3)).shape == (2, 3) and 'torch._dynamo' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

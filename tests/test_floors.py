@@ -8,10 +8,11 @@ from pathlib import Path
 import daybreak
 
 FLOORS = [
-    "compiler", "config", "extras", "hub_models", "files", "html", "checkpoint_files", "model_folder", "run_folder",
-    "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats", "losses",
-    "evaluate", "train", "display", "history", "plan", "arguments", "finetune", "export", "subjects", "ablate",
-    "distill", "box", "launch", "vote", "serve", "commands", "cli", "__main__",
+    "compiler", "phases", "terminal", "tables", "config", "extras", "hub_models", "files", "library_messages", "html",
+    "checkpoint_files", "model_folder", "run_folder", "run_requests", "run_notes", "caption_words", "allocator",
+    "products", "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats",
+    "losses", "evaluate", "train", "display", "watch", "finetune", "history", "plan", "arguments", "export",
+    "subjects", "ablate", "distill", "box", "launch", "vote", "serve", "commands", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up."""
 

@@ -24,6 +24,7 @@ from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.shards.reader import ShardReader
 from daybreak.finetune.cache import split
 from daybreak.finetune.pictures import open_pictures
+from daybreak.finetune.shapes import Shapes
 
 TRIALS = Path(__file__).parents[2] / "shared" / "trials"
 pytestmark = pytest.mark.skipif(not TRIALS.is_dir(), reason="the trials' scripts are not beside this checkout")
@@ -56,7 +57,7 @@ def everywhere(source: Path, out: Path) -> tuple[dict[str, str], dict[str, str]]
     used, left = by_prepare(source, out)
     captions = sorted(used.values())
     assert sorted(c[0] for c in FolderSource(source, 16, 0, WHITE).captions) == captions
-    assert sorted(open_pictures(str(source), 16, WHITE).captions) == captions
+    assert sorted(open_pictures(str(source), Shapes.squares(16), WHITE).captions) == captions
     look = look_at(str(source), PrepareSettings(**SMALL, duplicates="keep"), 0, lambda *_: None)
     assert sorted(next(iter(row.captions.values())) for row in look.rows) == captions
     assert {key for key, _, _ in look.dropped} == left.keys()
@@ -111,10 +112,10 @@ def test_parquet_picture_columns(trial, tmp_path, name):
 def test_several_captions(trial, tmp_path):
     table = trial("several_captions") / "several.parquet"
     by_prepare(table, tmp_path / "two", captions={"short": 1.0, "long": 1.0})
-    pictures = open_pictures(str(tmp_path / "two"), 16, WHITE)
+    pictures = open_pictures(str(tmp_path / "two"), Shapes.squares(16), WHITE)
     assert all({c.split()[0] for c, _ in of} == {"short", "long"} for of in pictures.choices)
     by_prepare(table, tmp_path / "list", captions={"captions": 1.0})
-    pictures = open_pictures(str(tmp_path / "list"), 16, WHITE)
+    pictures = open_pictures(str(tmp_path / "list"), Shapes.squares(16), WHITE)
     assert all(len(of) == 5 for of in pictures.choices)
 
 
@@ -139,7 +140,7 @@ def test_tiff_orientation(trial, tmp_path):
         if path.suffix != ".txt":
             red = np.asarray(decode(path, WHITE).image)[4:28, 4:44].astype(int)
             assert np.abs(red.mean((0, 1)) - [254, 0, 0]).max() < 6
-    for picture in open_pictures(str(folder), 16, WHITE).pixels:
+    for picture in open_pictures(str(folder), Shapes.squares(16), WHITE).pixels:
         assert picture[2, 2, 0] > 200 > 60 > picture[2, 2, 1]
 
 
@@ -167,7 +168,7 @@ def test_webdataset_left_and_right_are_a_question(trial, tmp_path):
 
 def test_finetune_copies(trial):
     folder = trial("finetune_copies")
-    pictures = open_pictures(str(folder), 16, WHITE)
+    pictures = open_pictures(str(folder), Shapes.squares(16), WHITE)
     assert pictures.copies == (24, 0)
     training, held = split(pictures.groups, 0.25, 0)
     files = [Path(row.key).read_bytes() for row in pictures.look.rows]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from daybreak.config import Config
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.encoders.embedded_teacher import EmbeddedTeacher, picture_features
 from daybreak.encoders.teacher_file import RESOLUTION
 from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.vision import resize
 from daybreak.evaluate.metrics import RunningMoments, frechet_distance
 from daybreak.model.transformer import Transformer
 from daybreak.sampling.generate import generate
@@ -27,7 +26,7 @@ def frechet_on_scenes(
 ) -> tuple[float, float]:
     """(distance, floor): the Fréchet distance of drawn to rendered pictures, and of rendered to rendered ones.
 
-    So many scenes are rendered and their captions drawn; features are the embedded teacher's (192 a picture), at the
+    `pictures` scenes are rendered and their captions drawn; features are the embedded teacher's (192 a picture), at the
     side it was trained at, whatever the run's. The floor comes from another set of as many scenes, and is what remains
     from so few pictures where there is nothing to tell. Raises ValueError below two pictures.
     """
@@ -44,13 +43,6 @@ def frechet_on_scenes(
             (rendered, batch.images),
             (others, source.batch(pictures + start, size).images),
         ):
-            moments.add(picture_features(teacher, _to_side(images.to(device), RESOLUTION)).cpu())
+            moments.add(picture_features(teacher, resize(images.to(device), (RESOLUTION, RESOLUTION))).cpu())
     reference = rendered.result()
     return frechet_distance(drawn.result(), reference), frechet_distance(others.result(), reference)
-
-
-def _to_side(images: Tensor, side: int) -> Tensor:
-    """[B, 3, H, W] -> [B, 3, side, side]."""
-    if images.shape[-2:] == (side, side):
-        return images
-    return F.interpolate(images, (side, side), mode="bicubic", antialias=True, align_corners=False)

@@ -24,7 +24,6 @@ from daybreak.ablate import plan as plans
 from daybreak.ablate.frechet import frechet_on_scenes
 from daybreak.config import Config, ConfigError
 from daybreak.display import Display
-from daybreak.evaluate.report import write_report
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.files import write_whole
 from daybreak.run_folder import read_events
@@ -34,6 +33,7 @@ from daybreak.train.guard import TrainingError
 from daybreak.train.host_memory import process_peak_bytes
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel
+from daybreak.watch.report import write_report
 
 MEASURES = "measures.json"
 LOSS_SHARE = 0.1
@@ -53,7 +53,7 @@ def run_one(plan: plans.Plan, folder: Path, recipe: str, seed: int) -> None:
         raise TrainingError(f"stopped at step {state.step} and saved; the ablation goes on from there")
     measures = measure(state, config, run, plan)
     log_score(config, run, state.step, {k: v for k, v in measures.items() if isinstance(v, float)}, print)
-    write_report(run, configs.at_stage(config, -1))
+    write_report(run)
     write_whole(run / MEASURES, json.dumps(measures, indent=2) + "\n")
 
 

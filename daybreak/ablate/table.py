@@ -20,7 +20,7 @@ from daybreak.files import write_whole
 
 @dataclass(frozen=True)
 class Column:
-    """A measure as the tables write it: `scale` times its value, with so many digits after the point."""
+    """A measure as the tables write it: `scale` times its value, with `digits` digits after the point."""
 
     key: str
     title: str
@@ -40,8 +40,11 @@ class Column:
         d = row.differences.get(self.key)
         if d is None:
             return ""
-        told = f"{self.scale * d.value:+,.{self.digits}f}"
-        return f"({told}, within the spread)" if d.within_spread else told
+        return f"({self.change(d)}, within the spread)" if d.within_spread else self.change(d)
+
+    def change(self, difference: Difference) -> str:
+        """A difference with its sign."""
+        return f"{self.scale * difference.value:+,.{self.digits}f}"
 
     def _number(self, value: float) -> str:
         return f"{self.scale * value:,.{self.digits}f}"
@@ -167,8 +170,8 @@ def _notes(plan: Plan, variants: list[Row], measured: list[dict[str, Any]]) -> l
     if floors:
         notes.append(
             f"Fréchet distance: {plan.pictures:,} drawn pictures to as many rendered ones of the same captions, in the "
-            f"embedded teacher's features; two sets of so many rendered pictures lie {floors[0]:.2g} apart. repa, "
-            "lpips and dino learn from the same teacher that measures here, which may favour them."
+            f"embedded teacher's features; two sets of {plan.pictures:,} rendered pictures lie {floors[0]:.2g} "
+            "apart. repa, lpips and dino learn from the same teacher that measures here, which may favour them."
         )
     if any(m["charged_seconds"] for m in measured):
         notes.append(

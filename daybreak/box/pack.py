@@ -25,25 +25,8 @@ CURVE = "curve.json"
 """[[pictures seen, share of the prompts followed], ...] of the sampling moments."""
 MOST_BYTES = 4_000_000
 
-CARD = """# scenes, in the box
-
-A text-to-image model of daybreak's embedded world at 32 px: {parameters:.2f} M parameters in half precision, from
-random weights, in {minutes:.0f} minutes of training on a CPU.
-
-    git checkout {commit}                                # the code that trained it
-    daybreak train {recipe} --train.seed {seed}          # {pictures:,} pictures; --resume goes on where it stopped
-    python -m daybreak.box.pack RUN {commit}
-
-| prompts followed, in every attribute | written out first | as they stand |
-|---|---|---|
-| one and two objects | {one_and_two_objects:.0%} | {as_they_stand_one_and_two_objects:.0%} |
-| combinations held out from training | {held_out:.0%} | {as_they_stand_held_out:.0%} |
-| the six tasks together | {overall:.0%} | {as_they_stand_overall:.0%} |
-
-Share of {prompts} prompts, read from the pixels by `daybreak evaluate` in float32, before the weights were halved.
-Written out first: what a prompt leaves open is chosen by chance and said in the words of the training captions.
-Made by {version}, torch {torch}. `curve.json`: the share followed over the pictures seen. Apache-2.0, as the code.
-"""
+CARD = Path(__file__).parent / "card.md"
+"""What README.md says, its figures in braces."""
 
 
 def pack(run: Path, commit: str, box: Path) -> None:
@@ -84,7 +67,7 @@ def curve_of(run: Path) -> list[tuple[int, float]]:
 
 def _card(config: Config, commit: str, scores: dict[str, float], state: dict[str, float], parameters: int) -> str:
     prompts = config.evaluate.prompts_per_task * 6 + config.evaluate.held_out_prompts
-    return CARD.format(
+    return CARD.read_text(encoding="utf-8").format(
         commit=commit,
         parameters=parameters / 1e6, minutes=state["seconds"] / 60, recipe=config.recipe, seed=config.train.seed,
         pictures=state["position"], prompts=prompts, version=f"daybreak {__version__}", torch=torch.__version__,

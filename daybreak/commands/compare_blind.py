@@ -10,18 +10,20 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from daybreak.commands.listen import listen
 from daybreak.config import ConfigError
 from daybreak.config.fields import as_words
 from daybreak.config.values import shown
+from daybreak.tables import print_facts, print_table
 from daybreak.vote import study as studies
 from daybreak.vote.contestants import Contestant, contestants_of, read_prompts
 from daybreak.vote.pairs import pairs_of_study, schedule
 from daybreak.vote.results import QuestionResults, VoterSummary, results_of, voters_of, write_csv
 from daybreak.vote.settings import QUESTIONS, Address, BlindSettings
 from daybreak.vote.study import Study
+from daybreak.vote.verdict import doubt, verdict, without_doubted
 from daybreak.vote.votes import Votes
 
 
@@ -96,11 +98,9 @@ def _serve(console: Console, folder: Path, study: Study, votes: Votes, address: 
         f"{' against '.join(study.contestants)}: {len(study.prompts)} prompts, {asked} pairs for each voter, "
         f"{'questions' if len(study.questions) > 1 else 'question'} {', '.join(study.questions)}",
     )
-    links = Table(box=None, padding=(0, 2), show_header=False)
     for voter in everyone:
         done, total = votes.standing(voter.number).done, asked * len(study.questions)
-        links.add_row(f"voter {voter.number}", f"{base}/v/{voter.token}/", f"{done} of {total} votes")
-    console.print(links, soft_wrap=True, highlight=False)
+        _print(console, f"  voter {voter.number}  {base}/v/{voter.token}/  {done} of {total} votes")
     _print(console, f"results, at any time:  daybreak compare-blind --results {folder}")
     # The links hold as long as the address does.
     again = " ".join(["daybreak compare-blind --out", str(folder), *as_words(replace(address, port=port))])
@@ -130,44 +130,44 @@ def show_results(console: Console, folder: Path) -> None:
     if not votes:
         raise ConfigError(f"{folder} holds no votes yet")
     results, voters = results_of(study, votes), voters_of(votes, expected)
+    others = without_doubted(study, votes, voters)
     for r in results:
         if r.votes:
-            _print_question(console, study, r)
+            _print_question(console, study, r, others.get(r.question))
     _print_voters(console, voters)
-    left = Table(title="written", title_justify="left", box=None, padding=(0, 2), show_header=False)
     try:
         votes_csv, results_csv = write_csv(folder, study, votes, results)
         report = write_report(folder, study, votes, results, voters)
     except OSError as e:
         raise ConfigError(f"{folder} cannot be written: {e.strerror or e}") from None
-    for name, path in (("report", report), ("figures", results_csv), ("votes", votes_csv)):
-        left.add_row(name, str(path))
-    console.print(left, soft_wrap=True)
+    files = (("report", report), ("figures", results_csv), ("votes", votes_csv))
+    print_facts(console, [(name, str(path)) for name, path in files], "written", whole=True)
 
 
-def _print_question(console: Console, study: Study, r: QuestionResults) -> None:
+def _print_question(console: Console, study: Study, r: QuestionResults, without: str | None) -> None:
     names = study.contestants
-    table = Table(title=f"{r.question}: {QUESTIONS[r.question]}", title_justify="left", box=None, padding=(0, 2))
-    for column in ("", "won", "tied", "lost", "win rate", "95 %"):
-        table.add_column(column, justify="left" if not column else "right")
+    console.print(f"[bold]{r.question}: {QUESTIONS[r.question]}[/bold]", highlight=False)
+    for sentence in filter(None, (verdict(study, r), without)):
+        _print(console, sentence)
+    duels = []
     for d in r.duels:
         low, high = f"{d.rate.low:.0%}", f"{d.rate.high:.0%}"
         rate = "–" if not d.rate.n else f"{d.rate.rate:.0%}"
-        style = "bold" if d.rate.low > 0.5 or d.rate.high < 0.5 else ""
-        title = f"{names[d.first]} against {names[d.second]}"
-        table.add_row(title, str(d.wins), str(d.ties), str(d.losses), rate, f"{low} – {high}", style=style)
-    console.print(table)
-    ranks = Table(box=None, padding=(0, 2))
-    for column in ("", "win rate", "95 %", "Bradley–Terry", "95 %"):
-        ranks.add_column(column, justify="left" if not column else "right")
+        title = escape(f"{names[d.first]} against {names[d.second]}")
+        cells = [title, str(d.wins), str(d.ties), str(d.losses), rate, f"{low} – {high}"]
+        sure = d.rate.low > 0.5 or d.rate.high < 0.5
+        duels.append([f"[bold]{cell}[/bold]" for cell in cells] if sure else cells)
+    columns = ("", "won", "tied", "lost", "win rate", "95 %")
+    print_table(console, columns, duels)
+    ranks = []
     s = r.scores
     for k in sorted(range(len(names)), key=lambda k: -s.score[k]):
         t = r.totals[k]
-        ranks.add_row(
-            names[k], "–" if not t.n else f"{t.rate:.0%}", f"{t.low:.0%} – {t.high:.0%}",
+        ranks.append([
+            escape(names[k]), "–" if not t.n else f"{t.rate:.0%}", f"{t.low:.0%} – {t.high:.0%}",
             f"{s.score[k]:+.2f}", f"{s.low[k]:+.2f} to {s.high[k]:+.2f}",
-        )  # fmt: skip
-    console.print(ranks)
+        ])  # fmt: skip
+    print_table(console, ("", "win rate", "95 %", "Bradley–Terry", "95 %"), ranks)
     a = r.agreement
     if a.things:
         _print(console, f"  voters agree on {a.observed:.0%} of {a.things} pairs; Fleiss' kappa {number(a.fleiss)}")
@@ -177,18 +177,19 @@ def _print_question(console: Console, study: Study, r: QuestionResults) -> None:
 
 
 def _print_voters(console: Console, voters: list[VoterSummary]) -> None:
-    table = Table(title="voters", title_justify="left", box=None, padding=(0, 2))
-    for column in ("", "votes", "ties", "left, of the rest", "95 %", "median time"):
-        table.add_column(column, justify="left" if not column else "right")
+    rows = []
     for v in voters:
         if v.votes:
-            table.add_row(
+            rows.append([
                 f"voter {v.voter}", f"{v.votes} of {v.expected}", f"{v.ties:.0%}", percent(v.left.rate),
                 f"{v.left.low:.0%} – {v.left.high:.0%}", seconds(v.median_seconds),
-            )  # fmt: skip
+            ])  # fmt: skip
         else:
-            table.add_row(f"voter {v.voter}", f"0 of {v.expected}", "", "", "", "")
-    console.print(table)
+            rows.append([f"voter {v.voter}", f"0 of {v.expected}", "", "", "", ""])
+    print_table(console, ("", "votes", "ties", "left, of the rest", "95 %", "median time"), rows, "voters")
+    for v in voters:
+        if (why := doubt(v)) is not None:
+            _print(console, f"  voter {v.voter}: {why}")
 
 
 def number(value: float) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from daybreak import config as configs
 from daybreak.commands.train import train_and_report
-from daybreak.display import duration
 from daybreak.formats.run import load_averaged
 from daybreak.parallel import pick_device
+from daybreak.phases import phase
 from daybreak.recipes import recipe as find_recipe
 from daybreak.run_folder import IN_THE_BOX, new_run_folder
+from daybreak.tables import print_facts
+from daybreak.terminal import duration
 
 
 def run_demo(console: Console, minutes: float, out: Path | None) -> None:
@@ -24,7 +25,8 @@ def run_demo(console: Console, minutes: float, out: Path | None) -> None:
     config = configs.override(find_recipe(name), "train.minutes", minutes)
     configs.check(config)
     run = out or new_run_folder("demo")
-    score = draw_from_box(run / IN_THE_BOX)
+    with phase("drawing with the model in the box"):
+        score = draw_from_box(run / IN_THE_BOX)
     console.print(
         f"the model in the box follows {score['one_and_two_objects']:.0%} of prompts of one and two objects; what it "
         f"draws: {run / IN_THE_BOX}",
@@ -37,10 +39,12 @@ def run_demo(console: Console, minutes: float, out: Path | None) -> None:
     train_and_report(console, config, run, resume=False)
     if not (run / "score.json").is_file():
         return  # told to stop
-    draw_beside_box(*load_averaged(run, config, pick_device()), config, run / "beside-the-box.png")
-    plot_curves(run, run / "curves.png")
-    left = Table(title="beside the model in the box", title_justify="left", box=None, padding=(0, 2), show_header=False)
-    left.add_row("pictures", f"{run / 'beside-the-box.png'} (each row of the box above this run's)")
-    left.add_row("curves", str(run / "curves.png"))
-    left.add_row("draw with it", 'daybreak sample scenes --prompt "a large red circle above a small blue square"')
-    console.print(left, soft_wrap=True)
+    with phase("drawing beside the model in the box"):
+        draw_beside_box(*load_averaged(run, config, pick_device()), config, run / "beside-the-box.png")
+        plot_curves(run, run / "curves.png")
+    files = [
+        ("pictures", f"{run / 'beside-the-box.png'} (each row of the box above this run's)"),
+        ("curves", str(run / "curves.png")),
+        ("draw with it", 'daybreak sample scenes --prompt "a large red circle above a small blue square"'),
+    ]
+    print_facts(console, files, "beside the model in the box", whole=True)

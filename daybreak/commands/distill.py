@@ -17,6 +17,7 @@ from daybreak.distill.compare import compare
 from daybreak.distill.student import Distillation, check_student_folder
 from daybreak.formats.run import load_averaged
 from daybreak.parallel import pick_device
+from daybreak.phases import phase
 from daybreak.train import checkpoint
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel
@@ -25,12 +26,14 @@ from daybreak.train.pixel import Pixel
 def run_distill(console: Console, asked: Distillation) -> None:
     """`daybreak distill`."""
     run, teacher, config, out = asked.run, asked.teacher, asked.config, asked.out
-    start(run, teacher, config, out)
+    with phase("loading the teacher"):
+        start(run, teacher, config, out)
     with Display(console) as display:
         state = train(config, out, [display], resume=True)
     if state.step == 0:
         return
-    *_, student = compare(console, run, teacher, state, config, out)
+    with phase("comparing with the teacher"):
+        *_, student = compare(console, run, teacher, state, config, out)
     figures = {k: v for k, v in asdict(student).items() if isinstance(v, float)}
     log_score(config, out, state.step, figures, console.print)
     console.print(f"go on with: daybreak train --resume {out} --train.minutes ...", highlight=False, soft_wrap=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from daybreak.display import progress_bar
 from daybreak.encoders.embed import write_embeddings
 from daybreak.encoders.settings import EmbedSettings
+from daybreak.terminal import progress_bar
 
 
 def run_embed(console: Console, shards: str, settings: EmbedSettings) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from daybreak.evaluate.comparison import Compared, write_comparison
 from daybreak.evaluate.evaluation import evaluate
@@ -18,7 +17,10 @@ from daybreak.evaluate.request import Request
 from daybreak.evaluate.subjects import Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.parallel import joined, pick_device
+from daybreak.phases import phase
 from daybreak.subjects import open_subject
+from daybreak.tables import print_table
+from daybreak.watch.report import write_report
 
 
 def run_evaluate(console: Console, subjects: list[str], request: Request, out: Path | None) -> None:
@@ -31,13 +33,15 @@ def run_evaluate(console: Console, subjects: list[str], request: Request, out: P
         device = pick_device()
         compared: list[Compared] = []
         for text in subjects:
-            subject = open_subject(text, request.drawing, device)
+            with phase("loading the subject"):
+                subject = open_subject(text, request.drawing, device)
             folder = _folder(subject, out, len(subjects))
             full = request.of(subject.config, subject.name)
             bench = Workbench(
                 subject, full, folder, device, ranks, lambda line: console.print(line, markup=False), open_subject
             )
-            score = evaluate(bench)
+            with phase("drawing and judging"):
+                score = evaluate(bench)
             if ranks.first:
                 _tell(console, subject, folder, score)
             compared.append(Compared(subject.name, folder, score))
@@ -59,19 +63,18 @@ def _tell(console: Console, subject: Subject, folder: Path, score: dict[str, Any
     """The report, and on the screen the figures with what must be known of them."""
     others = [m for m in measures_of(score) if m.name != "scenes"]
     if others:
-        table = Table(title=subject.name, title_justify="left", box=None, padding=(0, 2))
-        for column in ("metric", "value", "95 % interval", "pictures"):
-            table.add_column(column, justify="left" if column == "metric" else "right")
+        rows = []
         for m in others:
             interval = "" if m.interval is None else " to ".join(shown_value(m.name, v) for v in m.interval)
-            table.add_row(METRICS[m.name].title, shown_value(m.name, m.value), interval, f"{m.pictures:,}")
-        console.print(table)
+            rows.append((METRICS[m.name].title, shown_value(m.name, m.value), interval, f"{m.pictures:,}"))
+        print_table(console, ("metric", "value", "95 % interval", "pictures"), rows, subject.name)
         for m in others:
             for warning in m.warnings:
                 console.print(f"note: {METRICS[m.name].title}: {warning}", markup=False, highlight=False)
             if "verdict" in m.details:
                 console.print(f"{METRICS[m.name].title}: {m.details['verdict']}", markup=False, highlight=False)
     if subject.config is not None and folder == subject.run:
+        write_report(folder)
         print_report(console, subject.config, folder, score)
         return
     report = write_evaluation_report(folder, subject.name, score)

@@ -12,6 +12,9 @@ from daybreak.parallel import Ranks
 from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.trainee import Trainee
 
+FINDING = ".finding-rate"
+"""In the run's folder, what daybreak finetune needs to find a rate; it goes once that is found."""
+
 
 def find_rate(
     console: Console, trainee: Trainee, ranks: Ranks, run: Path, rate: float, flags: Callable[[float], str]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from daybreak import STARTED
 from daybreak.checkpoint_files import complete
-from daybreak.commands.find_rate import find_rate
+from daybreak.commands.find_rate import FINDING, find_rate
 from daybreak.commands.finetune_own import resume_own
 from daybreak.config import ConfigError
 from daybreak.data.changes import save_checks
 from daybreak.data.inspect.page import print_report, write_page
-from daybreak.display import Display, progress_bar
+from daybreak.display import Display
+from daybreak.evaluate.report_terminal import print_next
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import make_folder
 from daybreak.finetune import settings as settings_file
@@ -28,11 +30,19 @@ from daybreak.finetune.result import save_result
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers, loop_config
 from daybreak.parallel import PATIENCE, pick_device
+from daybreak.phases import phase
 from daybreak.run_folder import new_run_folder
+from daybreak.tables import print_facts, print_table
+from daybreak.terminal import progress_bar
 from daybreak.train import checkpoint
+from daybreak.train.bell import Bell
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train_on
 from daybreak.train.trackers import check_trackers
+from daybreak.watch.report import Reporter, write_report
+
+SHAPES_SHOWN = 12
+"""The fullest; the others are added up."""
 
 
 def run_finetune(
@@ -43,25 +53,32 @@ def run_finetune(
     find_lr: bool = False,
     data_changed: bool = True,
     began: float = STARTED,
+    bell: str | None = None,
 ) -> Diffusers:
     """Plan, data, training, result, report; returns the trainee as training left it.
 
     find_lr: finds a learning rate in place of training. began: from when on a deadline counts (seconds since 1970).
+    bell: what rings (train/bell.py).
     ConfigError for a user's mistake, TrainingError where the run cannot go on.
     """
     settings = absolute(settings)
-    with processes(loop_config(settings, 1, settings.batch), PATIENCE, "--batch") as ranks:
-        if not ranks.first:
+    loop = loop_config(settings, 1, settings.batch)
+    with processes(loop, PATIENCE, "--batch") as ranks, Bell(bell, console) as ringing:
+        goal = out or new_run_folder("finetune")
+        folder = goal / FINDING if find_lr else goal
+        if ranks.first:
+            ringing.begin(goal)
+        else:
             console = Console(quiet=True)
-        folder = out or new_run_folder("finetune")
         if ranks.world > 1 and out is None:
             raise ConfigError("several processes need the name of their run folder: give --out")
         if not resume:
-            check_run_folder(folder)
+            check_run_folder(goal)
         ranks.wait()  # all have seen the folder empty
         parse_weights(list(settings.metric_weights))  # refuses before anything long begins
         check_trackers(settings.trackers, Diffusers.asks_for_trackers, ranks.first)
-        base = open_prepared(settings, pick_device())
+        with phase("loading the base"):
+            base = open_prepared(settings, pick_device())
         plan = plan_of(base)
         print_plan(console, plan, base.device, base.dtype)
         data, report = None, None
@@ -88,14 +105,18 @@ def run_finetune(
                 base, plan, data, folder, ranks,
                 lambda what, done, of: bar.update(task, description=f"caching {what}", completed=done, total=of),
             )  # fmt: skip
+        print_shapes(console, run)
         if find_lr:
             rate = settings.learning_rate
-            find_rate(console, run, ranks, folder, rate, lambda factor: f"--lr {rate * factor:.2g}")
+            find_rate(console, run, ranks, goal, rate, lambda factor: f"--lr {rate * factor:.2g}")
+            ranks.wait()
+            if ranks.first:
+                shutil.rmtree(folder)
             return run
         with Display(console) as display:
             display.on_note(
-                f"{base.trained.count() / 1e6:.2f} M of the parameters are trained at {settings.learning_rate:g}; "
-                f"{run.config.train.steps} steps of {settings.batch} ({run.config.train.microbatch} at once)"
+                f"trained at {settings.learning_rate:g}; {run.config.train.steps} steps of {settings.batch} "
+                f"({run.config.train.microbatch} at once)"
             )
             if goes_on := bool(complete(folder)):  # else it ended before its first checkpoint, and begins anew
                 if (checkpoint.newest(folder) / "trained.safetensors").is_file():
@@ -103,7 +124,7 @@ def run_finetune(
                         f"{folder} was begun by an earlier version and cannot be continued; its result can be used"
                     )
                 checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
-            train_on(run, folder, [display], goes_on, ranks, began)
+            train_on(run, folder, [display, Reporter(folder, display.on_note), ringing], goes_on, ranks, began)
         if run.progress >= 1:
             if run.sharded:
                 base.gather()
@@ -114,50 +135,72 @@ def run_finetune(
 
 
 def resume_finetune(
-    console: Console, resume: Path, data_changed: bool = True, asked: FinetuneSettings | None = None
+    console: Console, resume: Path, data_changed: bool = True, asked: FinetuneSettings | None = None,
+    bell: str | None = None,
 ) -> None:  # fmt: skip
     """Goes on with a run; asked: what is other now (asked.py says what may be)."""
     asked = asked or FinetuneSettings()
     if is_own_run(resume):
-        resume_own(console, resume, data_changed, asked)
+        resume_own(console, resume, data_changed, asked, bell)
     else:
-        run_finetune(console, resumed(settings_file.load(resume), asked), resume, True, data_changed=data_changed)
+        settings = resumed(settings_file.load(resume), asked)
+        run_finetune(console, settings, resume, True, data_changed=data_changed, bell=bell)
 
 
 def _finish(console: Console, run: Diffusers) -> None:
     result = save_result(run.base, run.folder)
     settings = run.settings
-    page = None
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
-        console.print("comparing with the base ...")
         tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
-        page = make_report(run, weights, settings.report_pictures, tell)
-        log_score(run.config, run.folder, run.step, figures(page), tell, Diffusers, "report/report.json")
-        for line in summary(page):
+        with phase("comparing with the base"):
+            make_report(run, weights, settings.report_pictures, tell)
+        log_score(run.config, run.folder, run.step, figures(run.folder), tell, Diffusers, "report/report.json")
+        for line in summary(run.folder):
             console.print(f"- {line}", markup=False, highlight=False)
-    left = Table(title="output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
-    left.add_row("run folder", str(run.folder))
-    left.add_row("result", str(result))
-    if page is not None:
-        left.add_row("report", str(page))
-    left.add_row("data", str(run.folder / "data.html"))
-    left.add_row("TensorBoard", f"tensorboard --logdir {run.folder / 'tensorboard'}")
-    left.add_row("draw your own", f'daybreak sample {run.folder} --prompt "{run.prompts[0][:60]}"')
-    console.print(left, soft_wrap=True, highlight=False)
+    write_report(run.folder)  # the log of the whole run, and its score
+    files = [
+        ("run folder", str(run.folder)),
+        ("result", str(result)),
+        ("report", str(run.folder / "report.html")),
+        ("data", str(run.folder / "data.html")),
+    ]
+    print_facts(console, files, "output files", whole=True)
+    print_next(console, run.folder, run.prompts[0][:60])
+
+
+def print_shapes(console: Console, run: Diffusers) -> None:
+    """How full each shape of the training pictures is, and what becomes of those that are left over."""
+    cache, own = run.cache, run.order.own
+    count = Counter(cache.at[n][0] for n in cache.training)
+    if len(count) == 1:
+        width, height = cache.shapes[next(iter(count))]
+        console.print(f"all {len(cache.training)} training pictures are {width}x{height} px", highlight=False)
+        return
+    fullest = count.most_common()
+    cells = [["{}x{}".format(*cache.shapes[n]), *map(str, (k, *divmod(k, own)))] for n, k in fullest[:SHAPES_SHOWN]]
+    if rest := [k for _, k in fullest[SHAPES_SHOWN:]]:
+        sums = sum(rest), sum(k // own for k in rest), sum(k % own for k in rest)
+        cells.append([f"{len(rest)} more", *map(str, sums)])
+    columns = ("px", "pictures", f"batches of {own}", "left over")
+    print_table(console, columns, cells, "shapes of the training pictures")
+    if left := sum(pictures % own for pictures in count.values()):
+        small = sum(pictures < own for pictures in count.values())
+        thin = f"; {small} of {len(count)} shapes have fewer pictures than a batch" if small else ""
+        console.print(
+            f"each epoch {left} pictures make up batches of several shapes: each keeps its own, counts alike, and goes "
+            f"through the network with others of that shape{thin}",
+            highlight=False,
+        )
 
 
 def print_plan(console: Console, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
     """What goes where in memory."""
-    table = Table(title="memory plan", title_justify="left", box=None, padding=(0, 2), show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, count in plan.parts:
-        table.add_row(name, f"{count / GIB:.2f} GiB")
-    table.add_row("[bold]together[/bold]", f"[bold]{plan.total / GIB:.2f} GiB[/bold]")
+    rows = [(name, f"{count / GIB:.2f} GiB") for name, count in plan.parts]
+    rows.append(("[bold]together[/bold]", f"[bold]{plan.total / GIB:.2f} GiB[/bold]"))
     what = torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"
-    table.add_row(f"there is, on {what}", f"{plan.available / GIB:.2f} GiB")
-    console.print(table)
+    rows.append((f"there is, on {what}", f"{plan.available / GIB:.2f} GiB"))
+    print_table(console, ("memory plan", ""), rows)
     mode = ", activations recomputed in the backward pass" if plan.recompute else ""
     fits = "" if plan.fits else "; it does NOT fit: lower --micro-batch, or leave it to the plan"
     console.print(

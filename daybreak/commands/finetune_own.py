@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from rich.console import Console
 from daybreak import STARTED
 from daybreak import config as configs
 from daybreak.checkpoint_files import complete
-from daybreak.commands.find_rate import find_rate
+from daybreak.commands.find_rate import FINDING, find_rate
 from daybreak.config import Config, ConfigError
 from daybreak.data.changes import save_checks
 from daybreak.data.listing import of_pictures
+from daybreak.data.trigger import triggered
 from daybreak.display import Display
 from daybreak.evaluate.report_terminal import print_report
 from daybreak.evaluate.request import parse_weights
@@ -31,28 +33,36 @@ from daybreak.finetune.own_report import OwnModel, draw_general, open_probes, re
 from daybreak.finetune.pictures import Pictures, open_pictures
 from daybreak.finetune.report import summary
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.shapes import Shapes
 from daybreak.formats.open import open_model
 from daybreak.parallel import PATIENCE, Ranks, pick_device
+from daybreak.phases import phase
 from daybreak.run_folder import load_run_config, new_run_folder
 from daybreak.train import checkpoint
+from daybreak.train.bell import Bell
 from daybreak.train.deadline import evaluation_prompts, no_time
 from daybreak.train.distributed import processes
 from daybreak.train.loop import train_on
 from daybreak.train.pixel import Pixel
+from daybreak.watch.report import Reporter, write_report
 
 GENTLER = 0.1
 """Of the rates that the base was trained with, where --lr says nothing."""
 
 
-def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None, find_lr: bool = False) -> None:
+def finetune_own(
+    console: Console, settings: FinetuneSettings, out: Path | None, find_lr: bool = False, bell: str | None = None
+) -> None:  # fmt: skip
     """Trains a run of our own on other pictures, as daybreak train does, from its averaged weights.
 
     Before and after, the losses on held-out pictures and on the base's own pictures of general prompts are measured; a
-    report compares the two. ConfigError for a method that only pipelines of diffusers have.
+    report compares the two. bell: what rings (train/bell.py). ConfigError for a method that only pipelines of diffusers
+    have.
     """
     check_own(settings)
     settings = absolute(settings)
-    run, before = out or new_run_folder("finetune"), _base(settings)
+    goal, before = out or new_run_folder("finetune"), _base(settings)
+    run = goal / FINDING if find_lr else goal
     with processes(configs.override(before.config, "train.batch", settings.batch), PATIENCE, "--batch") as ranks:
         if ranks.world > 1 and out is None:
             raise ConfigError("several processes need the name of their run folder: give --out")
@@ -62,12 +72,17 @@ def finetune_own(console: Console, settings: FinetuneSettings, out: Path | None,
         if find_lr:
             pixel = _start(before, load_run_config(run), ranks)
             rate = pixel.config.optim.adam_lr
-            find_rate(console, pixel, ranks, run, rate, lambda factor: f"--lr {rate * factor:.2g}")
+            find_rate(console, pixel, ranks, goal, rate, lambda factor: f"--lr {rate * factor:.2g}")
+            ranks.wait()
+            if ranks.first:
+                shutil.rmtree(run)
         else:
-            _train_and_compare(console, run, settings, before, ranks)
+            _train_and_compare(console, run, settings, before, ranks, bell=bell)
 
 
-def resume_own(console: Console, run: Path, data_changed: bool, asked: FinetuneSettings) -> None:
+def resume_own(
+    console: Console, run: Path, data_changed: bool, asked: FinetuneSettings, bell: str | None = None
+) -> None:  # fmt: skip
     """Goes on with what `finetune_own` began, and ends with its report. The base must still be there, and the
     pictures where they were."""
     settings = resumed(settings_file.load(run, settings_file.OWN_FILE), asked)
@@ -77,7 +92,7 @@ def resume_own(console: Console, run: Path, data_changed: bool, asked: FinetuneS
         told = f"{told}; it goes on with those that {run / 'training'} lists"
         console.print(f"note: {told}", markup=False, highlight=False)
     with processes(load_run_config(run), PATIENCE, "--batch") as ranks:
-        _train_and_compare(console, run, settings, before, ranks, data_changed)
+        _train_and_compare(console, run, settings, before, ranks, data_changed, bell)
 
 
 def _make_run(run: Path, settings: FinetuneSettings, before: OwnModel) -> None:
@@ -91,7 +106,8 @@ def _make_run(run: Path, settings: FinetuneSettings, before: OwnModel) -> None:
     save_checks(run / PICTURES, pictures.checks)
     config = configs.override(config, "data.folder", str(_training_folder(run, pictures, training)))
     drawing = time.monotonic()
-    general = draw_general(run, before, settings)
+    with phase("drawing general prompts"):
+        general = draw_general(run, before, settings)
     if settings.deadline_minutes is not None:
         drawn = settings.drawn_for_report(bool(held), general)
         if settings.report and before.judges:
@@ -154,40 +170,57 @@ def _side(model: OwnModel) -> int:
 
 def _pictures(settings: FinetuneSettings, side: int) -> tuple[Pictures, list[int], list[int]]:
     """All pictures as squares of `side` px, and the numbers of those to train on and of those held out."""
-    pictures = open_pictures(settings.data, side, settings.background, lines=settings.captions)
+    pictures = open_pictures(settings.data, Shapes.squares(side), settings.background, reading=settings.reading)
+    if (word := settings.trigger) is not None:
+        pictures.reword(lambda text: triggered(text, word))
     return pictures, *split(pictures.groups, settings.held_out, settings.seed)
 
 
 def _train_and_compare(
-    console: Console, run: Path, settings: FinetuneSettings, before: OwnModel, ranks: Ranks, data_changed: bool = True
-) -> None:
+    console: Console, run: Path, settings: FinetuneSettings, before: OwnModel, ranks: Ranks, data_changed: bool = True,
+    bell: str | None = None,
+) -> None:  # fmt: skip
+    with Bell(bell, console) as ringing:
+        if ranks.first:
+            ringing.begin(run)
+        else:
+            console = Console(quiet=True)
+        _compared(console, run, settings, before, ranks, data_changed, ringing)
+
+
+def _compared(
+    console: Console, run: Path, settings: FinetuneSettings, before: OwnModel, ranks: Ranks, data_changed: bool,
+    bell: Bell,
+) -> None:  # fmt: skip
     """Trains what is left to train; unless that was stopped, measures what was gained and forgotten."""
-    if not ranks.first:
-        console = Console(quiet=True)
     probes = open_probes(run, _side(before))
-    start = {name: before.loss(probe) for name, probe in probes.items()}
+    with phase("measuring the base"):
+        start = {name: before.loss(probe) for name, probe in probes.items()}
     config, resume = load_run_config(run), bool(complete(run))
     with Display(console) as display:
         if resume:
             pixel = checkpoint.resume(run, config, before.device, ranks, display.on_note)
         else:  # also where it ended before its first checkpoint
             pixel = _start(before, config, ranks)
-        pixel.go_on = "daybreak finetune --resume"
+        pixel.go_on, pixel.knows_others = "daybreak finetune --resume", True
         if pixel.progress < 1:
-            train_on(pixel, run, [display], resume, ranks, STARTED, data_changed)
+            train_on(pixel, run, [display, Reporter(run, display.on_note), bell], resume, ranks, STARTED, data_changed)
     if pixel.progress < 1 or not ranks.first:
         return
-    after = OwnModel(*open_model(run, torch.device("cpu")), pick_device())
-    losses = {name: after.loss(probe) for name, probe in probes.items()}
+    with phase("measuring"):
+        after = OwnModel(*open_model(run, torch.device("cpu")), pick_device())
+        losses = {name: after.loss(probe) for name, probe in probes.items()}
     for name, loss in losses.items():
-        console.print(f"{name} loss {start[name]:.4f} -> {loss:.4f} ({loss / start[name] - 1:+.1%})", highlight=False)
-    print_report(console, config, run, {})
+        console.print(f"{name} loss {start[name]:.4f} -> {loss:.4f} ({loss / start[name] - 1:+z.1%})", highlight=False)
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
-        page = report_own(console, run, settings, weights, before, after, start, losses)
-        for line in summary(page):
+        with phase("comparing with the base"):
+            report_own(console, run, settings, weights, before, after, start, losses)
+        for line in summary(run):
             console.print(f"- {line}", markup=False, highlight=False)
-        console.print(f"report  {page}", highlight=False, soft_wrap=True)
+    else:
+        write_report(run)
+    print_report(console, config, run, {})
 
 
 def _check_files(pictures: Pictures, training: list[int]) -> None:

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from daybreak.commands.help import LOOK, Command
 from daybreak.config.documentation import meanings
 from daybreak.config.fields import Field, fields_of, sections_of
 
@@ -27,16 +28,19 @@ from daybreak.config.fields import Field, fields_of, sections_of
 class App(typer.Typer):
     """Typer, for functions that take settings."""
 
-    def command(self, name: str | None = None, *, words: str | None = None, **options: Any) -> Callable[[Any], Any]:
+    def command(
+        self, name: str | None = None, *, panel: str = LOOK, words: str | None = None, **options: Any
+    ) -> Callable[[Any], Any]:
         """Adds a command. What a user types wrongly raises ConfigError.
 
+        panel: under which heading of `daybreak --help` it stands.
         words: what else is typed, beside any setting as --section.field VALUE; the function then finds all that in
         context.args, since which fields there are is not the parser's to know.
         """
         if words is not None:
             options["context_settings"] = {"allow_extra_args": True, "ignore_unknown_options": True}
             options["options_metavar"] = f"{words} [--section.field VALUE ...] [OPTIONS]"
-        add = super().command(name, **options)
+        add = super().command(name, cls=Command, rich_help_panel=panel, **options)
         return lambda function: add(with_settings(function))
 
 

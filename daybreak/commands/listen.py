@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 from daybreak.config import ConfigError
@@ -20,3 +21,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise ConfigError(f"--host {host} --port {port} cannot be taken: {e.strerror or e}") from None
     return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

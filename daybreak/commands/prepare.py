@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from daybreak.commands.embed import run_embed
 from daybreak.data.places import join
@@ -14,8 +13,9 @@ from daybreak.data.prepare.run import prepare
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.settings import ModelWork, Work
 from daybreak.data.shards.format import DROPPED, NOTES, Index
-from daybreak.display import progress_bar
 from daybreak.encoders.settings import EmbedSettings
+from daybreak.tables import print_facts
+from daybreak.terminal import progress_bar
 
 
 def run_prepare(
@@ -35,7 +35,7 @@ def run_prepare(
     if embed is not None:  # before hours of work that would end with the news
         from daybreak.encoders.pretrained_text import PretrainedTextEncoder
 
-        PretrainedTextEncoder.find(EmbedSettings(embed).text)
+        PretrainedTextEncoder.find(EmbedSettings(embed).text, "--embed")
     with progress_bar(console) as bar:
         task = bar.add_task("listing", total=None, note="")
         began = time.monotonic()
@@ -53,14 +53,13 @@ def run_prepare(
 
 
 def _summary(console: Console, out: str, index: Index) -> None:
-    table = Table(box=None, padding=(0, 2), show_header=False)
-    table.add_row("pictures", f"{index.rows:,}")
-    table.add_row("shards", f"{len(index.shards)}, {sum(s.bytes for s in index.shards) / 1e6:,.1f} MB")
-    for kind, count in index.dropped.items():
-        table.add_row(f"dropped: {kind}", f"{count:,}")
-    if index.dropped:
-        table.add_row("why, one by one", join(out, DROPPED))
-    table.add_row("what was changed", join(out, NOTES))
-    table.add_row("look at it", f"daybreak inspect {out}")
-    table.add_row("train on it", f"daybreak train folder --data {out}")
-    console.print(table, soft_wrap=True, highlight=False)
+    facts = [
+        ("pictures", f"{index.rows:,}"),
+        ("shards", f"{len(index.shards)}, {sum(s.bytes for s in index.shards) / 1e6:,.1f} MB"),
+        *((f"dropped: {kind}", f"{count:,}") for kind, count in index.dropped.items()),
+        ("why, one by one", join(out, DROPPED) if index.dropped else ""),
+        ("what was changed", join(out, NOTES)),
+        ("look at it", f"daybreak inspect {out}"),
+        ("train on it", f"daybreak train folder --data {out}"),
+    ]
+    print_facts(console, facts, whole=True)

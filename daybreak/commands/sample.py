@@ -17,6 +17,7 @@ from daybreak.evaluate.request import Drawing
 from daybreak.formats.open import open_model
 from daybreak.model_folder import check_without_data, is_pipeline, kind_of
 from daybreak.parallel import pick_device
+from daybreak.phases import phase
 from daybreak.sampling.expand import expanded
 from daybreak.sampling.generate import generate
 
@@ -32,7 +33,8 @@ def run_sample(console: Console, run: Path, prompts: list[str], out: Path, drawi
         pictures = sample_pipeline(run, written, drawing, pick_device())
         _save_sample(console, pictures, prompts, written, out)
         return
-    transformer, text_encoder, config = open_model(run, pick_device())
+    with phase("loading the model"):
+        transformer, text_encoder, config = open_model(run, pick_device())
     config = check_without_data(told(config, drawing))
     if drawing.lora:
         from daybreak.finetune.loras import add_to_own
@@ -46,7 +48,8 @@ def run_sample(console: Console, run: Path, prompts: list[str], out: Path, drawi
             console.print(
                 f"note: the prompt is longer than {text_encoder.max_tokens} tokens; not read: …{cut}", markup=False
             )
-    pictures = generate(transformer, text_encoder, written, config, seed, drawing.size)
+    with phase("drawing"):
+        pictures = generate(transformer, text_encoder, written, config, seed, drawing.size)
     _save_sample(console, pictures, prompts, written, out)
 
 

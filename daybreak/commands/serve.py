@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import sys
 from dataclasses import replace
@@ -10,10 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from daybreak.commands.listen import listen
+from daybreak.commands.listen import is_loopback, listen
 from daybreak.config import ConfigError
 from daybreak.evaluate.adapter_option import check_adapters
 from daybreak.extras import require
+from daybreak.phases import phase
 from daybreak.serve.find import check_names, find_served
 from daybreak.serve.keys import add_key, read_keys
 from daybreak.serve.settings import ServeSettings
@@ -31,7 +31,7 @@ def run_serve(
     console: Console, models: list[str], host: str, port: int, settings: ServeSettings, anonymous: bool
 ) -> None:
     """`daybreak serve`: loads the models, binds, and serves until SIGINT or SIGTERM; then finishes what it accepted."""
-    local = _is_loopback(host)
+    local = is_loopback(host)
     if not local and settings.keys is None and not anonymous:
         raise ConfigError(
             f"--host {host} lets others in: give --keys FILE (daybreak key makes one), or --anonymous to let all draw"
@@ -45,15 +45,14 @@ def run_serve(
     if settings.keys is not None:
         read_keys(settings.keys)
     uvicorn = require("uvicorn", "serve", "daybreak serve")
-    for module in ("fastapi", "prometheus_client"):
+    for module in ("fastapi", "prometheus_client", "python_multipart"):
         require(module, "serve", "daybreak serve")
-    from daybreak.parallel import pick_device
-    from daybreak.serve.app import create_app
-    from daybreak.serve.open import open_served
-    from daybreak.serve.server import ImageServer
+    with phase("loading"):
+        from daybreak.serve.app import create_app
+        from daybreak.serve.server import ImageServer
 
-    device = pick_device()
-    server = ImageServer([open_served(spec, settings, device) for spec in models], settings)
+    with phase("loading the models"):
+        server = ImageServer(models, settings)
     config = uvicorn.Config(
         create_app(server),
         log_level="warning",
@@ -64,7 +63,8 @@ def run_serve(
     )
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listener.getsockname()[1]}"
-    console.print(f"serving {', '.join(server.workers)} on {device.type} at [bold]{url}[/bold]", highlight=False)
+    devices = " and ".join(sorted({line.device for line in server.lines.values()}))
+    console.print(f"serving {', '.join(server.lines)} on {devices} at [bold]{url}[/bold]", highlight=False)
     console.print("the page is at /, the API at /v1, its description at /openapi.json", highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is down; that is no failure
         signal.signal(number, lambda *_: None)
@@ -79,12 +79,3 @@ def run_key(console: Console, name: str, file: Path, rate: float | None) -> None
     console.print(f"key of {name}, shown only now:", highlight=False)
     print(key)
     console.print(f"its hash is in {file}; serve with --keys {file}", highlight=False)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -14,22 +14,25 @@ from daybreak.commands.find_rate import find_rate
 from daybreak.config import Config
 from daybreak.display import Display
 from daybreak.evaluate.report_terminal import print_report
-from daybreak.evaluate.scoring import evaluate_scenes
-from daybreak.parallel import pick_device
+from daybreak.evaluate.scoring import Evaluation, evaluate_scenes
+from daybreak.parallel import Ranks, pick_device
+from daybreak.phases import phase
+from daybreak.train.bell import Bell
 from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, has_deadline
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel, open_stage_source
+from daybreak.watch.report import Reporter, write_report
 
 
-def run_train(console: Console, asked: Training) -> None:
-    """`daybreak train`."""
-    if asked.note is not None:
-        console.print(f"note: {asked.note}", markup=False, highlight=False)
+def run_train(console: Console, asked: Training, bell: str | None = None) -> None:
+    """`daybreak train`; bell: what rings (train/bell.py)."""
+    for note in asked.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
     if asked.find_lr:
         _find_lr(console, asked.config, asked.run)
     else:
-        train_and_report(console, asked.config, asked.run, asked.resume, asked.data_changed)
+        train_and_report(console, asked.config, asked.run, asked.resume, asked.data_changed, bell)
 
 
 def _find_lr(console: Console, config: Config, run: Path) -> None:
@@ -42,27 +45,42 @@ def _find_lr(console: Console, config: Config, run: Path) -> None:
         )  # fmt: skip
 
 
-def train_and_report(console: Console, config: Config, run: Path, resume: bool, data_changed: bool = True) -> None:
-    """Trains, judges what was trained on scenes, and prints the report."""
-    with processes(config) as ranks:
+def train_and_report(
+    console: Console, config: Config, run: Path, resume: bool, data_changed: bool = True, bell: str | None = None
+) -> None:  # fmt: skip
+    """Trains, judges what was trained on scenes, and prints the report. bell: rings when all that is over."""
+    with processes(config) as ranks, Bell(bell, console) as ringing:
         run, resume = ranks.gather((run, resume))[0]  # a new folder's name, told by the clock, is the first's
-        if not ranks.first:
+        if ranks.first:
+            ringing.begin(run)
+        else:
             console = Console(quiet=True)
+        evaluation = None
         with Display(console) as display:
-            state = train(config, run, [display], resume, ranks, STARTED, data_changed)
+            state = train(
+                config, run, [display, Reporter(run, display.on_note), ringing], resume, ranks, STARTED, data_changed
+            )
+            config = configs.at_stage(config, -1)
+            if state.progress >= 1 and config.data.source == "scenes":
+                evaluation = _judge(display, state, config, run, ranks)
         if state.progress < 1:
             return  # told to stop
-        config, evaluation = configs.at_stage(config, -1), None
-        if config.data.source == "scenes":
-            console.print("judging the pictures of prompts that were not drawn so far ...")
-            wanted, until = evaluation_prompts(config), None
-            if has_deadline(config.budget):
-                left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
-                until = time.monotonic() + left - afterwards(state.durations, wanted)
-            evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks, until)
-            if evaluation.pictures < wanted:
-                console.print(f"note: there was time for {evaluation.pictures} of {wanted} prompts", highlight=False)
         if ranks.first:
             if evaluation is not None:
                 log_score(state.config, run, state.step, evaluation.scores, console.print)
+            write_report(run)
             print_report(console, config, run, evaluation.scores if evaluation is not None else {})
+
+
+def _judge(display: Display, state: Pixel, config: Config, run: Path, ranks: Ranks) -> Evaluation:
+    """Draws what prompts ask for that were not drawn so far, and judges it; as much as there is time for."""
+    wanted, until = evaluation_prompts(config), None
+    twice = config.sample.expand is not None
+    if has_deadline(config.budget):
+        left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
+        until, twice = time.monotonic() + left - afterwards(state.durations, wanted), False
+    with phase("judging", -(-wanted // ranks.world) * (1 + twice)):
+        evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks, until)
+    if evaluation.pictures < wanted:
+        display.on_note(f"note: there was time for {evaluation.pictures} of {wanted} prompts")
+    return evaluation

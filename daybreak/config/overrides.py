@@ -45,7 +45,7 @@ def check_name(key: str, stages: int = 0) -> None:
 
 
 def field_names(stages: int = 0) -> list[str]:
-    """Every setting, as "section.field", and "stages.0.field" for each of so many stages."""
+    """Every setting, as "section.field", and "stages.0.field" for each of `stages` stages."""
     names = ["recipe"]
     for section, kind in sections().items():
         names += [f"{section}.{f.name}" for f in dataclasses.fields(kind)]

@@ -26,17 +26,17 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Batch:
-    """Captioned pictures.
+    """Captioned pictures. Every reader takes them from `images`: [B, 3, H, W] float32 in [-1, 1], sRGB.
 
-    images: [B, 3, H, W] float32 in [-1, 1], sRGB; H and W are divisible by the model's patch size. Or as Pillow holds
-    them in memory, uint8 [B, H, W, 4], the last of no meaning: a third of the bytes on their way to the training
-    device, where `to_floats` makes the one of the other.
+    pixels: the same [B, 3, H, W], of which H and W are divisible by the model's patch size; a decoder may hand in what
+    it has instead, uint8 [B, H, W, 4] with the last of no meaning, a third of the bytes to move: `images` are
+    pixels / 127.5 - 1 then.
     captions: B strings; the empty string is the unconditional caption.
     text: their tokens' features [L_i, C], one tensor a caption, where the data hold them; none: captions are encoded.
     phrases: what each caption says of which part of its picture, where the data know it.
     """
 
-    images: Tensor
+    pixels: Tensor
     captions: list[str]
     text: list[Tensor] | None = None
     phrases: list[list[Phrase]] | None = None
@@ -44,27 +44,39 @@ class Batch:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def rows(self, rows: slice) -> Batch:
-        """Some of the pictures, with their captions."""
-        text, phrases = (None if v is None else v[rows] for v in (self.text, self.phrases))
-        return Batch(self.images[rows], self.captions[rows], text, phrases)  # type: ignore[arg-type]
-
-    def pinned(self) -> Batch:
-        """The same with images in pinned memory."""
-        return replace(self, images=self.images.pin_memory())
+    @property
+    def images(self) -> Tensor:
+        """[B, 3, H, W] float32 in [-1, 1], where the batch is; made anew of bytes at each call."""
+        if self.pixels.dtype != torch.uint8:
+            return self.pixels
+        colours = self.pixels[..., :3].permute(0, 3, 1, 2)
+        return colours.to(torch.float32, memory_format=torch.contiguous_format).mul_(1 / 127.5).sub_(1)
 
     @property
     def shape(self) -> torch.Size:
-        """[B, 3, H, W], however the images are held."""
-        b, *others = self.images.shape
-        return torch.Size((b, 3, *others[:2])) if self.images.dtype == torch.uint8 else self.images.shape
+        """[B, 3, H, W]."""
+        height, width = self.pixels.shape[1:3] if self.pixels.dtype == torch.uint8 else self.pixels.shape[2:]
+        return torch.Size((len(self), 3, height, width))
+
+    def rows(self, rows: slice) -> Batch:
+        """Some of the pictures, with their captions."""
+        text, phrases = (None if v is None else v[rows] for v in (self.text, self.phrases))
+        return Batch(self.pixels[rows], self.captions[rows], text, phrases)  # type: ignore[arg-type]
+
+    def pinned(self) -> Batch:
+        """The same with its pictures in pinned memory."""
+        return replace(self, pixels=self.pixels.pin_memory())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same with its pictures on `device`."""
+        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
 
     def __post_init__(self) -> None:
-        axis, channels = (3, 4) if self.images.dtype == torch.uint8 else (1, 3)
-        if self.images.ndim != 4 or self.images.shape[axis] != channels or len(self.images) != len(self):
+        axis, channels = (3, 4) if self.pixels.dtype == torch.uint8 else (1, 3)
+        if self.pixels.ndim != 4 or self.pixels.shape[axis] != channels or len(self.pixels) != len(self):
             raise ValueError(
                 f"a batch needs images [B, 3, H, W], or [B, H, W, 4] uint8, and B captions, got "
-                f"{tuple(self.images.shape)} and {len(self.captions)} captions"
+                f"{tuple(self.pixels.shape)} and {len(self.captions)} captions"
             )
 
 
@@ -90,14 +102,6 @@ class Source(Protocol[B]):
     def describe(self) -> str:
         """One line for the log: what this is and how much of it there is."""
         ...
-
-
-def to_floats(images: Tensor) -> Tensor:
-    """A batch's images as float32 [B, 3, H, W] in [-1, 1]: x / 127.5 - 1 of uint8 [B, H, W, 4], floats as they are."""
-    if images.dtype != torch.uint8:
-        return images
-    floats = images[..., :3].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    return floats.mul_(1 / 127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

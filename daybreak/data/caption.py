@@ -26,6 +26,7 @@ from daybreak.data.places import exists, join, read_bytes, write_atomically
 from daybreak.data.settings import Captioning, CaptionSettings
 from daybreak.data.shards.format import INDEX, WRITTEN_KIND, caption_file, read_written, write_arrow, write_rows
 from daybreak.data.shards.reader import RowError, ShardReader
+from daybreak.data.trigger import triggered
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +46,7 @@ class CaptionJob:
         return ShardReader(self.place, self.asked.work.cache, cache_bytes=2**62)
 
     def target(self, shard: int) -> str:
-        """Where the captions of a shard come to lie."""
+        """Where the captions of a shard are written."""
         return join(self.place, caption_file(self.asked.name, shard))
 
     def check(self, reader: ShardReader) -> None:
@@ -61,7 +62,7 @@ class CaptionJob:
 
     def _stamp(self) -> tuple[str, bytes]:
         """The file by which the name is this job's, and what it says."""
-        text = json.dumps(dataclasses.asdict(self.asked.how), indent=1)
+        text = json.dumps(self.asked.how.told(), indent=1)
         return join(self.place, "captions", self.asked.name, "how.json"), text.encode()
 
     def open(self, device: torch.device) -> Callable[[int], int]:
@@ -77,7 +78,7 @@ class CaptionJob:
             rows = reader.rows_of(shard)
             captions: list[str | None] = []
             for at in range(0, len(rows), self.asked.batch):
-                captions += _describe(captioner, reader, rows[at : at + self.asked.batch])
+                captions += _describe(captioner, reader, rows[at : at + self.asked.batch], how.trigger)
             path = reader.files.local(reader.index.shards[shard].file)
             keys = pq.read_table(path, columns=["key"], partitioning=None)["key"]
             write_arrow(self.target(shard), pa.table({"key": keys, self.asked.name: pa.array(captions, pa.string())}))
@@ -87,7 +88,7 @@ class CaptionJob:
 
 
 def write_captions(place: str, asked: CaptionSettings, progress: Callable[[int, int], None]) -> int:
-    """Writes captions of all shards; returns how many rows got one. See `run_on_models` for workers and engines.
+    """Writes captions of all shards; returns how many rows got one. See `run_on_shards` for workers and engines.
 
     Raises ConfigError where other captions of that name are there.
     """
@@ -96,13 +97,9 @@ def write_captions(place: str, asked: CaptionSettings, progress: Callable[[int, 
     job.check(reader)
     shards = len(reader.index.shards)
     left = [s for s in range(shards) if not exists(job.target(s))]
-    from daybreak.data.engines.models import run_on_models
+    from daybreak.data.engines.models import run_on_shards
 
-    done = shards - len(left)
-    progress(done, shards)
-    for _ in run_on_models(job, left, asked.work.workers, asked.work.engine):
-        done += 1
-        progress(done, shards)
+    list(run_on_shards(job, left, shards, asked.work, progress))
     return _register(reader, asked.name, asked.how, asked.weight)
 
 
@@ -111,7 +108,7 @@ def pq_columns(reader: ShardReader) -> list[str]:
     return list(pq.read_schema(reader.files.local(reader.index.shards[0].file)).names)
 
 
-def _describe(captioner: Captioner, reader: ShardReader, rows: range) -> list[str | None]:
+def _describe(captioner: Captioner, reader: ShardReader, rows: range, trigger: str | None) -> list[str | None]:
     """Captions of some rows; none for a row that cannot be read, which training tells of."""
     pictures: dict[int, Image.Image] = {}
     for row in rows:
@@ -120,7 +117,8 @@ def _describe(captioner: Captioner, reader: ShardReader, rows: range) -> list[st
         except (RowError, OSError):
             continue
     answers = dict(zip(pictures, captioner.describe(list(pictures.values())) if pictures else [], strict=True))
-    return [answers.get(row) or None for row in rows]
+    texts = [answers.get(row) or None for row in rows]
+    return [triggered(text, trigger) if text and trigger else text for text in texts]
 
 
 def _with(table: pa.Table, name: str, column: pa.ChunkedArray | pa.Array) -> pa.Table:
@@ -141,7 +139,7 @@ def _register(reader: ShardReader, name: str, how: Captioning, weight: float) ->
     index = dataclasses.replace(
         reader.index,
         captions={**reader.index.captions, name: weight},
-        written={**reader.index.written, name: {**dataclasses.asdict(how), "files": WRITTEN_KIND}},
+        written={**reader.index.written, name: {**how.told(), "files": WRITTEN_KIND}},
     )
     write_atomically(join(reader.place, INDEX), index.dumps().encode())
     return int(pc.sum(has).as_py() or 0)

@@ -47,4 +47,5 @@ class Captioner:
         ).to(self.model.device, self.model.dtype)
         tokens = self.model.generate(**inputs, max_new_tokens=self.max_tokens, do_sample=False)
         answers = self.processor.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [" ".join(a.split()) for a in answers]
+        # A caption that ends within a character has U+FFFD there, which readers of captions refuse.
+        return [" ".join(a.replace("\ufffd", " ").replace("\0", " ").split()) for a in answers]

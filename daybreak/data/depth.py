@@ -170,7 +170,7 @@ def _stated(image: Image.Image, file: bytes, values: np.ndarray) -> tuple[float,
 
 
 def _significant_bits(png: bytes) -> int | None:
-    """What the chunk sBIT says of the first channel; of colours the others hardly ever say another thing."""
+    """What the chunk sBIT says of the first channel; the other channels of a colour picture rarely differ."""
     at = 8
     while at + 8 <= len(png):
         length, kind = struct.unpack(">I4s", png[at : at + 8])

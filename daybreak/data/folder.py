@@ -5,23 +5,17 @@ What cannot be used is counted and listed with its reason, never silently lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from daybreak.config import ConfigError
 from daybreak.data.batch import Batch, Skipped
-from daybreak.data.changes import Check, as_checks, picture_check
-from daybreak.data.listing import plan_of
-from daybreak.data.pictures import PictureError, open_square
-from daybreak.data.pixel_file import PixelFile, threaded
-from daybreak.data.places import join
-from daybreak.data.reading.reasons import summary
-from daybreak.data.reading.row import RawRow
-from daybreak.data.reading.rows import source_rows
+from daybreak.data.captioned import Left, list_rows, none_usable, read_captioned
+from daybreak.data.changes import as_checks
+from daybreak.data.pictures import open_square
+from daybreak.data.pixel_file import PixelFile
 from daybreak.data.reading.settings import Lines, Reading
 
 _CAPTION = 2
@@ -46,42 +40,21 @@ class FolderSource:
         lines: Lines = "whole",
     ) -> None:
         self.folder, self.resolution, self.seed, self.flip = folder, resolution, seed, flip
-        plan = plan_of(str(folder), lines)
-        self.skipped: list[Skipped] = [Skipped(join(str(folder), key), why) for key, _, why in plan.left]
+        self.skipped, rows = list_rows(str(folder), Reading(lines=lines))
         self.captions: list[tuple[str, ...]] = []
-        self._pixels = self._decode(source_rows(plan, Reading(lines=lines)), background)
+        pixels, checks = PixelFile(), []
+        for found in read_captioned(rows, lambda file, _: open_square(file, resolution, background)):
+            if isinstance(found, Left):
+                self.skipped.append(Skipped(found.key, found.reason))
+                continue
+            pixels.add(found.made)
+            checks.append(found.check)
+            self.captions.append(tuple(text for text, _ in found.choices))
+        self._pixels, self.checks = pixels.array(), as_checks(checks)
         if not self.captions:
-            reasons = summary([(s.path, s.reason) for s in self.skipped])
-            raise ConfigError(f"--data {folder}: none of its {len(self.skipped)} items is usable: {reasons}")
+            raise none_usable(str(folder), self.skipped)
         # Cached, since a batch asks for it row by row; the cache is safe to share between reading threads.
         self._order = lru_cache(maxsize=2)(self._shuffled)
-
-    def _decode(self, rows: Iterable[RawRow], background: tuple[int, int, int]) -> np.ndarray:
-        """The usable ones of `rows`: [N, S, S, 3] uint8; beside them `captions` and `checks`."""
-        pixels, checks = PixelFile(self.resolution), []
-
-        def decode(row: RawRow) -> tuple[np.ndarray, Check, tuple[str, ...]] | str:
-            if row.problem is not None:
-                return row.problem
-            captions = tuple(text for texts in row.captions.values() for text in texts)
-            if not captions:
-                return "no caption"
-            try:
-                file = row.read()
-                return open_square(file, self.resolution, background), picture_check(file, captions), captions
-            except (PictureError, OSError) as e:
-                return str(e)
-
-        for row, result in threaded(decode, rows):
-            if isinstance(result, str):
-                self.skipped.append(Skipped(row.place or join(str(self.folder), row.key), result))
-            else:
-                square, check, captions = result
-                pixels.add(square)
-                checks.append(check)
-                self.captions.append(captions)
-        self.checks = as_checks(checks)
-        return pixels.array()
 
     def __len__(self) -> int:
         return len(self.captions)

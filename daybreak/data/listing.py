@@ -24,29 +24,32 @@ _ahead: dict[tuple[str, Lines], Plan] = {}
 """Plans of folders that were looked at and not opened yet. A large folder takes long to list."""
 
 
-def check_place(place: str) -> None:
+def check_place(place: str, reading: Reading | None = None) -> None:
     """ConfigError where --data holds neither shards nor anything to train on. No picture is opened."""
     if not holds_shards(place):
-        _plan(place, "whole")
+        _plan(place, reading or Reading())
 
 
-def plan_ahead(place: str, lines: Lines) -> None:
-    """As `check_place`; the plan is kept for `plan_of`, which opens the folder."""
-    if not holds_shards(place):
-        place = place if is_remote(place) else str(Path(place).expanduser())
-        _ahead[place, lines] = _plan(place, lines)
+def plan_ahead(place: str, lines: Lines) -> Plan | None:
+    """As `check_place`; the plan is kept for `plan_of`, which opens the folder. None of shards."""
+    if holds_shards(place):
+        return None
+    place = place if is_remote(place) else str(Path(place).expanduser())
+    _ahead[place, lines] = _plan(place, Reading(lines=lines))
+    return _ahead[place, lines]
 
 
-def plan_of(place: str, lines: Lines) -> Plan:
-    """How the captioned pictures of --data are read; ConfigError where there are none."""
-    return _ahead.pop((place, lines), None) or _plan(place, lines)
+def plan_of(place: str, reading: Reading, flag: str = "--data") -> Plan:
+    """How captioned pictures are read; ConfigError, which names `flag`, where there are none."""
+    known = _ahead.pop((place, reading.lines), None) if reading == Reading(lines=reading.lines) else None
+    return known or _plan(place, reading, flag)
 
 
-def _plan(place: str, lines: Lines) -> Plan:
+def _plan(place: str, reading: Reading, flag: str = "--data") -> Plan:
     try:
-        return make_plan([place], Reading(lines=lines))
+        return make_plan([place], reading)
     except ConfigError as e:
-        raise ConfigError(f"--data {e}") from None
+        raise ConfigError(f"{flag} {e}") from None
 
 
 def with_data(config: Config, places: list[str]) -> Config:

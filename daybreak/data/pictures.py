@@ -65,7 +65,8 @@ class Decoded:
     """An upright sRGB picture.
 
     image: mode RGB. width, height: of the upright original, px; `image` is smaller where JPEG was read at a fraction.
-    notes: what was done to it beyond decoding, in words. plain: nothing was, and the file holds no metadata.
+    notes: what was done to it beyond decoding, in words. plain: nothing was, and the file holds no metadata. alpha: its
+    opacity, mode L, where it was asked for and there is any.
     """
 
     image: Image.Image
@@ -73,9 +74,12 @@ class Decoded:
     height: int
     notes: tuple[str, ...]
     plain: bool
+    alpha: Image.Image | None = None
 
 
-def decode(file: bytes | Path, background: tuple[int, int, int], least: tuple[int, int] | None = None) -> Decoded:
+def decode(
+    file: bytes | Path, background: tuple[int, int, int], least: tuple[int, int] | None = None, alpha: bool = False
+) -> Decoded:
     """The picture in `file`: EXIF orientation applied, colour profile converted to sRGB, transparency on `background`.
 
     An animation gives its first frame. With `least` (width, height), JPEG may be decoded at 1/2, 1/4 or 1/8, never
@@ -90,7 +94,7 @@ def decode(file: bytes | Path, background: tuple[int, int, int], least: tuple[in
         raise PictureError("the file is empty")
     try:
         with Image.open(io.BytesIO(file), formats=_likely(file)) as image:
-            return _decode(image, file, background, least)
+            return _decode(image, file, background, least, alpha)
     except PictureError:
         raise
     except DepthError as e:
@@ -111,7 +115,7 @@ def _likely(file: bytes) -> tuple[str, ...] | None:
 
 
 def _decode(
-    image: Image.Image, file: bytes, background: tuple[int, int, int], least: tuple[int, int] | None
+    image: Image.Image, file: bytes, background: tuple[int, int, int], least: tuple[int, int] | None, alpha: bool
 ) -> Decoded:
     if image.width * image.height > MAX_PIXELS:
         raise PictureError(f"{image.width}x{image.height} px is more than {MAX_PIXELS // 10**6} megapixels")
@@ -131,12 +135,15 @@ def _decode(
     deep = to_8_bits(image, file, deep_colours, notes)
     if deep is None:
         image.load()
-    rgb = _to_rgb(image if deep is None else deep, background, profile, notes)
+    source = image if deep is None else deep
+    opacity = source.convert("RGBA").getchannel("A") if alpha and _is_transparent(source) else None
+    rgb = _to_rgb(source, background, profile, notes)
     # Pillow turns TIFF while loading, and then takes the tag away.
     if turn is not None and not (image.format == "TIFF" and image.getexif().get(_ORIENTATION, 1) == 1):
         rgb = rgb.transpose(turn)
+        opacity = None if opacity is None else opacity.transpose(turn)
     plain = mode == "RGB" and not notes and not has_exif and not profile
-    return Decoded(rgb, width, height, tuple(notes), plain)
+    return Decoded(rgb, width, height, tuple(notes), plain, opacity)
 
 
 def _orientation(image: Image.Image, notes: list[str]) -> tuple[Image.Transpose | None, bool]:
@@ -155,13 +162,17 @@ def _orientation(image: Image.Image, notes: list[str]) -> tuple[Image.Transpose 
     return _UPRIGHT.get(value), bool(exif) or "exif" in image.info
 
 
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
 def _to_rgb(
     image: Image.Image, background: tuple[int, int, int], profile: bytes | None, notes: list[str]
 ) -> Image.Image:
     """Any mode -> RGB in sRGB, transparency laid on `background`."""
     if image.mode == "CMYK":
         notes.append("CMYK converted to sRGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if _is_transparent(image):
         rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         if profile:
             colours = _to_srgb(rgba.convert("RGB"), profile, notes)

@@ -19,24 +19,40 @@ AHEAD = 256
 
 
 class PixelFile:
-    """Squares of `side` px, written one after another."""
+    """Pictures of any shapes, written one after another, and read by their number."""
 
-    def __init__(self, side: int) -> None:
-        self.side, self.count = side, 0
+    def __init__(self) -> None:
+        self._shapes: list[tuple[int, ...]] = []
+        self._starts = [0]
         self._file = tempfile.TemporaryFile(prefix="daybreak-")  # noqa: SIM115 - lives as long as the array
+        self._bytes: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self._shapes)
 
     def add(self, pixels: np.ndarray) -> None:
-        """One picture [S, S, 3] uint8."""
+        """One picture [H, W, 3] uint8, or a mask [H, W]."""
         self._file.write(pixels.tobytes())
-        self.count += 1
+        self._shapes.append(pixels.shape)
+        self._starts.append(self._starts[-1] + pixels.size)
+        self._bytes = None
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """Picture `number` as it was added, backed by the file. IndexError beyond the last."""
+        start, shape = self._starts[number], self._shapes[number]
+        return self._mapped()[start : self._starts[number + 1]].reshape(shape)
 
     def array(self) -> np.ndarray:
-        """All that were added: [N, S, S, 3] uint8, backed by the file."""
-        shape = (self.count, self.side, self.side, 3)
-        if not self.count:
-            return np.empty(shape, dtype=np.uint8)  # an empty file cannot be mapped
-        self._file.flush()
-        return np.memmap(self._file, dtype=np.uint8, mode="r", shape=shape)
+        """All that were added, where they have one shape: [N, H, W, 3] uint8, backed by the file."""
+        if not self._shapes:
+            return np.empty((0, 0, 0, 3), dtype=np.uint8)  # an empty file cannot be mapped
+        return self._mapped().reshape(-1, *self._shapes[0])
+
+    def _mapped(self) -> np.ndarray:
+        if self._bytes is None:
+            self._file.flush()
+            self._bytes = np.memmap(self._file, dtype=np.uint8, mode="r", shape=(self._starts[-1],))
+        return self._bytes
 
 
 def threaded(work: Callable[[A], B], items: Iterable[A]) -> Iterator[tuple[A, B]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -49,17 +49,25 @@ class Captioning(Checked):
     """Longest caption, tokens."""
     revision: str = "main"
     """Revision of the model on the hub."""
+    trigger: str | None = None
+    """Word that every caption gets: in place of [trigger], else in front."""
+
+    def told(self) -> dict[str, object]:
+        """As JSON holds it, without what was not said."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class CaptionSettings(Checked):
-    """A set of captions for shards."""
+    """Captions for shards, as a set beside those that are there, or for a folder of pictures, as a .txt beside each."""
 
     how: Captioning
     name: str = "written"
-    """Name of the new captions, beside those that are there."""
+    """Shards: name of the new captions, beside those that are there."""
     weight: Positive = 1.0
-    """How often training takes them, beside the others' weights."""
+    """Shards: how often training takes them, beside the others' weights."""
+    overwrite: bool = False
+    """Folder: write captions anew where a picture has some."""
     batch: Count = 16
     """Pictures at once."""
     work: ModelWork = field(default_factory=ModelWork)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from daybreak.ablate.frechet import frechet_on_scenes
@@ -21,6 +20,7 @@ from daybreak.evaluate.scoring import judge_scenes
 from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
 from daybreak.sampling.generate import generate
+from daybreak.tables import print_table
 from daybreak.train.pixel import Pixel
 
 PICTURES = 64
@@ -49,10 +49,10 @@ class Row:
 def compare(console: Console, run: Path, teacher: Config, state: Pixel, config: Config, out: Path) -> list[Row]:
     """Draws the same prompts from the same noise three ways; prints the table, writes distillation.json and .png."""
     networks = load_averaged(run, teacher, state.device)
-    hurried = replace(teacher, sample=replace(teacher.sample, steps=config.sample.steps))
+    in_fewer = replace(teacher, sample=replace(teacher.sample, steps=config.sample.steps))
     ways: list[tuple[str, Transformer, TextEncoder, Config]] = [
         ("teacher", *networks, teacher),
-        ("teacher, as few steps", *networks, hurried),
+        ("teacher, as few steps", *networks, in_fewer),
         ("student", state.average, state.average_text, config),
     ]
     prompts = open_source(config).some_captions(PICTURES)[:PICTURES]
@@ -87,13 +87,11 @@ def _on_scenes(transformer: Transformer, text_encoder: TextEncoder, settings: Co
 
 
 def _show(console: Console, rows: list[Row]) -> None:
-    table = Table(box=None, padding=(0, 2))
-    judged = rows[0].overall is not None
-    for title in ["", "steps", "ms a picture", "distance", *(["overall", "held out", "Fréchet"] if judged else [])]:
-        table.add_column(title, justify="right" if title else "left")
+    lines = []
     for r in rows:
         cells = [r.name, str(r.steps), f"{1000 * r.seconds:.1f}", f"{r.distance:.3f}"]
         if r.overall is not None and r.held_out is not None and r.frechet is not None:
             cells += [f"{r.overall:.1%}", f"{r.held_out:.1%}", f"{r.frechet:.3g}"]
-        table.add_row(*cells)
-    console.print(table)
+        lines.append(cells)
+    columns = ("", "steps", "ms a picture", "distance", "overall", "held out", "Fréchet")
+    print_table(console, columns[: len(lines[0])], lines)

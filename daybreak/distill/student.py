@@ -51,7 +51,7 @@ def check_student_folder(out: Path) -> None:
 
 
 def student_config(teacher: Config, run: Path, steps: int, minutes: float) -> Config:
-    """The config of a student of `run` that draws in so many steps."""
+    """The config of a student of `run` that draws in `steps` steps."""
     if teacher.distill.teacher is not None:
         raise ConfigError(f"{run} draws in few steps already; distill from its teacher, {teacher.distill.teacher}")
     o = teacher.optim

@@ -56,9 +56,9 @@ class EmbedJob:
         from safetensors.torch import save
 
         from daybreak.encoders.features import features
-        from daybreak.encoders.open_text import open_text_encoder
+        from daybreak.encoders.text import open_text_encoder
 
-        reader, encoder = self.reader(), open_text_encoder(self.asked.text).to(device)
+        reader, encoder = self.reader(), open_text_encoder(self.asked.text, asked_by="--model").to(device)
         self.check(encoder.width)
 
         def embed(shard: int) -> int:
@@ -74,7 +74,7 @@ class EmbedJob:
 
 
 def write_embeddings(place: str, asked: EmbedSettings, progress: Callable[[int, int], None]) -> int:
-    """Embeds all captions of shards; returns the bytes written. See `run_on_models` for workers and engines.
+    """Embeds all captions of shards; returns the bytes written. See `run_on_shards` for workers and engines.
 
     Raises ConfigError where other features of that name are there.
     """
@@ -85,11 +85,6 @@ def write_embeddings(place: str, asked: EmbedSettings, progress: Callable[[int, 
     job.check(None)
     shards = len(reader.index.shards)
     left = [s for s in range(shards) if job.left(reader, s)]
-    from daybreak.data.engines.models import run_on_models
+    from daybreak.data.engines.models import run_on_shards
 
-    done, written = shards - len(left), 0
-    progress(done, shards)
-    for size in run_on_models(job, left, asked.work.workers, asked.work.engine):
-        done, written = done + 1, written + size
-        progress(done, shards)
-    return written
+    return sum(run_on_shards(job, left, shards, asked.work, progress))

@@ -29,6 +29,8 @@ ENCODERS: dict[str, Any] = {
 """Which class reads which `model_type`."""
 GROUP = 16
 """Captions that are encoded together, after sorting by length: so little of the work goes into padding."""
+SETTING = "text.pretrained"
+"""What names the encoder of a run."""
 
 
 class PretrainedTextEncoder(TextEncoder):
@@ -50,18 +52,19 @@ class PretrainedTextEncoder(TextEncoder):
         self.pad_id = tokenizer.pad_token_id
 
     @classmethod
-    def open(cls, config: TextConfig) -> PretrainedTextEncoder:
-        """Loads `text.pretrained`. Raises ConfigError for an unknown kind and where it can't be loaded.
+    def open(cls, config: TextConfig, asked_by: str = SETTING) -> PretrainedTextEncoder:
+        """Loads `text.pretrained`. Raises ConfigError for an unknown kind and where it can't be loaded; the user named
+        it by `asked_by`.
 
         The folder of a pipeline, or of an export, will do: its `text_encoder/` and `tokenizer/` are taken.
         """
         name = config.pretrained
         assert name is not None
-        kind, tokenizer = cls.find(config)
+        kind, tokenizer = cls.find(config, asked_by)
         try:
             network = ENCODERS[kind].from_pretrained(name, **_where(config), use_safetensors=True)
         except (OSError, ValueError, KeyError) as e:
-            raise _not_loaded(config, e) from None
+            raise _not_loaded(config, asked_by, e) from None
         network = getattr(network, "language_model", network)  # of a model that also sees
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         if tokenizer.pad_token is None:
@@ -72,7 +75,7 @@ class PretrainedTextEncoder(TextEncoder):
         return cls(tokenizer, network, config.max_tokens)
 
     @staticmethod
-    def find(config: TextConfig) -> tuple[str, Any]:
+    def find(config: TextConfig, asked_by: str = SETTING) -> tuple[str, Any]:
         """Its `model_type` and its tokenizer, without the weights. Raises ConfigError as `open` does."""
         name = config.pretrained
         assert name is not None
@@ -82,8 +85,8 @@ class PretrainedTextEncoder(TextEncoder):
                 words = Path(name) / "tokenizer" if _is_pipeline(name) else name
                 return kind, AutoTokenizer.from_pretrained(words, revision=config.revision)
         except (OSError, ValueError, KeyError) as e:
-            raise _not_loaded(config, e) from None
-        raise ConfigError(f"text.pretrained is {name}, a {kind}; encoders can be {', '.join(ENCODERS)}")
+            raise _not_loaded(config, asked_by, e) from None
+        raise ConfigError(f"{asked_by} is {name}, a {kind}; encoders can be {', '.join(ENCODERS)}")
 
     def train(self, mode: bool = True) -> PretrainedTextEncoder:
         """Stays in evaluation mode, whatever `mode` says: frozen means without dropout too."""
@@ -145,5 +148,5 @@ def _where(config: TextConfig) -> dict[str, Any]:
     return {"revision": config.revision, "subfolder": "text_encoder" if _is_pipeline(name) else ""}
 
 
-def _not_loaded(config: TextConfig, error: Exception) -> ConfigError:
-    return ConfigError(f"text.pretrained {config.pretrained} cannot be loaded: {' '.join(str(error).split())[:200]}")
+def _not_loaded(config: TextConfig, asked_by: str, error: Exception) -> ConfigError:
+    return ConfigError(f"{asked_by} {config.pretrained} cannot be loaded: {' '.join(str(error).split())[:200]}")

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
-from daybreak.data.batch import Source, to_floats
+from daybreak.data.batch import Source
 from daybreak.data.scenes.source import ScenesSource
 from daybreak.data.scenes.world import SHAPES, TASKS
 from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
@@ -39,7 +39,7 @@ STANDARD = 11
 
 
 def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None:
-    """Trains a teacher of the pictures of `source` for so many steps; writes its weights (float16 safetensors).
+    """Trains a teacher of the pictures of `source` for `steps` steps; writes its weights (float16 safetensors).
 
     How long it took goes into the file's metadata. `tell` is given lines to show. The default 360 steps take less than
     2 minutes on two cores of 2021. ConfigError where pictures are smaller than RESOLUTION.
@@ -53,7 +53,7 @@ def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str]
     every, shares = max(1, steps // 10), []
 
     def batch(number: int) -> Tensor:
-        return cut(to_floats(source.batch(number * BATCH, BATCH).images), generator)
+        return cut(source.batch(number * BATCH, BATCH).images, generator)
 
     for step in range(steps):
         images = batch(step)

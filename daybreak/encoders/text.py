@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from daybreak.encoders.tokenizer import CaptionTokenizer
 log = logging.getLogger("daybreak")
 
 GPU_LENGTHS = 64
-"""On a GPU captions are padded to a multiple of so many tokens: few lengths, so few shapes to compile kernels for."""
+"""On a GPU captions are padded to a multiple of this many tokens: few lengths, so few shapes to compile kernels for."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class TextTokens:
     def remembered(self) -> TextTokens:
         """The same tokens, of which the transformer keeps what it makes: for sampling, with weights that stay."""
         return replace(self, memory=TextMemory())
+
+    def rows(self, rows: list[int]) -> TextTokens:
+        """Some of the captions, in this order; one may come several times."""
+        offsets = None if self.offsets is None else [self.offsets[i] for i in rows]
+        return TextTokens(self.embeddings[rows], self.mask[rows], self.padded, offsets=offsets)
 
     @staticmethod
     def of(rows: list[Tensor]) -> TextTokens:
@@ -122,11 +128,15 @@ class TextEncoder(nn.Module):
         return cls(tokenizer, T5Encoder(shape), config.max_tokens)
 
     @classmethod
-    def load(cls, folder: Path) -> TextEncoder:
-        """An encoder that `save` wrote. Raises ConfigError where it is damaged or missing."""
+    def load(cls, folder: Path, weights: bool = True) -> TextEncoder:
+        """An encoder that `save` wrote, or one of its shape with random weights.
+
+        Raises ConfigError where it is damaged or missing.
+        """
+        place = folder / "text_encoder"
         try:
             tokenizer = CaptionTokenizer.load(folder / "tokenizer")
-            network = T5Encoder.load(folder / "text_encoder")
+            network = T5Encoder.load(place) if weights else T5Encoder(T5Shape.load(place))
         except ConfigError:
             raise
         except Exception as e:  # the tokenizers library raises nothing more specific
@@ -203,3 +213,19 @@ class TextEncoder(nn.Module):
         device = self.network.device
         ids, mask = ids.to(device), mask.to(device)
         return TextTokens(self.network(ids, mask), mask, padded, offsets=where)
+
+
+def open_text_encoder(
+    config: TextConfig, captions: Callable[[], list[str]] | None = None, asked_by: str = "text.pretrained"
+) -> TextEncoder:  # fmt: skip
+    """The text encoder of a new run: the frozen one that `config` names, else the embedded one.
+
+    `captions` gives the captions on which the embedded one's tokenizer is trained. Raises ConfigError where the frozen
+    one, which the user named by `asked_by`, can't be loaded.
+    """
+    if config.pretrained is not None:
+        from daybreak.encoders.pretrained_text import PretrainedTextEncoder  # here, since transformers takes seconds
+
+        return PretrainedTextEncoder.open(config, asked_by)
+    assert captions is not None
+    return TextEncoder.create(captions(), config)

@@ -48,8 +48,8 @@ class CaptionTokenizer:
         return self.tokenizer.get_vocab_size()
 
     def encode(self, captions: list[str], longest: int | None = None) -> list[Encoding]:
-        """The tokens of each caption, and where they stand in it. longest: what is behind so many, with the end mark,
-        is cut."""
+        """The tokens of each caption, and where they stand in it. longest: what lies beyond this many tokens, the end
+        mark included, is cut."""
         if longest is None:
             self.tokenizer.no_truncation()
         else:

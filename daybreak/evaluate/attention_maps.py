@@ -86,20 +86,36 @@ def draw_attention(pictures: Tensor, prompts: Sequence[str], looks: list[list[Lo
     save_grid(torch.stack(tiles), titles, path, columns=columns)
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """A picture of the data, and after it what the model takes it for through noise: [1 + L, 3, H, W], a label each."""
+
+    caption: str
+    pictures: Tensor
+    labels: list[str]
+
+
 @torch.no_grad()
-def draw_predictions(
-    transformer: Transformer, text_encoder: TextEncoder, batch: Batch, config: Config, seed: int, path: Path
-) -> None:
-    """A PNG: each picture of the data in a row, and beside it what the model takes it for at each of LEVELS."""
+def predict(
+    transformer: Transformer, text_encoder: TextEncoder, batch: Batch, config: Config, seed: int
+) -> list[Predicted]:  # fmt: skip
+    """What the model takes each picture of the data for at each of LEVELS."""
     text = text_encoder(batch.captions).remembered()
-    tiles, titles = [_shown(batch.images)], [list(batch.captions)]
+    seen, labels = [_smaller(batch.images)], [["the picture"] * len(batch.images)]
     for x_t, t in _noised(transformer, batch.images, config, seed):
         x0 = transformer(x_t, t, text).x0.float().cpu()
         errors = (x0 - batch.images).square().mean(dim=(1, 2, 3)).tolist()
-        tiles.append(_shown(x0.clamp(-1, 1)))
-        titles.append([f"t = {float(t[0]):.1f}, squared error {e:.3f}" for e in errors])
-    rows = torch.stack(tiles, dim=1).flatten(0, 1)  # picture by picture
-    save_grid(rows, [title for row in zip(*titles, strict=True) for title in row], path, columns=len(tiles))
+        seen.append(_smaller(x0.clamp(-1, 1)))
+        labels.append([f"t = {float(t[0]):.1f}, squared error {e:.3f}" for e in errors])
+    rows = zip(batch.captions, torch.stack(seen, dim=1), zip(*labels, strict=True), strict=True)
+    return [Predicted(caption, pictures, list(said)) for caption, pictures, said in rows]
+
+
+def draw_predictions(rows: Sequence[Predicted], path: Path) -> None:
+    """A PNG: each picture of the data in a row above its caption, and beside it what the model takes it for."""
+    tiles = torch.cat([_shown(row.pictures) for row in rows])
+    titles = [title for row in rows for title in (row.caption, *row.labels[1:])]
+    save_grid(tiles, titles, path, columns=len(rows[0].labels))
 
 
 def _noised(transformer: Transformer, pictures: Tensor, config: Config, seed: int) -> list[tuple[Tensor, Tensor]]:
@@ -113,12 +129,18 @@ def _noised(transformer: Transformer, pictures: Tensor, config: Config, seed: in
 
 
 def _shown(pictures: Tensor) -> Tensor:
-    """Pictures at the size at which they are shown: small ones with their pixels, large ones smoothed."""
+    """Pictures at the size at which a grid shows them: small ones with their pixels, large ones smoothed."""
+    pictures = _smaller(pictures)
+    return F.interpolate(pictures, scale_factor=max(1, -(-CELL_PX // pictures.shape[3])), mode="nearest")
+
+
+def _smaller(pictures: Tensor) -> Tensor:
+    """Pictures of MOST_PX at most."""
     height, width = pictures.shape[2:]
-    if max(height, width) > MOST_PX:
-        scale = MOST_PX / max(height, width)
-        return F.interpolate(pictures, size=(round(height * scale), round(width * scale)), mode="area")
-    return F.interpolate(pictures, scale_factor=max(1, -(-CELL_PX // width)), mode="nearest")
+    scale = MOST_PX / max(height, width)
+    if scale >= 1:
+        return pictures
+    return F.interpolate(pictures, size=(round(height * scale), round(width * scale)), mode="area")
 
 
 def _lit(picture: Tensor, where: Tensor) -> Tensor:

@@ -94,20 +94,30 @@ def score_attributes(prompts: list[Prompt], seen: list[SeenScene]) -> dict[str, 
     return {f"attribute_{name}": float(np.mean(hits)) for name, hits in found.items() if hits}
 
 
+def hits_of(prompts: list[Prompt], followed: list[bool]) -> dict[str, list[tuple[int, int]]]:
+    """(prompts followed, of how many) behind each figure of `score`: of one task, or of those whose mean it is."""
+
+    def of(task: str | None) -> tuple[int, int]:
+        """task: None for the held-out ones."""
+        hits = [
+            ok
+            for p, ok in zip(prompts, followed, strict=True)
+            if (p.spec.held_out if task is None else p.spec.task == task and not p.spec.held_out)
+        ]
+        return sum(hits), len(hits)
+
+    tasks = {task: [found] for task in TASKS if (found := of(task))[1]}
+    result = dict(tasks)
+    result["one_and_two_objects"] = [tasks[t][0] for t in ONE_AND_TWO_OBJECT_TASKS if t in tasks]
+    if (held_out := of(None))[1]:
+        result["held_out"] = [held_out]
+    result["overall"] = [found for (found,) in tasks.values()]
+    return result
+
+
 def score(prompts: list[Prompt], followed: list[bool]) -> dict[str, float]:
     """Shares of prompts followed, in [0, 1]: one for each task, `overall` (their mean, as GenEval's), and `held_out`.
 
     `one_and_two_objects` is the mean over the tasks without counting.
     """
-    result = {}
-    for task in TASKS:
-        hits = [ok for p, ok in zip(prompts, followed, strict=True) if p.spec.task == task and not p.spec.held_out]
-        if hits:
-            result[task] = float(np.mean(hits))
-    tasks = dict(result)
-    result["one_and_two_objects"] = float(np.mean([tasks[t] for t in ONE_AND_TWO_OBJECT_TASKS if t in tasks]))
-    held_out = [ok for p, ok in zip(prompts, followed, strict=True) if p.spec.held_out]
-    if held_out:
-        result["held_out"] = float(np.mean(held_out))
-    result["overall"] = float(np.mean(list(tasks.values())))
-    return result
+    return {name: float(np.mean([hits / n for hits, n in of])) for name, of in hits_of(prompts, followed).items()}

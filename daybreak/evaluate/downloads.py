@@ -42,17 +42,12 @@ GENEVAL_PROMPTS = KnownFile(
 )
 
 
-def cache_folder() -> Path:
-    """$DAYBREAK_CACHE, else ~/.cache/daybreak."""
-    return Path(os.environ.get("DAYBREAK_CACHE") or Path.home() / ".cache" / "daybreak")
-
-
 def fetch(known: KnownFile, tell: Callable[[str], None]) -> Path:
-    """The path of `known`, downloaded where it is not at hand. `tell` hears of a download before it starts.
+    """The path of `known`, downloaded where it is not at hand. `tell` is called before a download starts.
 
     Raises ConfigError where it can't be had or its content is not the known one.
     """
-    path = cache_folder() / known.name
+    path = files.cache_folder() / known.name
     if not path.is_file():
         tell(f"downloading {known.name} ({known.megabytes:.1f} MB, {known.purpose}) from {known.url} to {path}")
         _download(known, path)

@@ -27,7 +27,7 @@ def evaluate(bench: Workbench) -> dict[str, Any]:
         measure: Measure = getattr(measurers, METRICS[name].by)(name, bench)
         bench.seconds[name] = time.monotonic() - began
         if name == "scenes":
-            score |= {**measure.parts, "overall": measure.value}
+            score |= {**measure.parts, "overall": measure.value, **measure.details}
         else:
             others[name] = measure.as_json()
     bench.show_pictures()

@@ -83,13 +83,8 @@ def see(picture: np.ndarray) -> SeenScene:
     return SeenScene(tuple(objects), _nearest(ground, _BACKGROUND_RGB, BACKGROUND_NAMES))
 
 
-def satisfies(picture: np.ndarray, spec: SceneSpec) -> bool:
-    """Whether a picture [3, H, W] in [-1, 1] shows what `spec` says: those objects, no others, placed as it says."""
-    return matches(see(picture), spec)
-
-
 def matches(seen: SeenScene, spec: SceneSpec) -> bool:
-    """Whether what was seen is what `spec` says."""
+    """Whether what was seen is what `spec` says: those objects, no others, placed as it says."""
     if len(seen.objects) != len(spec.objects):
         return False
     if spec.background is not None and seen.background != spec.background:
@@ -115,8 +110,50 @@ def attributes(seen: SeenScene, spec: SceneSpec) -> dict[str, bool]:
         found["background"] = seen.background == spec.background
     if not found["number"]:
         return found
-    orders = [_of_objects(order, spec) for order in itertools.permutations(seen.objects)]
-    return found | max(orders, key=lambda of: (of["shape"], sum(of.values())))  # shapes tell the objects apart
+    return found | _of_objects(_best_order(seen, spec), spec)
+
+
+@dataclass(frozen=True)
+class Told:
+    """Of one of ATTRIBUTES: whether it is right, and where it is not, what was seen in its place, in words."""
+
+    name: str
+    right: bool
+    saw: str = ""
+
+
+def tell(seen: SeenScene, spec: SceneSpec) -> list[Told]:
+    """`attributes` for a reader: "shape: saw a circle"."""
+    right = attributes(seen, spec)
+    order = _best_order(seen, spec) if right["number"] else ()
+    return [Told(name, ok, "" if ok else _saw(name, seen, order, spec)) for name, ok in right.items()]
+
+
+def _saw(name: str, seen: SeenScene, order: tuple[SeenObject, ...], spec: SceneSpec) -> str:
+    pairs = list(zip(order, spec.objects, strict=False))
+    if name == "number":
+        return str(len(seen.objects) or "none")
+    if name == "background":
+        return seen.background or "none of the known"
+    if name == "outline":
+        return "no clean shape"
+    if name == "position":
+        dx, dy = order[1].x - order[0].x, order[1].y - order[0].y
+        across, down = ("left of" if dx > 0 else "right of"), ("above" if dy > 0 else "below")
+        return f"the first {across if abs(dx) > abs(dy) else down} the second"
+    wrong = [getattr(o, name) for o, s in pairs if getattr(s, name) not in (None, getattr(o, name))]
+    article = "a " if name == "shape" else ""
+    return ", ".join(dict.fromkeys(f"{article}{is_}" if is_ else "none of the known" for is_ in wrong))
+
+
+def _best_order(seen: SeenScene, spec: SceneSpec) -> tuple[SeenObject, ...]:
+    """The objects seen, as many as asked for, in the order that fits those asked for best."""
+
+    def fits(order: tuple[SeenObject, ...]) -> tuple[bool, int]:
+        of = _of_objects(order, spec)
+        return of["shape"], sum(of.values())  # shapes tell the objects apart
+
+    return max(itertools.permutations(seen.objects), key=fits)
 
 
 def _of_objects(order: tuple[SeenObject, ...], spec: SceneSpec) -> dict[str, bool]:

@@ -101,7 +101,8 @@ def scenes(_: str, bench: Workbench) -> Measure:
     draw_plain = None if drawer.plain is None else partial(draw, drawer=drawer.plain)
     found = judge_scenes(draw, settings, bench.out if bench.ranks.first else None, draw_plain)
     parts = {k: v for k, v in found.scores.items() if k != "overall"}
-    return Measure("scenes", found.scores["overall"], found.pictures, parts=parts)
+    behind = {"counts": found.counts, "intervals": found.intervals}
+    return Measure("scenes", found.scores["overall"], found.pictures, parts=parts, details=behind)
 
 
 def memorised(_: str, bench: Workbench) -> Measure:

@@ -100,8 +100,10 @@ def measures_of(score: dict[str, Any]) -> list[Measure]:
     found = [Measure(name=name, **row) for name, row in score.get("metrics", {}).items()]
     if "overall" in score:
         parts = {k: v for k, v in score.items() if isinstance(v, float) and k != "overall"}
-        pictures = int(score.get("pictures", 0))
-        found.insert(0, Measure("scenes", score["overall"], pictures, parts=parts))
+        counts, intervals = score.get("counts", {}), score.get("intervals", {})  # earlier versions did not keep them
+        pictures = counts.get("overall", 0) + counts.get("held_out", 0)
+        interval = tuple(intervals["overall"]) if "overall" in intervals else None
+        found.insert(0, Measure("scenes", score["overall"], pictures, interval, parts=parts))
     return found
 
 
@@ -110,5 +112,5 @@ def check_frechet(name: str, pictures: int, what: str) -> None:
     if pictures < LEAST_FRECHET:
         raise ConfigError(
             f"{METRICS[name].title} over {pictures} pictures {what} says nothing: at least {LEAST_FRECHET} are "
-            f"needed, and {ENOUGH_FRECHET:,} for a figure to compare; kid and cmmd bear few pictures"
+            f"needed, and {ENOUGH_FRECHET:,} for a figure to compare; kid and cmmd work with few pictures"
         )

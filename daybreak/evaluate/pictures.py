@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -102,9 +102,9 @@ def write_captions(folder: Path, names: list[str], captions: list[str]) -> None:
     (folder / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def save_pictures(pictures: Tensor, paths: list[Path]) -> None:
-    """Pictures [B, 3, H, W] in [-1, 1] as PNG files."""
+def save_pictures(pictures: Tensor | Sequence[Tensor], paths: list[Path]) -> None:
+    """Pictures [B, 3, H, W], or [3, H, W] each, in [-1, 1] as PNG files."""
     from daybreak.data.batch import to_uint8
 
-    for pixels, path in zip(to_uint8(pictures), paths, strict=True):
-        Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+    for picture, path in zip(pictures, paths, strict=True):
+        Image.fromarray(np.ascontiguousarray(to_uint8(picture[None])[0])).save(path)

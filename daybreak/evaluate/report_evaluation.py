@@ -8,6 +8,7 @@ from typing import Any
 from daybreak.evaluate.measures import METRICS, Measure, measures_of
 from daybreak.evaluate.report_scenes import scenes_score
 from daybreak.html.page import write_page
+from daybreak.run_folder import JUDGED, read_shown
 
 
 def write_evaluation_report(folder: Path, name: str, score: dict[str, Any]) -> Path:
@@ -19,6 +20,7 @@ def write_evaluation_report(folder: Path, name: str, score: dict[str, Any]) -> P
         about="as daybreak evaluate measured it",
         folder=folder,
         scenes=scenes_score(score),
+        judged=read_shown(folder / JUDGED),
         figures=figures_of(folder, score),
     )
 

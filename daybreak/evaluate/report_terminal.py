@@ -7,27 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from daybreak.config import Config
 from daybreak.data.scenes.world import TASKS
-from daybreak.evaluate.report import write_report
 from daybreak.evaluate.report_scenes import ATTRIBUTE_TITLES
+from daybreak.tables import print_facts, print_table
 
 
 def print_report(console: Console, config: Config, run: Path, scores: Mapping[str, Any]) -> None:
-    """Writes the run's report, and prints its `scores` on scenes, where there are any, and what is where."""
-    report = write_report(run, config)
+    """Prints the `scores` of a run on scenes, where there are any, and what is where."""
     if "overall" in scores:
-        table = Table(title="prompts followed, in every attribute", title_justify="left", box=None, padding=(0, 2))
-        table.add_column("task")
-        table.add_column("share", justify="right")
-        for name in TASKS:
-            table.add_row(name, f"{scores[name]:.0%}")
-        table.add_row("[bold]one and two objects[/bold]", f"[bold]{scores['one_and_two_objects']:.0%}[/bold]")
-        table.add_row("[bold]held-out combinations[/bold]", f"[bold]{scores['held_out']:.0%}[/bold]")
-        table.add_row("[bold]overall[/bold]", f"[bold]{scores['overall']:.0%}[/bold]")
-        console.print(table)
+        names = {
+            "one_and_two_objects": "one and two objects",
+            "held_out": "held-out combinations",
+            "overall": "overall",
+        }
+        rows = [(name, f"{scores[name]:.0%}") for name in TASKS]
+        rows += [(f"[bold]{title}[/bold]", f"[bold]{scores[name]:.0%}[/bold]") for name, title in names.items()]
+        print_table(console, ("task", "share"), rows, "prompts followed, in every attribute")
         if "as_they_stand_overall" in scores:
             console.print(
                 "prompts were written out before they were sampled; as they stand, one and two objects "
@@ -39,15 +36,27 @@ def print_report(console: Console, config: Config, run: Path, scores: Mapping[st
         ]
         if right:
             console.print(f"right, where the prompt names it: {', '.join(right)}", highlight=False)
-    left = Table(title="Output files", title_justify="left", box=None, padding=(0, 2), show_header=False)
-    left.add_row("run folder", str(run))
-    left.add_row("report", str(report))
-    if "overall" in scores:
-        left.add_row("grid", str(run / "grid.png"))
-        left.add_row("failures", str(run / "failures.png") if (run / "failures.png").exists() else "none")
-    left.add_row("TensorBoard", f"tensorboard --logdir {run / 'tensorboard'}")
-    left.add_row("sample your own", f'daybreak sample {run} --prompt "{_example_prompt(config)}"')
-    console.print(left, soft_wrap=True)
+    files = {
+        "run folder": run, "report": run / "report.html", "grid": run / "grid.png", "failures": run / "failures.png",
+    }  # fmt: skip
+    there = [(name, str(path)) for name, path in files.items() if path.exists()]
+    print_facts(console, there, "output files", whole=True)
+    print_next(console, run, _example_prompt(config))
+
+
+def print_next(console: Console, run: Path, prompt: str) -> None:
+    """The commands that one types after a run is over."""
+    print_facts(
+        console,
+        [
+            ("draw your own", f'daybreak sample {run} --prompt "{prompt}"'),
+            ("draw in a browser", f"daybreak serve {run}"),
+            ("see how it went", f"daybreak watch {run}"),
+            ("its curves", f"tensorboard --logdir {run / 'tensorboard'}"),
+        ],
+        "next",
+        whole=True,
+    )
 
 
 def _example_prompt(config: Config) -> str:

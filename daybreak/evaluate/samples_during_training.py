@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from daybreak.config import Config, override
-from daybreak.data.batch import Batch, Source, to_floats
+from daybreak.data.batch import Batch, Source
 from daybreak.data.scenes.world import TASKS
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.attention_maps import draw_attention, draw_predictions, look_at_words
+from daybreak.evaluate.attention_maps import draw_attention, draw_predictions, look_at_words, predict
 from daybreak.evaluate.composition import Prompt, judge_all, prompts_of_tasks, see_all
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.judge import tell
+from daybreak.evaluate.shown import Shown
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
+from daybreak.run_folder import shown_folder
 from daybreak.sampling.generate import generate_together
 
 PROMPTS = 24
@@ -49,7 +52,7 @@ class Probe:
         if config.evaluate.grid_prompts:
             self.prompts = list(config.evaluate.grid_prompts)
         elif config.data.source == "scenes":
-            # Another stream than the final score's, which this would otherwise give a glimpse of.
+            # Another stream than the final score's, which this would otherwise give away in part.
             self._judged = prompts_of_tasks(PROMPTS // len(TASKS), config.evaluate.seed + 100)
             self.prompts = [p.text for p in self._judged]
         else:
@@ -69,7 +72,8 @@ class Probe:
         began = time.monotonic()
         pictures = generate_together(ranks, *networks, self.prompts, self._config, seed)
         seconds = time.monotonic() - began
-        followed = judge_all(self._judged, see_all(pictures)) if self._judged else None
+        seen = see_all(pictures) if self._judged else None
+        followed = judge_all(self._judged, seen) if seen else None
         other = self._other_guidance()
         chosen = spaced(len(self.prompts), COMPARED)
         compared = None
@@ -79,10 +83,17 @@ class Probe:
         inside: dict[str, Path] = {}
         if ranks.first:
             save_grid(pictures, self.prompts, path, followed)
+            shown = Shown(shown_folder(path))
+            told = [tell(s, p.spec) for s, p in zip(seen, self._judged, strict=True)] if seen else None
+            files = shown.pictures(pictures, self.prompts, followed, told)
             if other is not None and compared is not None:
                 inside["guidance"] = path.with_name(f"guidance-{path.name}")
                 self._save_pairs(pictures[chosen], compared, chosen, other, inside["guidance"])
-            inside |= self._look_inside(networks, pictures, path)
+                shown.guidance(
+                    [files[i] for i in chosen], compared, [self.prompts[i] for i in chosen], self._kinds(other)
+                )
+            inside |= self._look_inside(networks, pictures, path, shown, files)
+            shown.close()
         share = float(np.mean(followed)) if followed is not None else None
         return Drawn(share, seconds / len(self.prompts), inside)
 
@@ -94,29 +105,34 @@ class Probe:
         kind = "routed" if c.sample.guidance_kind == "classifier_free" else "classifier_free"
         return override(c, "sample.guidance_kind", kind)
 
+    def _kinds(self, other: Config) -> tuple[str, str]:
+        return KINDS[self._config.sample.guidance_kind], KINDS[other.sample.guidance_kind]
+
     def _save_pairs(self, pictures: Tensor, others: Tensor, chosen: list[int], other: Config, path: Path) -> None:
         """Each prompt with the run's guidance, and beside it with the other one."""
+        ours, theirs = self._kinds(other)
         titles = []
         for i in chosen:
-            titles += [f"{KINDS[self._config.sample.guidance_kind]}: {self.prompts[i]}",
-                       KINDS[other.sample.guidance_kind]]  # fmt: skip
+            titles += [f"{ours}: {self.prompts[i]}", theirs]
         save_grid(torch.stack([pictures, others], dim=1).flatten(0, 1), titles, path)
 
     def _look_inside(
-        self, networks: tuple[Transformer, TextEncoder], pictures: Tensor, path: Path
+        self, networks: tuple[Transformer, TextEncoder], pictures: Tensor, path: Path, shown: Shown, files: list[str]
     ) -> dict[str, Path]:  # fmt: skip
         """Shows attention over some of the pictures, and predictions of pictures of the data; {what: file}."""
         seed = self._config.evaluate.seed
         chosen = spaced(len(self.prompts), ATTENDED)
         drawn, prompts = pictures[chosen], [self.prompts[i] for i in chosen]
         inside = {name: path.with_name(f"{name}-{path.name}") for name in ("attention", "predictions")}
-        draw_attention(
-            drawn, prompts, look_at_words(*networks, drawn, prompts, self._config, seed), inside["attention"]
-        )
+        looks = look_at_words(*networks, drawn, prompts, self._config, seed)
+        draw_attention(drawn, prompts, looks, inside["attention"])
+        shown.words([files[i] for i in chosen], prompts, looks)
         if self._examples is None:
             found = self._source.batch(0, min(EXAMPLES, self._config.train.batch))
-            self._examples = Batch(to_floats(found.images).clone(), found.captions)
-        draw_predictions(*networks, self._examples, self._config, seed, inside["predictions"])
+            self._examples = Batch(found.images.clone(), found.captions)
+        rows = predict(*networks, self._examples, self._config, seed)
+        draw_predictions(rows, inside["predictions"])
+        shown.noise(rows)
         return inside
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.composition import (
     Prompt,
     held_out_prompts,
+    hits_of,
     judge_all,
     prompts_of_tasks,
     score,
@@ -24,8 +26,12 @@ from daybreak.evaluate.composition import (
     see_all,
 )
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.judge import SeenScene, tell
+from daybreak.evaluate.metrics import share_interval
+from daybreak.evaluate.shown import Shown
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
+from daybreak.run_folder import JUDGED
 from daybreak.sampling.generate import generate_together
 
 SHOWN_PER_TASK = 4
@@ -35,10 +41,19 @@ SUMMARY = ("one_and_two_objects", "held_out", "overall")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures (see `score` and `score_attributes`), and how many pictures were judged."""
+    """The figures (see `score` and `score_attributes`), and how many pictures were judged.
+
+    counts: the prompts behind each figure that is a share of prompts; intervals: its 95 %.
+    """
 
     scores: dict[str, float]
     pictures: int
+    counts: dict[str, int]
+    intervals: dict[str, tuple[float, float]]
+
+    def as_json(self) -> dict[str, Any]:
+        """What score.json holds."""
+        return {**self.scores, "counts": self.counts, "intervals": self.intervals}
 
 
 def evaluate_scenes(
@@ -68,7 +83,7 @@ def evaluate_scenes(
         chosen, pictures = _draw_until(until, prompts, draw, config.sample.batch, ranks)
         evaluation = _judge([prompts[i] for i in chosen], pictures, out)
     if ranks.first:
-        (run / "score.json").write_text(json.dumps(evaluation.scores, indent=2) + "\n")
+        (run / "score.json").write_text(json.dumps(evaluation.as_json(), indent=2) + "\n")
     return evaluation
 
 
@@ -111,8 +126,10 @@ def judge_scenes(
     texts = [p.text for p in prompts]
     evaluation = _judge(prompts, draw(texts), out)
     if draw_plain is not None:
-        as_they_stand = _judge(prompts, draw_plain(texts), None).scores
-        evaluation.scores.update({f"as_they_stand_{k}": as_they_stand[k] for k in SUMMARY})
+        as_they_stand = _judge(prompts, draw_plain(texts), None)
+        evaluation.scores.update({f"as_they_stand_{k}": as_they_stand.scores[k] for k in SUMMARY})
+        evaluation.counts.update({f"as_they_stand_{k}": as_they_stand.counts[k] for k in SUMMARY})
+        evaluation.intervals.update({f"as_they_stand_{k}": as_they_stand.intervals[k] for k in SUMMARY})
     return evaluation
 
 
@@ -128,14 +145,23 @@ def _judge(prompts: list[Prompt], pictures: Tensor, out: Path | None) -> Evaluat
         raise ConfigError(f"--metrics scenes: {e}") from None
     followed = judge_all(prompts, seen)
     if out is not None:
-        _save(out / "grid.png", _first_of_each(prompts), pictures, prompts, followed)
+        first = _first_of_each(prompts)
+        shown = Shown(out / JUDGED)
+        _save(out / "grid.png", first, pictures, prompts, followed)
+        _show(shown, "prompt", first, pictures, prompts, seen, followed)
         missed = [i for i, ok in enumerate(followed) if not ok][:24]
         (out / "failures.png").unlink(missing_ok=True)
         if missed:
             _save(out / "failures.png", missed, pictures, prompts, followed)
+            _show(shown, "failure", missed, pictures, prompts, seen, followed)
+        shown.close()
     scores = score(prompts, followed)
     overall = scores.pop("overall")
-    return Evaluation({**scores, **score_attributes(prompts, seen), "overall": overall}, len(prompts))
+    hits = hits_of(prompts, followed)
+    counts = {name: sum(n for _, n in of) for name, of in hits.items()}
+    intervals = {name: share_interval(of) for name, of in hits.items()}
+    scores = {**scores, **score_attributes(prompts, seen), "overall": overall}
+    return Evaluation(scores, len(prompts), counts, intervals)
 
 
 def _first_of_each(prompts: list[Prompt]) -> list[int]:
@@ -143,6 +169,15 @@ def _first_of_each(prompts: list[Prompt]) -> list[int]:
     groups = [[i for i, p in enumerate(prompts) if p.spec.task == task and not p.spec.held_out] for task in TASKS]
     groups.append([i for i, p in enumerate(prompts) if p.spec.held_out])
     return [i for group in groups for i in group[:SHOWN_PER_TASK]]
+
+
+def _show(
+    shown: Shown, name: str, rows: list[int], pictures: Tensor, prompts: list[Prompt], seen: list[SeenScene],
+    followed: list[bool],
+) -> None:  # fmt: skip
+    told = [tell(seen[i], prompts[i].spec) for i in rows]
+    texts = [prompts[i].text for i in rows]
+    shown.pictures(pictures[torch.tensor(rows)], texts, [followed[i] for i in rows], told, name)
 
 
 def _save(path: Path, rows: list[int], pictures: Tensor, prompts: list[Prompt], followed: list[bool]) -> None:

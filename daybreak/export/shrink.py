@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from daybreak import config as configs
@@ -33,8 +32,10 @@ from daybreak.formats.quantized_folder import (
 from daybreak.formats.run import load_averaged
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import pick_device
+from daybreak.phases import phase
 from daybreak.run_folder import trained_config
 from daybreak.sampling.generate import generate
+from daybreak.tables import print_table
 
 COMPARED = 16
 """Pictures that are generated with both to compare them and to take the time."""
@@ -57,14 +58,14 @@ def run_shrink(console: Console, run: Path, to: Kind, out: Path) -> None:
     require("torchao", "quant", "daybreak shrink")
     config = trained_config(run)
     transformer, text_encoder = load_averaged(run, config, device)
-    console.print("sampling and judging with the full weights ...")
-    full = _measure(transformer, text_encoder, config)
+    with phase("drawing and judging with the full weights"):
+        full = _measure(transformer, text_encoder, config)
     full_size = sum(weight_bytes(m) for m in (transformer, text_encoder.network))
     public = configs.override(config, "data.folder", "none")
     with new_folder(out) as building:
         write_quantized(quantize(transformer, text_encoder, to), text_encoder, public, to, building)
-        console.print(f"sampling and judging with {to} ...")
-        small = _measure(*read_quantized(building, device)[:2], config)  # what is on disk is what is judged
+        with phase(f"drawing and judging with {to}"):
+            small = _measure(*read_quantized(building, device)[:2], config)  # what is on disk is what is judged
         small_size = (building / WEIGHTS_FILE).stat().st_size
         difference = float((small.pictures - full.pictures).abs().mean()) / 2
         report = {
@@ -104,21 +105,20 @@ def _measure(transformer: Transformer, text_encoder: TextEncoder, config: Config
 def _show(
     console: Console, to: Kind, full: Measured, small: Measured, full_size: int, small_size: int, difference: float
 ) -> None:
-    table = Table(box=None, padding=(0, 2))
-    for title in ("", "full", to, "change"):
-        table.add_column(title, justify="right" if title else "left")
 
     def mb(size: float) -> str:
         return f"{size / 1e6:.2f} MB"
 
-    table.add_row("weights on disk", mb(full_size), mb(small_size), f"{small_size / full_size:.1%} of it")
-    table.add_row("weights in memory", mb(full.memory), mb(small.memory), f"{small.memory / full.memory:.1%} of it")
     speed = f"{full.seconds / small.seconds:.2f} x the speed"
-    table.add_row("a picture takes", f"{full.seconds:.3f} s", f"{small.seconds:.3f} s", speed)
+    rows = [
+        ("weights on disk", mb(full_size), mb(small_size), f"{small_size / full_size:.1%} of it"),
+        ("weights in memory", mb(full.memory), mb(small.memory), f"{small.memory / full.memory:.1%} of it"),
+        ("a picture takes", f"{full.seconds:.3f} s", f"{small.seconds:.3f} s", speed),
+    ]
     if full.score is not None and small.score is not None:
         points = f"{100 * (small.score - full.score):+.1f} points"
-        table.add_row("score", f"{full.score:.1%}", f"{small.score:.1%}", points)
-    table.add_row("pictures differ by", "", "", f"{255 * difference:.2f} of 255 on average")
-    console.print(table)
+        rows.append(("score", f"{full.score:.1%}", f"{small.score:.1%}", points))
+    rows.append(("pictures differ by", "", "", f"{255 * difference:.2f} of 255 on average"))
+    print_table(console, ("", "full", to, "change"), rows)
     if torch.cuda.is_available():
         console.print(f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB", highlight=False)

@@ -8,8 +8,6 @@ from importlib.metadata import requires, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from daybreak.model_folder import PIPELINE
-
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate")
 """accelerate only makes opening quicker: left out where it is not there."""
 NEEDS_FTFY = ("PRXPipeline", "PRXPixelPipeline")
@@ -61,21 +59,6 @@ def drawing_lines(prompt: str, options: dict[str, object]) -> list[str]:
         ").images[0]",
         'image.save("picture.png")',
     ]
-
-
-def usage(pipeline: str, place: str, dtype: str, prompt: str, options: dict[str, object]) -> str:
-    """The card's section: install, open, generate, and what else can open it."""
-    code = [*opening_lines(place, dtype, trust=pipeline == PIPELINE), *drawing_lines(prompt, options)]
-    return "\n".join(
-        [
-            "```\n" + install_line(pipeline) + "\n```",
-            "",
-            "```python\n" + "\n".join(code) + "\n```",
-            "",
-            f"`{place}` is where it was exported to: put its present place, or its id on a hub, there. "
-            + versions(pipeline),
-        ]
-    )
 
 
 def versions(pipeline: str) -> str:

@@ -10,8 +10,7 @@ from rich.console import Console
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.data.listing import of_pictures
-from daybreak.export.card import write_card
-from daybreak.export.finetuned_card import kind_written, write_finetuned_card
+from daybreak.export.card import kind_written, write_card, write_finetuned_card
 from daybreak.export.licences import Licences
 from daybreak.export.single_file import write_single_file
 from daybreak.export.usage import install_line, opening_lines, shown

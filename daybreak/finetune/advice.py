@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 STUCK_LOSS, STUCK_EPOCHS = 0.3, 5.0
-"""The recipe's: a loss that is still above this after so many epochs means too low a learning rate."""
+"""The recipe's: a loss that is still above this after this many epochs means too low a learning rate."""
 SPIKE, SPIKES = 4.0, 3
-"""A gradient norm so many times the median is a spike; so many among the last hundred steps are an alarm."""
+"""A gradient norm this many times the median is a spike; this many spikes in the last hundred steps are an alarm."""
 FORGETTING = 0.10
 """Rise of the loss on general prompts over the base's."""
 DRIFT = 0.5
@@ -21,7 +21,7 @@ OVERFITTING = 0.03
 LEARNT = 0.002
 """Least fall of the held-out loss over the base's that counts as learning."""
 QUIET_STEPS = 200
-"""The same alarm rings at most once in so many steps."""
+"""Steps between two alarms of the same kind, at least."""
 
 
 @dataclass(frozen=True)

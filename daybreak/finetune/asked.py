@@ -15,12 +15,13 @@ from daybreak.finetune import settings as settings_file
 from daybreak.finetune.base_files import check_base
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.model_folder import is_own, own_adapted
-from daybreak.run_folder import check_there
+from daybreak.run_folder import FOUND_RATE, check_there
 
 NO_EFFECT = (
     *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
     *("precision", "recompute", "sample_every", "save_every", "sampler", "sample_steps", "guidance"),
-    *("base_config", "variant", "allow_pickle"),
+    *("base_config", "variant", "allow_pickle", "square", "max_ratio", "upscale"),
+    *("masks", "unmasked", "shuffle_tags", "keep_tags", "tag_separator"),
 )
 """Settings that training as daybreak train does makes no use of."""
 
@@ -32,7 +33,7 @@ PACE = ("lr", "text_lr", "epochs", "steps", "minutes", "deadline_minutes", "save
 
 def check_finetune(settings: FinetuneSettings, out: Path | None) -> None:
     """ConfigError for what can be known to be wrong before base and pictures are opened."""
-    check_place(settings.data)
+    check_place(settings.data, settings.reading)
     if out is not None:
         check_run_folder(out)
     if settings.lora is not None:
@@ -51,7 +52,9 @@ def trains_own(settings: FinetuneSettings) -> bool:
 
 
 def check_run_folder(folder: Path) -> None:
-    """ConfigError where the folder of a new run is not empty."""
+    """ConfigError where the folder of a new run is not empty, but for what --find-lr left there."""
+    if folder.is_dir() and all(p.name in FOUND_RATE or p.name.startswith(".") for p in folder.iterdir()):
+        return
     check_empty(folder, f"choose another --out, or continue it with --resume {folder}")
 
 
@@ -96,6 +99,8 @@ def check_own(settings: FinetuneSettings) -> None:
             "--method lora"
         )
     refuse_what_has_no_effect(settings)
+    if len(set(settings.caption.values())) > 1:
+        raise ConfigError(f"--caption: the weights have no effect with {settings.base}, a model of our own")
     if holds_shards(settings.data):
         raise ConfigError(f"--data {settings.data}: for a model of our own give a folder of captioned pictures")
     parse_weights(list(settings.metric_weights))

@@ -1,7 +1,7 @@
 """What the frozen networks make of pictures and captions, computed once and kept in the run folder.
 
-RUN/cache/*.bin hold tensors, memory-mapped; RUN/cache/index.json says their shapes, the captions and the split. A cache
-is whole or, where index.json is missing, made anew.
+RUN/cache/*.bin hold tensors, memory-mapped, those of pictures a file for each shape; RUN/cache/index.json says their
+sizes, the captions and the split. A cache is whole or, where index.json is missing, made anew.
 """
 
 from __future__ import annotations
@@ -11,18 +11,22 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from daybreak.config import ConfigError
 from daybreak.data.places import write_atomically
+from daybreak.data.shards.buckets import Bucket
 from daybreak.finetune.families import Family, Text
 from daybreak.finetune.pictures import Pictures
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.tags import shuffled
 
 MOST_HELD_OUT = 1000
 FEW = 20
@@ -31,15 +35,21 @@ FEW = 20
 
 @dataclass
 class Cache:
-    """rows [N, ...]: pictures as `Family.rows` gives them; flipped: the same, mirrored, or None.
+    """shapes: of the pictures, (width, height); rows: of each shape its pictures [n, ...], as `Family.rows` gives them;
+    flipped: the same, mirrored, or none; weights: how much each place counts, [n, 1, h, w], none where no masks are.
 
-    captions: of each row, of several the first; choices: all and their weights, where there are several. texts: `Text`
-    of the known captions, by `place` [caption -> row]; empty where the text encoder is trained. training, held_out,
-    prior: numbers of rows.
+    at: of each picture its shape and its row there, by their numbers; sizes [N, 6]: see `shapes.Sizes`. captions: of
+    each picture, of several the first; choices: all and their weights, where there are several. texts: `Text` of the
+    known captions, by `place` [caption -> row]; empty where the text encoder is trained. training, held_out, prior:
+    numbers of pictures.
     """
 
-    rows: Tensor
-    flipped: Tensor | None
+    shapes: list[Bucket]
+    rows: list[Tensor]
+    flipped: list[Tensor]
+    weights: list[Tensor]
+    at: list[tuple[int, int]]
+    sizes: Tensor
     captions: list[str]
     choices: dict[int, list[tuple[str, float]]]
     texts: Text
@@ -48,13 +58,17 @@ class Cache:
     held_out: list[int]
     prior: list[int]
 
-    def drawn(self, row: int, seed: int, step: int) -> str:
-        """The caption of a row at a step: of several one by its weight."""
-        choices = self.choices.get(row)
-        if choices is None:
-            return self.captions[row]
-        weights = np.array([weight for _, weight in choices])
-        return choices[np.random.default_rng([seed, 11, step, row]).choice(len(choices), p=weights / weights.sum())][0]
+    def drawn(self, row: int, settings: FinetuneSettings, step: int) -> str:
+        """The caption of a row at a step: of several one by its weight, its tags in another order where asked for."""
+        choices, caption = self.choices.get(row), self.captions[row]
+        if choices is not None:
+            shares = np.array([weight for _, weight in choices])
+            random = np.random.default_rng([settings.seed, 11, step, row])
+            caption = choices[random.choice(len(choices), p=shares / shares.sum())][0]
+        if settings.shuffle_tags:
+            random = np.random.default_rng([settings.seed, 12, step, row])
+            return shuffled(caption, settings.keep_tags, settings.tag_separator, settings.trigger, random)
+        return caption
 
     def text(self, captions: list[str], device: torch.device) -> Text:
         """The cached text of known captions."""
@@ -62,115 +76,51 @@ class Cache:
         return {name: tensor[where].to(device, non_blocking=True) for name, tensor in self.texts.items()}
 
     def pictures(self, numbers: list[int], flip: Tensor, device: torch.device) -> Tensor:
-        """Rows by their numbers [B]; `flip` [B] bool takes the mirrored one."""
-        rows = self.rows[numbers]
-        if self.flipped is not None:
-            rows = torch.where(flip.view(-1, *[1] * (rows.ndim - 1)), self.flipped[numbers], rows)
+        """Pictures of one shape by their numbers [B]; `flip` [B] bool takes the mirrored one."""
+        shape, places = self.at[numbers[0]][0], [self.at[n][1] for n in numbers]
+        rows = self.rows[shape][places]
+        if self.flipped:
+            rows = torch.where(flip.view(-1, *[1] * (rows.ndim - 1)), self.flipped[shape][places], rows)
         return rows.to(device, non_blocking=True)
+
+    def places(self, numbers: list[int], flip: Tensor, device: torch.device) -> Tensor | None:
+        """How much each place of pictures of one shape counts, [B, 1, h, w] float32, mirrored as the pictures are."""
+        if not self.weights:
+            return None
+        shape, places = self.at[numbers[0]][0], [self.at[n][1] for n in numbers]
+        weights = self.weights[shape][places].float()
+        return torch.where(flip.view(-1, 1, 1, 1), weights.flip(-1), weights).to(device)
+
+    def row(self, number: int) -> Tensor:
+        """One picture."""
+        shape, place = self.at[number]
+        return self.rows[shape][place]
+
+    def weight(self, number: int) -> Tensor:
+        """How much each place of one picture counts, [1, h, w], where there are masks."""
+        shape, place = self.at[number]
+        return self.weights[shape][place]
+
+    def shape_of(self, caption: str) -> Bucket | None:
+        """Of the first picture, held out where there is one, that has this caption."""
+        return self._shape_of.get(caption)
+
+    @cached_property
+    def _shape_of(self) -> dict[str, Bucket]:
+        ordered = [*self.held_out, *self.training]
+        return {self.captions[n]: self.shapes[self.at[n][0]] for n in reversed(ordered)}
 
     def bytes(self) -> int:
         """Of all tensors."""
-        tensors = [self.rows, *self.texts.values(), *([] if self.flipped is None else [self.flipped])]
+        tensors = [*self.rows, *self.flipped, *self.weights, *self.texts.values()]
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def to(self, device: torch.device) -> None:
         """Moves the tensors, where they fit there."""
-        self.rows = self.rows.to(device)
-        self.flipped = None if self.flipped is None else self.flipped.to(device)
+        self.rows, self.flipped, self.weights = (
+            [t.to(device) for t in part] for part in (self.rows, self.flipped, self.weights)
+        )
         self.texts = {k: v.to(device) for k, v in self.texts.items()}
-
-
-class Order:
-    """Which rows a step sees: every training picture once an epoch, in an order that follows from seed and epoch.
-
-    With prior pictures half of a batch is of them.
-    """
-
-    def __init__(self, training: list[int], prior: list[int], batch: int, seed: int) -> None:
-        self._parts = [(training, batch - batch // 2 if prior else batch, seed)]
-        if prior:
-            self._parts.append((prior, batch // 2, seed + 1))
-        self._shuffled = lru_cache(maxsize=4)(self._shuffle)
-
-    @property
-    def own(self) -> int:
-        """Of a batch, how many are the user's pictures; the others are prior ones."""
-        return self._parts[0][1]
-
-    def steps(self, epochs: float) -> int:
-        """Steps that see each training picture `epochs` times."""
-        return max(1, math.ceil(epochs * len(self._parts[0][0]) / self.own))
-
-    def rows(self, step: int) -> list[int]:
-        """Of step number `step`, from 0."""
-        return [self._row(p, n) for p, (_, count, _) in enumerate(self._parts) for n in self._numbers(step, count)]
-
-    def _numbers(self, step: int, count: int) -> range:
-        return range(step * count, (step + 1) * count)
-
-    def _row(self, part: int, n: int) -> int:
-        epoch, place = divmod(n, len(self._parts[part][0]))
-        return self._parts[part][0][int(self._shuffled(part, epoch)[place])]
-
-    def _shuffle(self, part: int, epoch: int) -> np.ndarray:
-        rows, _, seed = self._parts[part]
-        return np.random.default_rng([seed, epoch]).permutation(len(rows))
-
-
-@dataclass(frozen=True)
-class CachedBatch:
-    """numbers: of the cache's rows; captions: drawn for this step; weights [B]: of each picture in the whole batch."""
-
-    numbers: list[int]
-    captions: list[str]
-    weights: Tensor
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def rows(self, rows: slice) -> CachedBatch:
-        """Some of the pictures."""
-        return CachedBatch(self.numbers[rows], self.captions[rows], self.weights[rows])
-
-    def pinned(self) -> CachedBatch:
-        """The pictures lie in the cache."""
-        return self
-
-
-class CachedPictures:
-    """A cache as a source of batches.
-
-    The user's pictures and the prior ones each count by their own mean (DreamBooth, arXiv 2208.12242, eq. 2).
-    """
-
-    def __init__(self, cache: Cache, order: Order, settings: FinetuneSettings, side: int) -> None:
-        self._cache, self._order, self._settings, self._side = cache, order, settings, side
-
-    def batch(self, position: int, size: int) -> CachedBatch:
-        """Samples number `position` to `position + size - 1`; they are of one step."""
-        s, own = self._settings, self._order.own
-        step, first = divmod(position, s.batch)
-        numbers = self._order.rows(step)[first : first + size]
-        captions = [self._cache.drawn(row, s.seed, step) for row in numbers]
-        weights = [1 / own if i < own else s.prior_weight / (s.batch - own) for i in range(first, first + size)]
-        return CachedBatch(numbers, captions, torch.tensor(weights))
-
-    def some_captions(self, n: int) -> list[str]:
-        """See `Source`."""
-        return self._cache.captions[:n]
-
-    def key(self, n: int) -> str:
-        """What sample number n is called: the number of its row in RUN/cache, and its caption."""
-        step, place = divmod(n, self._settings.batch)
-        row = self._order.rows(step)[place]
-        return f"{row}: {self._cache.captions[row]}"
-
-    def describe(self) -> str:
-        """See `Source`."""
-        c = self._cache
-        held = f", {len(c.held_out)} held out" if c.held_out else ", none held out"
-        prior = f", {len(c.prior)} of the class" if c.prior else ""
-        return f"{len(c.training)} pictures{held}{prior} at {self._side} px"
 
 
 def split(groups: list[int], share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -193,20 +143,37 @@ def split(groups: list[int], share: float, seed: int) -> tuple[list[int], list[i
 @torch.no_grad()
 def build(
     folder: Path, family: Family, pictures: Pictures, prior: Pictures | None, other_captions: list[str],
-    held_out: float, seed: int, flip: bool, with_text: bool, dtype: torch.dtype, device: torch.device,
+    held_out: float, seed: int, flip: bool, with_text: bool, unmasked: float, dtype: torch.dtype, device: torch.device,
     progress: Callable[[str, int, int], None],
 ) -> Cache:  # fmt: skip
-    """Encodes everything and writes it. `other_captions`: known beside those of the pictures; "" is among them."""
+    """Encodes everything and writes it. `other_captions`: known beside those of the pictures; "" is among them.
+
+    unmasked: least weight of a masked place.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     training, held = split(pictures.groups, held_out, seed)
     captions = pictures.captions + (prior.captions if prior else [])
-    shapes: dict[str, list[Any]] = {}
+    of = pictures.shapes + (prior.shapes if prior else [])
+    buckets = sorted(set(of), key=lambda b: (b[0] / b[1], b))
+    members = [[n for n, bucket in enumerate(of) if bucket == shape] for shape in buckets]
+    tensors: dict[str, list[Any]] = {}
+    done = 0
     for name in ("rows", "flipped") if flip else ("rows",):
-        batches = _encoded(family, pictures, prior, name == "flipped", device)
-        shapes[name] = _write(
-            folder / f"{name}.bin", batches, len(captions), dtype, lambda n: progress("pictures", n, len(captions))
-        )
+        for shape, numbers in enumerate(members):
+            batches = _encoded(family, pictures, prior, numbers, name == "flipped", device)
+            tensors[f"{name}.{shape}"] = _write(
+                folder / f"{name}.{shape}.bin", batches, len(numbers), dtype,
+                lambda n, done=done: progress("pictures", done + n, (1 + flip) * len(captions)),
+            )  # fmt: skip
+            done += len(numbers)
+    for shape, numbers in enumerate(members) if len(pictures.masks) else ():
+        height, width = tensors[f"rows.{shape}"][0][-2:]
+        weights = _weights(pictures, numbers, (height, width), unmasked)
+        path = folder / f"weights.{shape}.bin"
+        tensors[f"weights.{shape}"] = _write(path, weights, len(numbers), dtype, lambda _: None)
+    sizes = torch.tensor(pictures.sizes + (prior.sizes if prior else []))
+    tensors["sizes"] = _write(folder / "sizes.bin", iter([sizes]), len(captions), torch.int32, lambda _: None)
     choices = pictures.choices + (prior.choices if prior else [])
     every = [text for of in choices for text, _ in of]
     known = list(dict.fromkeys(["", *captions, *every, *other_captions])) if with_text else []
@@ -220,17 +187,19 @@ def build(
                 if name not in writers:
                     shape = [len(known), *tensor.shape[1:]]
                     writers[name] = _mapped(folder / f"text.{name}.bin", shape, kind, new=True)
-                    shapes[f"text.{name}"] = [shape, str(kind)]
+                    tensors[f"text.{name}"] = [shape, str(kind)]
                 writers[name][start : start + len(tensor)] = tensor.to("cpu", kind)
             progress("captions", min(start + 16, len(known)), len(known))
     index = {
         "captions": captions,
         "choices": {str(i): of for i, of in enumerate(choices) if len(of) > 1},
         "known": known,
+        "shapes": [list(bucket) for bucket in buckets],
+        "members": members,
         "training": training,
         "held_out": held,
         "prior": list(range(len(pictures), len(captions))),
-        "tensors": shapes,
+        "tensors": tensors,
     }
     write_atomically(folder / "index.json", json.dumps(index, ensure_ascii=False).encode())
     found = load(folder)
@@ -239,18 +208,28 @@ def build(
 
 
 def load(folder: Path) -> Cache | None:
-    """What `build` wrote; None where there is none, or not all of it."""
+    """What `build` wrote; None where there is none, or not all of it. ConfigError for what earlier versions wrote."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        if "members" not in index:
+            was = "was begun by an earlier version and cannot be continued; its result can be used"
+            raise ConfigError(f"{folder.parent} {was}")
         tensors = {
             name: _mapped(folder / f"{name}.bin", shape, getattr(torch, kind.removeprefix("torch.")), new=False)
             for name, (shape, kind) in index["tensors"].items()
         }
+        at = {n: (shape, i) for shape, numbers in enumerate(index["members"]) for i, n in enumerate(numbers)}
+        count = len(index["members"])
+        rows = [tensors[f"rows.{shape}"] for shape in range(count)]
     except (OSError, ValueError, KeyError, RuntimeError):
         return None
     return Cache(
-        rows=tensors["rows"],
-        flipped=tensors.get("flipped"),
+        shapes=[(w, h) for w, h in index["shapes"]],
+        rows=rows,
+        flipped=[tensors[f"flipped.{shape}"] for shape in range(count) if f"flipped.{shape}" in tensors],
+        weights=[tensors[f"weights.{shape}"] for shape in range(count) if f"weights.{shape}" in tensors],
+        at=[at[n] for n in range(len(at))],
+        sizes=tensors["sizes"],
         captions=index["captions"],
         choices={int(i): of for i, of in index.get("choices", {}).items()},
         texts={k.removeprefix("text."): v for k, v in tensors.items() if k.startswith("text.")},
@@ -262,17 +241,33 @@ def load(folder: Path) -> Cache | None:
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:
-    """[B, S, S, 3] uint8 -> [B, 3, S, S] in [-1, 1]."""
+    """[B, H, W, 3] uint8 -> [B, 3, H, W] in [-1, 1]."""
     return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _encoded(
-    family: Family, pictures: Pictures, prior: Pictures | None, mirrored: bool, device: torch.device
-) -> Iterator[Tensor]:
-    for part in (pictures, prior) if prior else (pictures,):
-        for start in range(0, len(part), 8):
-            images = to_tensor(part.pixels[start : start + 8]).to(device)
-            yield family.rows(images.flip(3) if mirrored else images).cpu()
+    family: Family, pictures: Pictures, prior: Pictures | None, numbers: list[int], mirrored: bool,
+    device: torch.device,
+) -> Iterator[Tensor]:  # fmt: skip
+    """The rows of pictures of one shape; numbers beyond the user's pictures are of `prior`."""
+    for start in range(0, len(numbers), 8):
+        pixels = []
+        for n in numbers[start : start + 8]:
+            part, i = (pictures, n) if n < len(pictures) else (prior, n - len(pictures))
+            assert part is not None
+            pixels.append(part.pixels[i])
+        images = to_tensor(np.stack(pixels)).to(device)
+        yield family.rows(images.flip(3) if mirrored else images).cpu()
+
+
+def _weights(pictures: Pictures, numbers: list[int], size: tuple[int, int], unmasked: float) -> Iterator[Tensor]:
+    """Masks of pictures of one shape as weights [1, 1, h, w]: the mean of the pixels that a place covers."""
+    for n in numbers:
+        if n < len(pictures):
+            mask = torch.from_numpy(np.array(pictures.masks[n])).float()[None, None] / 255
+            yield functional.adaptive_avg_pool2d(mask, size).clamp(min=unmasked)
+        else:
+            yield torch.ones(1, 1, *size)
 
 
 def _write(

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from daybreak.data.shards.buckets import Bucket
 from daybreak.finetune.settings import FinetuneSettings, Sampler
 from daybreak.model_folder import PIPELINE
+from daybreak.phases import advance, counted
 
 AT_ONCE = 8
 """Pictures drawn together."""
@@ -49,33 +51,57 @@ def own_guidance(settings: FinetuneSettings) -> float | None:
 
 
 def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: int, seed: int = 0) -> Tensor:
-    """Pictures [len(prompts), 3, side, side] in [-1, 1], on the CPU. Picture i depends on seed, i and its prompt."""
+    """Squares [len(prompts), 3, side, side] in [-1, 1], on the CPU. Picture i depends on seed, i and its prompt."""
+    return torch.stack(draw_each(pipeline, prompts, settings, [(side, side)] * len(prompts), seed))
+
+
+def draw_each(
+    pipeline: Any, prompts: list[str], settings: FinetuneSettings, shapes: list[Bucket], seed: int = 0
+) -> list[Tensor]:
+    """As `draw`, each picture [3, H, W] of its own shape (width, height)."""
     known = inspect.signature(pipeline.__call__).parameters
-    wanted: dict[str, Any] = {
-        "num_inference_steps": settings.sample_steps,
-        "guidance_scale": settings.guidance,
-        "height": side,
-        "width": side,
-        "use_resolution_binning": False,
-    }
-    if type(pipeline).__name__ == PIPELINE:  # whose run says how it is sampled
-        wanted |= {"num_inference_steps": own_steps(settings), "guidance_scale": own_guidance(settings)}
-    options = {k: v for k, v in wanted.items() if k in known}
     own, checker = getattr(pipeline, "scheduler", None), getattr(pipeline, "safety_checker", None)
     pipeline.scheduler = scheduler_for(pipeline, settings.sampler, settings.zero_snr)
     if checker is not None:
         pipeline.safety_checker = None  # a black square would tell nothing of the training
-    pictures = []
+    pictures: dict[int, Tensor] = {}
     try:
-        for start in range(0, len(prompts), AT_ONCE):
-            some = prompts[start : start + AT_ONCE]
-            generators = [torch.Generator().manual_seed(seed * 1_000_003 + start + i) for i in range(len(some))]
-            pictures.append(call(pipeline, some, generators, options))
+        for some in counted(_of_one_shape(shapes), len(prompts)):
+            width, height = shapes[some[0]]
+            wanted: dict[str, Any] = {
+                "num_inference_steps": settings.sample_steps,
+                "guidance_scale": settings.guidance,
+                "height": height,
+                "width": width,
+                "use_resolution_binning": False,
+            }
+            if type(pipeline).__name__ == PIPELINE:  # whose run says how it is sampled
+                wanted |= {"num_inference_steps": own_steps(settings), "guidance_scale": own_guidance(settings)}
+            options = {k: v for k, v in wanted.items() if k in known}
+            generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in some]
+            pictures |= dict(zip(some, call(pipeline, [prompts[i] for i in some], generators, options), strict=True))
+            advance(len(some))
     finally:
         pipeline.scheduler = own
         if checker is not None:
             pipeline.safety_checker = checker
-    return torch.cat(pictures)
+    return [pictures[i] for i in range(len(prompts))]
+
+
+def _of_one_shape(shapes: list[Bucket]) -> list[list[int]]:
+    """Numbers of pictures of one shape each, AT_ONCE together."""
+    alike = [[i for i, other in enumerate(shapes) if other == shape] for shape in dict.fromkeys(shapes)]
+    return [numbers[i : i + AT_ONCE] for numbers in alike for i in range(0, len(numbers), AT_ONCE)]
+
+
+def on_one_canvas(pictures: list[Tensor]) -> Tensor:
+    """Pictures [3, H, W] of any shapes, each in the middle of white: [N, 3, max H, max W]."""
+    height, width = (max(p.shape[i] for p in pictures) for i in (1, 2))
+    canvas = torch.ones(len(pictures), 3, height, width)
+    for place, picture in zip(canvas, pictures, strict=True):
+        top, left = (height - picture.shape[1]) // 2, (width - picture.shape[2]) // 2
+        place[:, top : top + picture.shape[1], left : left + picture.shape[2]] = picture
+    return canvas
 
 
 def call(pipeline: Any, prompts: list[str], generators: list[torch.Generator], options: dict[str, Any]) -> Tensor:

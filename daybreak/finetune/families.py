@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from daybreak.formats.pipeline_folder import save_pipeline, settle_config
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 Text = dict[str, Tensor]
-"""A caption as the denoiser reads it: tensors [B, ...] by name."""
+"""A caption as the denoiser reads it: tensors [B, ...] by name. In training `sizes` [B, 6] is beside it (shapes.py)."""
 
 
 class Family:
@@ -31,6 +32,8 @@ class Family:
     """Whether `text` can be differentiated."""
     attends = False
     """Whether cross-attention can be looked at."""
+    step = 32
+    """By which sides of training pictures change, px, where their pixels allow it."""
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
@@ -50,6 +53,11 @@ class Family:
     def multiple(self) -> int:
         """Divides the side of training pictures, px."""
         return int(self.pipeline.vae_scale_factor)
+
+    @property
+    def longest(self) -> int | None:
+        """The longest side that the network can take, px; None: any."""
+        return None
 
     @property
     def resolution(self) -> int:
@@ -79,7 +87,7 @@ class Family:
         return (mean + std * noise - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
 
     def row_channels(self, channels: int) -> int:
-        """Channels of x0, where a row has so many."""
+        """Channels of x0, of a row with `channels` of them."""
         return channels // 2
 
     def decode(self, x0: Tensor) -> Tensor:
@@ -102,9 +110,15 @@ class StableDiffusion(Family):
     """Stable Diffusion 1.x and 2.x."""
 
     denoiser = "unet"
+    step = 64
     text_encoders = ("text_encoder",)
     trains_text = True
     attends = True
+
+    @property
+    def multiple(self) -> int:
+        """See `Family`; diffusers draws no other sides."""
+        return math.lcm(8, int(self.pipeline.vae_scale_factor))
 
     def text(self, captions: list[str]) -> Text:
         """Last hidden states of CLIP: {"states": [B, 77, C]}."""
@@ -122,10 +136,16 @@ class StableDiffusionXL(Family):
     """Stable Diffusion XL: two text encoders, and the picture's size as a condition."""
 
     denoiser = "unet"
+    step = 64
     text_encoders = ("text_encoder", "text_encoder_2")
     tokenizers = ("tokenizer", "tokenizer_2")
     trains_text = True
     attends = True
+
+    @property
+    def multiple(self) -> int:
+        """See `Family`; diffusers draws no other sides."""
+        return math.lcm(8, int(self.pipeline.vae_scale_factor))
 
     def text(self, captions: list[str]) -> Text:
         """Penultimate states of both, side by side, and the second's projection; zeros for "" where the base does."""
@@ -145,10 +165,12 @@ class StableDiffusionXL(Family):
         return text
 
     def predict(self, network: nn.Module, x_t: Tensor, t: Tensor, text: Text) -> Tensor:
-        """See `Family`; pictures are taken as uncropped and of their own size."""
-        height, width = (side * int(self.pipeline.vae_scale_factor) for side in x_t.shape[2:])
-        sizes = torch.tensor([[height, width, 0, 0, height, width]] * len(x_t), device=x_t.device, dtype=x_t.dtype)
-        added = {"text_embeds": text["pooled"], "time_ids": sizes}
+        """See `Family`; without `sizes` in the text pictures are taken as uncropped and of their own size."""
+        sizes = text.get("sizes")
+        if sizes is None:
+            height, width = (side * int(self.pipeline.vae_scale_factor) for side in x_t.shape[2:])
+            sizes = torch.tensor([[height, width, 0, 0, height, width]] * len(x_t), device=x_t.device)
+        added = {"text_embeds": text["pooled"], "time_ids": sizes.to(x_t.dtype)}
         states = text["states"]
         return network(x_t, t, encoder_hidden_states=states, added_cond_kwargs=added, return_dict=False)[0]
 
@@ -164,6 +186,11 @@ class StableDiffusion3(Family):
     def multiple(self) -> int:
         """See `Family`."""
         return int(self.pipeline.vae_scale_factor) * int(self.network.config.patch_size)
+
+    @property
+    def longest(self) -> int:
+        """See `Family`; its places are a table."""
+        return int(self.network.config.pos_embed_max_size) * self.multiple
 
     def text(self, captions: list[str]) -> Text:
         """The pipeline's own embeddings."""

@@ -66,7 +66,7 @@ def make_plan(
     frozen = dtype if device.type == "cuda" and settings.method != "full" else torch.float32
     frozen_size = torch.empty(0, dtype=frozen).element_size()
     count = sum(p.numel() for p in family.network.parameters())
-    if settings.train_text_encoder or settings.token:
+    if settings.train_text_encoder or settings.token or settings.shuffle_tags:
         count += sum(p.numel() for e in family.encoders.values() for p in e.parameters())
     in_full = trained if settings.method == "full" else 0
     moments = 2 if settings.adam_8bit else 8

@@ -17,23 +17,27 @@ from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped, to_uint8
 from daybreak.data.changes import changes_since
 from daybreak.data.inspect.findings import Report
+from daybreak.data.trigger import triggered
 from daybreak.evaluate.day_check import diverse
 from daybreak.evaluate.pictures import save_pictures, write_captions
 from daybreak.finetune import cache as caches
-from daybreak.finetune.cache import Cache, Order
+from daybreak.finetune.cache import Cache
 from daybreak.finetune.drawing import draw
+from daybreak.finetune.findings import findings
+from daybreak.finetune.masks import ALPHA, BESIDE, Masks
 from daybreak.finetune.memory import Plan, make_plan
-from daybreak.finetune.pictures import Pictures, findings, look_again, open_pictures
+from daybreak.finetune.pictures import Pictures, look_again, open_pictures
 from daybreak.finetune.prepared import Prepared
-from daybreak.finetune.probes import GENERAL_PROMPTS, Probe
+from daybreak.finetune.probes import GENERAL_PROMPTS, MOST, Probe
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.finetune.trainee import Diffusers, loop_config
+from daybreak.finetune.shapes import Shapes
+from daybreak.finetune.trainee import Diffusers, loop_config, order_of
 from daybreak.parallel import Ranks
 
 SAMPLES = 4
 """Held-out captions that are drawn as samples, where no prompts are given."""
 ON_DEVICE = 4 * 2**30
-"""Caches up to so many bytes are kept on the GPU."""
+"""Caches of at most this many bytes are kept on the GPU."""
 PICTURES = "pictures.npy"
 """What a resumed run knows its pictures and captions by."""
 Progress = Callable[[str, int, int], None]
@@ -46,16 +50,19 @@ def plan_of(base: Prepared) -> Plan:
 
 def open_data(base: Prepared) -> tuple[Pictures, Pictures | None, Report]:
     """The user's pictures, those of the class where a folder holds them, and what is to be said of the former."""
-    settings, side = base.settings, base.side
+    settings, shapes = base.settings, base.shapes
+    masks = None if settings.masks is None else Masks(settings.masks)
     pictures = open_pictures(
-        settings.data, side, settings.background, settings.instance_prompt, lines=settings.captions
+        settings.data, shapes, settings.background, settings.instance_prompt, reading=settings.reading, masks=masks
     )
-    found = findings(pictures, base.family)
-    if settings.token is not None:
-        pictures.add_word(settings.token)  # it stands for what the captions do not say, and has to occur in each
+    found = findings(pictures, base.family, shapes)
+    if (word := settings.trigger) is not None:
+        pictures.reword(lambda text: triggered(text, word))
+    if (token := settings.token) is not None:  # it stands for what the captions do not say, and has to occur in each
+        pictures.reword(lambda text: text if token in text else f"{text}, {token}")
     prior = None
     if settings.class_data is not None:
-        prior = open_pictures(settings.class_data, side, settings.background, settings.class_prompt, "--class-data")
+        prior = open_pictures(settings.class_data, shapes, settings.background, settings.class_prompt, "--class-data")
     return pictures, prior, found
 
 
@@ -81,14 +88,16 @@ def open_trainee(
     cache = caches.load(folder / "cache")
     assert cache is not None
     general_rows = torch.load(folder / "cache" / "general.pt", weights_only=True)
-    channels = family.row_channels(cache.rows.shape[1])
+    channels = family.row_channels(cache.rows[0].shape[1])
     probes = {"general": Probe.of(general_rows, general, base.process, channels)}
     if cache.held_out:
-        rows = torch.stack([cache.rows[i] for i in cache.held_out[:64]])
-        probes["domain"] = Probe.of(rows, [cache.captions[i] for i in cache.held_out[:64]], base.process, channels)
+        held = cache.held_out[:MOST]
+        captions = [cache.captions[i] for i in held]
+        rows, weights = [cache.row(i) for i in held], [cache.weight(i) for i in held] if cache.weights else None
+        probes["domain"] = Probe.of(rows, captions, base.process, channels, cache.sizes[held], weights)
     if base.device.type == "cuda" and cache.bytes() <= ON_DEVICE:
         cache.to(base.device)
-    order = Order(cache.training, cache.prior, settings.batch, settings.seed)
+    order = order_of(cache, settings, settings.seed)
     config = loop_config(settings, settings.steps or order.steps(settings.epochs), min(plan.at_once, settings.batch))
     base.shard(config, ranks.mesh)
     half = base.dtype == torch.float16
@@ -133,7 +142,7 @@ def _build(
             prior = _draw_class(base, settings.class_prompt, folder / "class", progress)
         cache = caches.build(
             folder / "cache", family, pictures, prior, [*general, *settings.prompts], settings.held_out, settings.seed,
-            settings.flip, not base.trained.text, base.dtype, base.device, progress,
+            settings.flip, not base.trained.text, settings.unmasked, base.dtype, base.device, progress,
         )  # fmt: skip
         rows = [family.rows(before[i : i + 4].to(base.device)).float().cpu() for i in range(0, len(before), 4)]
     torch.save(torch.cat(rows), folder / "cache" / "general.pt")
@@ -141,7 +150,7 @@ def _build(
 
 
 def write_split(folder: Path, pictures: Pictures, training: list[int], held_out: list[int]) -> None:
-    """RUN/training.jsonl and RUN/held_out.jsonl: names and captions; RUN/held_out/: the squares themselves."""
+    """RUN/training.jsonl and RUN/held_out.jsonl: names and captions; RUN/held_out/: the pictures themselves."""
     keys = [row.key for row in pictures.look.rows]
     for name, numbers in (("held_out", held_out), ("training", training)):
         listed = [{"key": keys[i], "text": pictures.captions[i]} for i in numbers]
@@ -178,7 +187,7 @@ def _draw_class(base: Prepared, prompt: str, folder: Path, progress: Progress) -
                 Image.fromarray(np.ascontiguousarray(pixels)).save(name)
         progress("class pictures", i + len(names), count)
     write_captions(folder, [f"{n:05d}.png" for n in range(count)], [prompt] * count)
-    return open_pictures(str(folder), side, base.settings.background, prompt)
+    return open_pictures(str(folder), Shapes.squares(side), base.settings.background, prompt)
 
 
 def changed_data(settings: FinetuneSettings, run: Path, read: Pictures | None = None) -> str | None:
@@ -187,7 +196,7 @@ def changed_data(settings: FinetuneSettings, run: Path, read: Pictures | None = 
     `read`: those that are there now, where they were read already.
     """
     try:
-        checks = look_again(settings.data, settings.instance_prompt, settings.captions) if read is None else read.checks
+        checks = look_again(settings.data, settings.instance_prompt, settings.reading) if read is None else read.checks
     except ConfigError as e:
         return f"--data {e}"
     if (changes := changes_since(run / PICTURES, checks)) is None:
@@ -215,4 +224,5 @@ def absolute(settings: FinetuneSettings) -> FinetuneSettings:
         base_config=full(settings.base_config),
         class_data=full(settings.class_data),
         lora=full(settings.lora),
+        masks=settings.masks if settings.masks in (ALPHA, BESIDE) else full(settings.masks),
     )

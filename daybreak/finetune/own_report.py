@@ -25,6 +25,7 @@ from daybreak.finetune.pictures import open_pictures
 from daybreak.finetune.probes import GENERAL_PROMPTS, LEVELS, MOST
 from daybreak.finetune.report import judge, show_general, write_report
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.shapes import Shapes
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
 from daybreak.sampling.generate import generate, noise_of
@@ -100,8 +101,8 @@ def open_probes(run: Path, side: int) -> dict[str, OwnProbe]:
     probes = {}
     for name, folder in (("general", run / "general"), ("domain", run / "held_out")):
         if folder.is_dir():
-            kept = open_pictures(str(folder), side, background=(255, 255, 255))
-            probes[name] = OwnProbe(to_tensor(kept.pixels[:MOST]), kept.captions[:MOST])
+            kept = open_pictures(str(folder), Shapes.squares(side), background=(255, 255, 255))
+            probes[name] = OwnProbe(to_tensor(kept.pixels.array()[:MOST]), kept.captions[:MOST])
     return probes
 
 

@@ -19,6 +19,7 @@ from daybreak.finetune.frozen_weights import freeze
 from daybreak.finetune.methods import Averages, Trained, make_trainable
 from daybreak.finetune.process import Process, process_of
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.finetune.shapes import Shapes, side_step
 from daybreak.optim.adamw import AdamW
 from daybreak.parallel import full
 from daybreak.train.distributed import spread
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepared:
-    """side: of the pictures, px. dtype: of the forward pass; trained weights stay float32."""
+    """side: of the square that has the pictures' number of pixels. dtype: of the forward pass; trained weights stay
+    float32.
+    """
 
     settings: FinetuneSettings
     family: Family
@@ -40,6 +43,15 @@ class Prepared:
     device: torch.device
     dtype: torch.dtype
     side: int
+
+    @property
+    def shapes(self) -> Shapes:
+        """Which shape each training picture gets."""
+        s = self.settings
+        if s.square:
+            return Shapes.squares(self.side)
+        step = side_step(self.family.multiple, self.family.step, self.side)
+        return Shapes(self.side, step, s.max_ratio, s.upscale, longest=self.family.longest)
 
     @contextmanager
     def drawing(self) -> Generator[None]:
@@ -92,7 +104,8 @@ class Prepared:
 
     def _rest(self, pipeline: Any) -> None:
         """Moves off the device what neither trains nor takes part in a step."""
-        working = {id(self.family.network), *map(id, self.trained.networks)}
+        read = self.family.encoders.values() if self.settings.shuffle_tags else ()
+        working = {id(self.family.network), *map(id, self.trained.networks), *map(id, read)}
         for part in pipeline.components.values():
             if isinstance(part, nn.Module) and id(part) not in working:
                 part.to("cpu")
@@ -148,7 +161,7 @@ def compute_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def side_of(family: Family, settings: FinetuneSettings) -> int:
-    """Side of the training pictures, px. ConfigError where it does not divide."""
+    """Side of the square whose pixels training pictures have, px. ConfigError where it does not divide."""
     side = settings.resolution or family.resolution
     if side % family.multiple:
         near = max(1, round(side / family.multiple)) * family.multiple

@@ -8,7 +8,8 @@ drawn again from the same noise, and the drift says how far the pictures moved.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,35 +48,53 @@ GENERAL_PROMPTS = (
 
 @dataclass(frozen=True)
 class Probe:
-    """rows [N, ...] as `Family.rows` gives them, with their captions, and noise for each."""
+    """rows: of each picture, as `Family.rows` gives it, with its caption, and noise for all at each level.
 
-    rows: Tensor
+    sizes [N, 6]: see `shapes.Sizes`; None: of pictures that are as the base draws them. weights: of the places of each
+    picture, [1, h, w]; None: all count alike.
+    """
+
+    rows: list[Tensor]
     captions: list[str]
     random: list[StepRandomness]
+    sizes: Tensor | None = None
+    weights: list[Tensor] | None = None
 
     @classmethod
-    def of(cls, rows: Tensor, captions: list[str], process: Process, channels: int) -> Probe:
+    def of(
+        cls, rows: Sequence[Tensor] | Tensor, captions: list[str], process: Process, channels: int,
+        sizes: Tensor | None = None, weights: list[Tensor] | None = None,
+    ) -> Probe:  # fmt: skip
         """Noise is drawn once, from a seed of its own; every level sees the same."""
         generator = torch.Generator().manual_seed(4321)
-        rows, captions = rows[:MOST].float().clone(), captions[:MOST]
-        shape = (len(rows), channels, *rows.shape[2:])
-        first = StepRandomness.draw(shape, process, 0.0, 0.0, False, generator)
-        levels = [process.at(level, len(rows)) for level in LEVELS]
-        return cls(
-            rows, captions, [StepRandomness(first.noise, first.posterior, t, first.drop, first.flip) for t in levels]
-        )
+        kept, captions = [row.float().clone() for row in rows[:MOST]], captions[:MOST]
+        canvas = (max(row.shape[i] for row in kept) for i in (1, 2))
+        first = StepRandomness.draw((len(kept), channels, *canvas), process, 0.0, 0.0, False, generator)
+        random = [replace(first, t=process.at(level, len(kept))) for level in LEVELS]
+        return cls(kept, captions, random, None if sizes is None else sizes[:MOST], weights and weights[:MOST])
 
     @torch.no_grad()
     def loss(self, family: Family, process: Process, text_of: TextOf, device: torch.device) -> float:
         """Mean over pictures and noise levels."""
         total = 0.0
-        for start in range(0, len(self.rows), 8):
-            part = slice(start, start + 8)
-            rows, text = self.rows[part].to(device), text_of(self.captions[part])
+        for numbers in self._alike():
+            rows = torch.stack([self.rows[i] for i in numbers]).to(device)
+            text = text_of([self.captions[i] for i in numbers])
+            if self.sizes is not None:
+                text["sizes"] = self.sizes[numbers].to(device)
+            places = None
+            if self.weights is not None:
+                places = torch.stack([self.weights[i] for i in numbers]).float().to(device)
             for random in self.random:
-                losses = squared_errors(family, family.network, process, rows, text, random.rows(part))
+                losses = squared_errors(family, family.network, process, rows, text, random.rows(numbers), places)
                 total += float(losses.double().sum())
         return total / (len(self.rows) * len(LEVELS))
+
+    def _alike(self) -> list[list[int]]:
+        """Numbers of pictures of one shape, eight at once."""
+        shapes = [row.shape for row in self.rows]
+        alike = [[i for i, other in enumerate(shapes) if other == shape] for shape in dict.fromkeys(shapes)]
+        return [numbers[i : i + 8] for numbers in alike for i in range(0, len(numbers), 8)]
 
 
 class TextOf:
@@ -85,8 +104,11 @@ class TextOf:
         self._family, self._cache, self._live, self._device = family, cache, live, device
 
     def __call__(self, captions: list[str]) -> Text:
-        if self._live or any(c not in self._cache.place for c in captions):
+        if self._live:
             return self._family.text(captions)
+        if any(c not in self._cache.place for c in captions):  # tags in another order
+            with torch.no_grad():
+                return {name: tensor.to(self._device) for name, tensor in self._family.text(captions).items()}
         return self._cache.text(captions, self._device)
 
 

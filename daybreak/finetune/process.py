@@ -42,8 +42,13 @@ class Process(Protocol):
         """x_t."""
         ...
 
-    def squared_error(self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """[B] mean squared error of the network's output, weighted as the settings ask."""
+    def squared_error(
+        self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """[B] mean squared error of the network's output, weighted as the settings ask.
+
+        weights [B, 1, h, w]: by which each place's error is multiplied.
+        """
         ...
 
     def to_x0(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
@@ -76,11 +81,13 @@ class VariancePreserving:
         """See `Process`."""
         return vp.interpolate(x0, noise, self._abar(t))
 
-    def squared_error(self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def squared_error(
+        self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
         """See `Process`."""
         abar = self._abar(t)
         target = noise if self.predicts == "epsilon" else vp.velocity(x0, noise, abar)
-        error = (output.float() - target).square().mean(dim=(1, 2, 3))
+        error = _mean_square(output.float() - target, weights)
         return error if self.min_snr is None else error * vp.min_snr_weight(abar, self.min_snr, self.predicts)
 
     def to_x0(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
@@ -115,18 +122,26 @@ class Flow:
         """See `Process`."""
         return flow.interpolate(x0, noise, t)
 
-    def squared_error(self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    def squared_error(
+        self, output: Tensor, x0: Tensor, noise: Tensor, t: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
         """See `Process`."""
         if self.predicts == "x0":
             x_t = flow.interpolate(x0, noise, t)
             error = flow.velocity(x_t, output.float(), t, FLOOR) - flow.velocity(x_t, x0, t, FLOOR)
         else:
             error = output.float() - (noise - x0)
-        return error.square().mean(dim=(1, 2, 3))
+        return _mean_square(error, weights)
 
     def to_x0(self, x_t: Tensor, output: Tensor, t: Tensor) -> Tensor:
         """See `Process`."""
         return output if self.predicts == "x0" else flow.to_x0(x_t, output, t, 0.0)
+
+
+def _mean_square(error: Tensor, weights: Tensor | None) -> Tensor:
+    """[B, C, h, w] -> [B]: the mean square, of each place times its weight."""
+    square = error.square()
+    return (square if weights is None else square * weights).mean(dim=(1, 2, 3))
 
 
 def process_of(pipeline: Any, settings: FinetuneSettings) -> Process:

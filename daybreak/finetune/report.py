@@ -1,6 +1,7 @@
-"""After training: what was gained on the domain, what was forgotten, and pictures of both; as JSON, Markdown and HTML.
+"""After training: what was gained on the domain, what was forgotten, and pictures of both; as JSON and Markdown.
 
-RUN/report/   report.json, report.md, report.html, contact_sheet.png, contact_sheet_base.png, general.png, tuned/, base/
+RUN/report/   report.json, report.md, contact_sheet.png, contact_sheet_base.png, general.png, tuned/, base/
+RUN/report.html, the page of any run, shows them beside curves and samples.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from daybreak.evaluate.subjects import Drawer, Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.finetune.advice import DRIFT, FORGETTING
 from daybreak.finetune.bases import base_of
-from daybreak.finetune.drawing import AT_ONCE, draw
+from daybreak.finetune.cache import Cache
+from daybreak.finetune.drawing import AT_ONCE, draw, draw_each
 from daybreak.finetune.probes import drift
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers
-from daybreak.html.chart import chart
-from daybreak.html.page import write_page
 from daybreak.parallel import Ranks
+from daybreak.watch.report import write_report as write_page
 
 COMPARED = ("fid", "kid", "clipscore")
 EXCELLENT_FID = 20.0
@@ -48,16 +49,18 @@ class _Drawer:
     batch = AT_ONCE
     plain = None
 
-    def __init__(self, pipeline: Any, settings: FinetuneSettings, side: int) -> None:
-        self._pipeline, self._settings, self._side = pipeline, settings, side
+    def __init__(self, pipeline: Any, settings: FinetuneSettings, cache: Cache, side: int) -> None:
+        self._pipeline, self._settings, self._cache, self._side = pipeline, settings, cache, side
 
-    def draw(self, prompts: list[str], first: int) -> Tensor:
-        """Picture number n depends on n and its prompt."""
-        return draw(self._pipeline, prompts, self._settings, self._side, seed=first + 1)
+    def draw(self, prompts: list[str], first: int) -> Any:
+        """Pictures [3, H, W], which become files: number n depends on n and its prompt. Of a caption of a picture each
+        has the shape of that."""
+        shapes = [self._cache.shape_of(prompt) or (self._side, self._side) for prompt in prompts]
+        return draw_each(self._pipeline, prompts, self._settings, shapes, seed=first + 1)
 
 
 def make_report(run: Diffusers, weights: dict[str, str], pictures: int, tell: Callable[[str], None]) -> Path:
-    """Draws with the averaged weights and with the base, measures both, and writes the report. Returns report.html.
+    """Draws with the averaged weights and with the base, measures both, and writes the report. Returns RUN/report.html.
 
     `weights`: networks of the metrics in place of downloads; `pictures`: how many are compared with the held-out ones.
     What cannot be measured, such as a FID without its network, is said in the report and is no error.
@@ -69,7 +72,7 @@ def make_report(run: Diffusers, weights: dict[str, str], pictures: int, tell: Ca
     found["learning rate"] = settings.learning_rate
 
     def compare(name: str, pipeline: Any) -> dict[str, Any]:
-        drawer = _Drawer(pipeline, settings, base.side)
+        drawer = _Drawer(pipeline, settings, run.cache, base.side)
         return judge(run.folder, name, drawer, _captions(run), weights, pictures, base.device, Ranks(), tell)
 
     with base.drawing():
@@ -89,15 +92,16 @@ def make_report(run: Diffusers, weights: dict[str, str], pictures: int, tell: Ca
 
 
 def write_report(run: Path, found: dict[str, Any], start: dict[str, float], losses: dict[str, float]) -> Path:
-    """Adds losses and verdict to what was found, and writes it as JSON, Markdown and HTML. Returns report.html."""
+    """Adds losses and verdict to what was found, and writes it as JSON, Markdown and HTML. Returns RUN/report.html."""
     folder = run / "report"
     found["losses"] = {
         name: {"base": start[name], "tuned": loss, "change": loss / start[name] - 1} for name, loss in losses.items()
     }
     found["verdict"] = verdict(found)
+    found |= {"rows": _rows(found), "notes": _notes(found), **_pictures(run, found)}
     (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     (folder / "report.md").write_text(_markdown(found), encoding="utf-8")
-    return _write_html(found, folder, run)
+    return write_page(run)
 
 
 def probes_of(run: Path) -> list[dict[str, Any]]:
@@ -113,7 +117,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
     if "domain" in losses:
         change = losses["domain"]["change"]
         word = "gained" if change < 0 else "not gained"
-        lines.append(f"the domain was {word}: the loss on held-out pictures changed by {change:+.1%}")
+        lines.append(f"the domain was {word}: the loss on held-out pictures changed by {change:+z.1%}")
     else:
         lines.append("no picture was held out: the gain is not measured")
     ours, theirs = found["tuned"].get("fid"), found["base_model"].get("fid")
@@ -129,7 +133,7 @@ def verdict(found: dict[str, Any]) -> list[str]:
     little = change > 0.01 or (moved is not None and moved > DRIFT / 2)
     word = "much was forgotten" if much else "little was forgotten" if little else "nothing forgotten"
     shown = "" if moved is None else f", and from the same noise these moved {moved:.0%} of the way between two prompts"
-    lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+.1%}{shown}")
+    lines.append(f"{word}: the loss on the base's own pictures of general prompts changed by {change:+z.1%}{shown}")
     if (before := found["base_model"].get("follows")) and (after := found["tuned"]["follows"]):
         of = "of the base's own prompts {:.0%} are followed, {:.0%} by the base"
         lines.append(of.format(after["overall"], before["overall"]))
@@ -157,7 +161,10 @@ def judge(
     tiles = day_check.contact_tiles([i.path for i in sheet.items], contact)
     target = folder / ("contact_sheet.png" if name == "tuned" else f"contact_sheet_{name}.png")
     save_mosaic(tiles, target, columns=day_check.PICTURES_EACH, side=120)
-    result: dict[str, Any] = {"not measured": {}}
+    rows = [
+        {"prompt": p, "file": i.path.relative_to(run).as_posix()} for p, i in zip(contact, sheet.items, strict=True)
+    ]
+    result: dict[str, Any] = {"contact": rows, "not measured": {}}
     if not held.is_dir():
         result["not measured"]["all"] = "no picture was held out"
         return result
@@ -223,51 +230,40 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     return rows
 
 
-def _missing(found: dict[str, Any]) -> list[str]:
+def _notes(found: dict[str, Any]) -> list[str]:
     missing = found["tuned"]["not measured"]
-    return [f"{METRICS[k].title if k in METRICS else k} was not measured: {reason}" for k, reason in missing.items()]
+    told = [f"{METRICS[k].title if k in METRICS else k} was not measured: {reason}" for k, reason in missing.items()]
+    return told + [f"step {a['step']}: {a['text']}" for a in found["advice"]]
+
+
+def _pictures(run: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows: prompts of the domain drawn by both, general prompts before and after, near neighbours."""
+    ours, theirs = found["tuned"].pop("contact"), found["base_model"].pop("contact")
+    contact = [
+        {"prompt": a["prompt"], "file": a["file"], "other": b["file"]} for a, b in zip(ours, theirs, strict=True)
+    ]
+    before = open_pictures(run / "general", "general").items
+    general = [
+        {"prompt": i.caption, "file": f"general/{i.path.name}", "other": f"report/general/{i.path.name}"}
+        for i in before
+    ]
+    nearest = "The generated pictures that come nearest to training, each beside its neighbour"
+    sheets = [{"sheet": "report/nearest.png", "caption": nearest}] if (run / "report" / "nearest.png").is_file() else []
+    return {"contact": contact, "general": general, "sheets": sheets}
 
 
 def _markdown(found: dict[str, Any]) -> str:
     lines = [f"# Fine-tuned: {Path(found['base']).name}, {found['method']}, {found['steps']} steps", ""]
     lines += [f"- {line}" for line in found["verdict"]]
     lines += ["", "| | base | fine-tuned | better |", "|---|---|---|---|"]
-    lines += [f"| {' | '.join(row)} |" for row in _rows(found)]
-    lines += ["", *(f"- {line}" for line in _missing(found))]
-    lines += [f"- advice at step {a['step']}: {a['text']}" for a in found["advice"]]
+    lines += [f"| {' | '.join(row)} |" for row in found["rows"]]
+    lines += ["", *(f"- {line}" for line in found["notes"])]
     return "\n".join(lines) + "\n"
 
 
-def _write_html(found: dict[str, Any], folder: Path, run: Path) -> Path:
-    curves = found["probes"]
-    pictures = [
-        (folder / "contact_sheet.png", "Ten prompts that share few words, ten pictures each, not chosen"),
-        (folder / "contact_sheet_base.png", "The same of the base"),
-        (folder / "general.png", "General prompts, before and after, from the same noise"),
-        (folder / "nearest.png", "The generated pictures that come nearest to training, each beside its neighbour"),
-    ]
-    if last := sorted((run / "samples").glob("attention-*.png")):
-        pictures.append((last[-1], "Where each word of a caption is attended to"))
-    return write_page(
-        folder / "report.html",
-        "finetuned.html",
-        title=f"Fine-tuned: {Path(found['base']).name}",
-        about=f"{found['method']}, {found['steps']} steps",
-        verdict=found["verdict"],
-        rows=_rows(found),
-        notes=_missing(found) + [f"step {a['step']}: {a['text']}" for a in found["advice"]],
-        charts=[
-            chart(f"{title}, over steps", [("", [c["step"] for c in curves], [c[name] for c in curves])], "steps")
-            for name, title in (("domain", "loss on held-out pictures"), ("general", "loss on general prompts"))
-            if curves and name in curves[0]
-        ],
-        pictures=pictures,
-    )
-
-
-def figures(page: Path) -> dict[str, float]:
-    """The figures that the report beside `page` holds, by name: of the result, and with `_base` of the base."""
-    found: dict[str, Any] = json.loads((page.parent / "report.json").read_text())
+def figures(run: Path) -> dict[str, float]:
+    """The figures that the report of a run holds, by name: of the result, and with `_base` of the base."""
+    found = _read(run)
     values = {f"{name}_loss_change": loss["change"] for name, loss in found["losses"].items()}
     if found["drift"] is not None:
         values["drift"] = found["drift"]
@@ -277,7 +273,11 @@ def figures(page: Path) -> dict[str, float]:
     return values
 
 
-def summary(page: Path) -> list[str]:
-    """The verdict that the report beside `page` holds."""
-    found: list[str] = json.loads((page.parent / "report.json").read_text())["verdict"]
+def summary(run: Path) -> list[str]:
+    """The verdict that the report of a run holds."""
+    found: list[str] = _read(run)["verdict"]
     return found
+
+
+def _read(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "report" / "report.json").read_text()))

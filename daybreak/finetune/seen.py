@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from daybreak.evaluate.attention_maps import Look, Predicted
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.shown import Shown
 from daybreak.finetune.families import Family
 from daybreak.finetune.prepared import Prepared
 from daybreak.finetune.probes import LEVELS, Probe, TextOf
@@ -25,77 +27,84 @@ MOST_WORDS = 15
 
 
 def draw_seen(
-    base: Prepared, probes: dict[str, Probe], text_of: TextOf, folder: Path, step: int, write: bool
+    base: Prepared, probes: dict[str, Probe], text_of: TextOf, folder: Path, step: int, shown: Shown | None
 ) -> dict[str, Path]:
     """Writes what can be shown of one picture of the domain (else a general one) after `step` steps; {name: file}.
 
-    write: whether this process is the one to write; the others of a sharded base compute the same.
+    shown: takes the same; None at those processes of a sharded base that only compute along.
     """
     probe = probes.get("domain", probes["general"])
     stem = f"step-{step:08d}"
-    predicted = predictions(base, probe, text_of)
+    rows = predictions(base, probe, text_of)
     attended = attention_maps(base, probe) if base.family.attends else None
-    if not write:
+    if shown is None:
         return {}
     result = {"predictions": folder / f"predictions-{stem}.png"}
-    save_grid(*predicted, result["predictions"], columns=len(LEVELS))
+    titles = [f"{row.caption} {label}" for row in rows for label in row.labels]
+    save_grid(torch.cat([row.pictures for row in rows]), titles, result["predictions"], columns=len(LEVELS))
+    shown.noise(rows)
     if attended is not None:
+        picture, looks = attended
+        caption = probe.captions[0]
         result["attention"] = folder / f"attention-{stem}.png"
-        save_grid(*attended, result["attention"])
+        tiles = torch.stack([picture, *(_reddened(picture, look.where) for look in looks)])
+        save_grid(tiles, [caption, *(look.word for look in looks)], result["attention"])
+        shown.words(shown.pictures(picture[None], [caption], name="attended"), [caption], [looks])
     return result
 
 
 @torch.no_grad()
-def predictions(base: Prepared, probe: Probe, text_of: TextOf) -> tuple[Tensor, list[str]]:
-    """Pictures [3 L, 3, H, W] with titles: at L noise levels the noisy picture, the output, the x0 it implies."""
+def predictions(base: Prepared, probe: Probe, text_of: TextOf) -> list[Predicted]:
+    """One picture [3, H, W] at L noise levels: the noisy picture, the output, the x0 it implies."""
     family, process, device = base.family, base.process, base.device
-    rows, text = probe.rows[:1].to(device), text_of(probe.captions[:1])
+    rows, text = probe.rows[0][None].to(device), text_of(probe.captions[:1])
+    height, width = rows.shape[2:]
     noisy, outputs, clean = [], [], []
     for random in probe.random:
         random = random.rows(slice(0, 1))
-        noise, t = random.noise.to(device), random.t.to(device)
-        x_t = process.interpolate(family.x0(rows, random.posterior.to(device)), noise, t)
+        noise, posterior = (n[..., :height, :width].to(device) for n in (random.noise, random.posterior))
+        t = random.t.to(device)
+        x_t = process.interpolate(family.x0(rows, posterior), noise, t)
         output = family.predict(family.network, x_t, t, text).float()
         noisy.append(family.decode(x_t))
-        outputs.append(_as_picture(output, noisy[-1].shape[-1]))
+        outputs.append(_as_picture(output, noisy[-1].shape[-2:]))
         clean.append(family.decode(process.to_x0(x_t, output, t)))
-    titles = [
-        f"{what} at {level:.0%}" for what in ("noisy,", "the output", "what it takes for clean,") for level in LEVELS
-    ]
-    return torch.cat([*noisy, *outputs, *clean]).cpu(), titles
+    labels = [f"at {level:.0%}" for level in LEVELS]
+    kinds = (("noisy,", noisy), ("the output", outputs), ("what it takes for clean,", clean))
+    return [Predicted(name, torch.cat(pictures).cpu(), labels) for name, pictures in kinds]
 
 
-def _as_picture(output: Tensor, side: int) -> Tensor:
+def _as_picture(output: Tensor, size: tuple[int, ...]) -> Tensor:
     """The first three channels, each brought to [-1, 1]."""
     three = output[:, [0, 1, 2] if output.shape[1] >= 3 else [0, 0, 0]]
     spread = three.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-6)
-    return functional.interpolate(three / spread, size=(side, side))
+    return functional.interpolate(three / spread, size=size)
 
 
 @torch.no_grad()
-def attention_maps(base: Prepared, probe: Probe) -> tuple[Tensor, list[str]]:
-    """The picture, then for each word of its caption the picture lit where the word is attended to; with titles."""
+def attention_maps(base: Prepared, probe: Probe) -> tuple[Tensor, list[Look]]:
+    """A picture [3, H, W], and where each word of its caption is attended to."""
     family, process, device = base.family, base.process, base.device
     caption, random = probe.captions[0], probe.random[MAP_LEVEL].rows(slice(0, 1))
     words = word_tokens(family, caption)[:MOST_WORDS]
-    rows = probe.rows[:1].to(device)
-    x0 = family.x0(rows, random.posterior.to(device))
+    rows = probe.rows[0][None].to(device)
+    height, width = rows.shape[2:]
+    x0 = family.x0(rows, random.posterior[..., :height, :width].to(device))
     t = random.t.to(device)
-    x_t = process.interpolate(x0, random.noise.to(device), t)
+    x_t = process.interpolate(x0, random.noise[..., :height, :width].to(device), t)
     with recorded(family.network) as maps:
         family.predict(family.network, x_t, t, family.text([caption]))
-    picture = family.decode(x0)
-    side = picture.shape[-1]
-    mean = averaged(maps, tuple(x0.shape[2:]))  # [h, w, L]
-    shown, titles = [picture], [caption]
-    for word, places in words:
-        heat = mean[:, :, places].mean(dim=-1)
-        heat = (heat - heat.min()) / (heat.max() - heat.min()).clamp(min=1e-12)
-        heat = functional.interpolate(heat[None, None], size=(side, side), mode="bilinear")
-        red = torch.tensor([1.0, -1.0, -1.0], device=device).view(1, 3, 1, 1)
-        shown.append((1 - 0.7 * heat) * (0.6 * picture - 0.4) + 0.7 * heat * red)
-        titles.append(word)
-    return torch.cat(shown).cpu(), titles
+    mean = averaged(maps, tuple(x0.shape[2:])).cpu()  # [h, w, L]; of each place, its attention over the tokens
+    looks = [Look(w, float(mean[:, :, n].sum(dim=-1).mean()), mean[:, :, n].mean(dim=-1)) for w, n in words]
+    return family.decode(x0)[0].cpu(), looks
+
+
+def _reddened(picture: Tensor, where: Tensor) -> Tensor:
+    """The picture [3, H, W], dim, and red where `where` [h, w] is large."""
+    heat = (where - where.min()) / (where.max() - where.min()).clamp(min=1e-12)
+    heat = functional.interpolate(heat[None, None], size=picture.shape[1:], mode="bilinear")[0]
+    red = torch.tensor([1.0, -1.0, -1.0]).view(3, 1, 1)
+    return (1 - 0.7 * heat) * (0.6 * picture - 0.4) + 0.7 * heat * red
 
 
 def word_tokens(family: Family, caption: str) -> list[tuple[str, list[int]]]:

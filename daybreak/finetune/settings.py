@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Po
 from daybreak.config.fields import check_fields, fields_of
 from daybreak.config.quantities import time_in
 from daybreak.config.settings import Colour, Lines, TrackerName
+from daybreak.data.reading.settings import Reading, parse_caption
 from daybreak.evaluate.measures import PICTURES_EACH, PROMPTS
 from daybreak.model_folder import FINETUNED_FILE
 
@@ -78,11 +79,32 @@ class FinetuneSettings:
     prior_weight: NotNegative = 1.0
     """DreamBooth: weight of the class's loss."""
     resolution: Annotated[int | None, Bounds(least=8)] = None
-    """Side of the square training pictures, px; none: the base's."""
+    """Side of the square whose number of pixels training pictures have at most, px; none: the base's."""
+    square: bool = False
+    """Crop every picture to that square, and scale smaller ones up, in place of keeping its ratio."""
+    max_ratio: Annotated[float, Bounds(least=1)] = 3.0
+    """Widest training pictures, width over height, and tallest; what is beyond is cropped."""
+    upscale: bool = False
+    """Scale pictures up that have fewer pixels; else they keep their size."""
     background: Colour = (255, 255, 255)
     """Colour behind transparent pictures, sRGB 0..255."""
     captions: Lines = "whole"
     """Line breaks in captions: they belong to it (whole), divide several (lines), or end it (first)."""
+    caption: Annotated[dict[str, float], Typed(parse_caption, "COLUMN[=WEIGHT]")] = field(default_factory=dict)
+    """Columns of captions, and how often each is taken, anew each time; empty: found by their usual names."""
+    trigger: str | None = None
+    """Word that every caption gets: in place of [trigger], else in front."""
+    shuffle_tags: bool = False
+    """Take the tags of a caption in another order each time; the text encoders then read it in every step."""
+    keep_tags: Natural = 0
+    """First tags of a caption that keep their place."""
+    tag_separator: str = ","
+    """What divides tags."""
+    masks: Annotated[str | None, Typed(lambda text, _: text, "alpha|beside|<path>")] = None
+    """Masks that weigh the loss: the pictures' opacity (alpha), NAME-mask.png or NAME-masklabel.png beside each
+    (beside), or those of a folder; none: every part counts alike."""
+    unmasked: Share = 0.1
+    """Weight of what is black in a mask; white has 1."""
     flip: bool = False
     """Mirror half of the pictures left to right."""
     held_out: Annotated[float, Bounds(least=0, most=0.5)] = 0.1
@@ -162,6 +184,8 @@ class FinetuneSettings:
             raise ConfigError(f"--batch is {self.batch}; with --class-prompt it must be at least 2")
         if (self.method == "textual-inversion") != (self.token is not None):
             raise ConfigError('textual inversion goes with its new word: --method textual-inversion --token "<word>"')
+        if self.shuffle_tags and not self.tag_separator.strip():
+            raise ConfigError("--tag-separator is empty: say what divides tags, such as a comma")
         if self.train_text_encoder and self.method == "textual-inversion":
             raise ConfigError("textual inversion trains one word and nothing else: leave --train-text-encoder out")
         if self.class_data is not None and self.class_prompt is None:
@@ -171,6 +195,8 @@ class FinetuneSettings:
             (self.token is not None, ("init_word", "vectors"), "--method textual-inversion"),
             (self.train_text_encoder, ("text_lr",), "--train-text-encoder"),
             (self.class_prompt is not None, ("class_count", "prior_weight"), "--class-prompt"),
+            (self.shuffle_tags, ("keep_tags", "tag_separator"), "--shuffle-tags"),
+            (self.masks is not None, ("unmasked",), "--masks"),
         ):
             for name in names:
                 if not used and self.differs(name):
@@ -180,10 +206,18 @@ class FinetuneSettings:
         for name in ("rank", "alpha", "targets"):
             if self.lora is not None and self.differs(name):
                 raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect with --lora, whose own it keeps")
+        for name in ("max_ratio", "upscale"):
+            if self.square and self.differs(name):
+                raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect with --square")
 
     def differs(self, name: str) -> bool:
         """Whether a setting has another value than its default."""
-        return bool(getattr(self, name) != type(self).__dataclass_fields__[name].default)
+        return bool(getattr(self, name) != fields_of(type(self))[name].default)
+
+    @property
+    def reading(self) -> Reading:
+        """How captions are read."""
+        return Reading(captions=self.caption, lines=self.captions)
 
     @property
     def learning_rate(self) -> float:

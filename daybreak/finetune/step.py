@@ -15,8 +15,8 @@ from daybreak.finetune.process import Process
 class StepRandomness:
     """Everything random in a step, drawn on the CPU for the whole batch, so that micro-batches and devices agree.
 
-    noise, posterior [B, C, h, w]: what is added, and what latents are drawn with; t [B] noise levels; drop [B] bool:
-    captions dropped; flip [B] bool: pictures mirrored.
+    noise, posterior [B, C, h, w]: what is added, and what latents are drawn with, of which smaller pictures take a
+    corner; t [B] noise levels; drop [B] bool: captions dropped; flip [B] bool: pictures mirrored.
     """
 
     noise: Tensor
@@ -42,18 +42,21 @@ class StepRandomness:
             flip=(torch.rand(shape[0], generator=generator) < 0.5) & flip,
         )
 
-    def rows(self, rows: slice) -> StepRandomness:
-        """Of a micro-batch."""
+    def rows(self, rows: slice | list[int]) -> StepRandomness:
+        """Of some of the pictures."""
         return StepRandomness(self.noise[rows], self.posterior[rows], self.t[rows], self.drop[rows], self.flip[rows])
 
 
 def squared_errors(
-    family: Family, network: nn.Module, process: Process, rows: Tensor, text: Text, random: StepRandomness
-) -> Tensor:
-    """[B] loss of each picture; `rows` as `Family.rows` gives them, on the network's device."""
+    family: Family, network: nn.Module, process: Process, rows: Tensor, text: Text, random: StepRandomness,
+    weights: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """[B] loss of each picture; `rows` as `Family.rows` gives them, on the network's device; weights: of places."""
     device = rows.device
-    noise, t = random.noise.to(device), random.t.to(device)
-    x0 = family.x0(rows, random.posterior.to(device))
+    height, width = rows.shape[-2:]
+    noise, posterior = (n[..., :height, :width].to(device) for n in (random.noise, random.posterior))
+    t = random.t.to(device)
+    x0 = family.x0(rows, posterior)
     x_t = process.interpolate(x0, noise, t)
     output = family.predict(network, x_t, t, text)
-    return process.squared_error(output, x0, noise, t)
+    return process.squared_error(output, x0, noise, t, weights)

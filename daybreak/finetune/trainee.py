@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +14,22 @@ from torch import Tensor, nn
 
 from daybreak.config import BudgetConfig, Config, DataConfig, OptimConfig, TrainConfig
 from daybreak.data.batch import Source
+from daybreak.data.shards.buckets import Bucket
+from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.grid import save_grid
+from daybreak.evaluate.shown import Shown
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.advice import Adviser
-from daybreak.finetune.cache import Cache, CachedBatch, CachedPictures, Order
-from daybreak.finetune.drawing import draw
+from daybreak.finetune.cache import Cache
+from daybreak.finetune.drawing import draw, draw_each, on_one_canvas
+from daybreak.finetune.order import CachedBatch, CachedPictures, Order
 from daybreak.finetune.prepared import Prepared
 from daybreak.finetune.probes import DRIFT_PICTURES, Probe, TextOf, drift
 from daybreak.finetune.seen import draw_seen
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.step import StepRandomness, squared_errors
 from daybreak.parallel import Ranks
+from daybreak.run_folder import shown_folder
 from daybreak.train.meters import NoiseLevels, memory_gib
 from daybreak.train.pixel import ORDER_SEED
 from daybreak.train.trainee import NUMBERS, Samples, Trainee
@@ -50,6 +55,7 @@ class Diffusers(Trainee):
 
     numbers = (*NUMBERS, "start")
     go_on: str = field(default="daybreak finetune --resume", kw_only=True)
+    knows_others: bool = field(default=True, kw_only=True)
     calmer = "a lower --lr, or --precision float32"
     smaller = "--recompute, a smaller --resolution, --method lora or --adam-8bit"
     begins_with_samples = True
@@ -68,12 +74,17 @@ class Diffusers(Trainee):
     def order(self) -> Order:
         """Which pictures each step sees; after a return to a checkpoint another one."""
         seed = self.settings.seed + ORDER_SEED * self.rollbacks
-        return Order(self.cache.training, self.cache.prior, self.settings.batch, seed)
+        return order_of(self.cache, self.settings, seed)
 
     @property
     def epochs(self) -> float:
         """How often each picture was seen so far."""
         return self.step * self._own / len(self.cache.training)
+
+    @property
+    def sample_shapes(self) -> list[Bucket]:
+        """Of each prompt: where it is the caption of a picture, the shape of that, else the square."""
+        return [self.cache.shape_of(prompt) or (self.base.side, self.base.side) for prompt in self.prompts]
 
     @property
     def text_of(self) -> TextOf:
@@ -113,10 +124,14 @@ class Diffusers(Trainee):
     def enter(self, config: Config, source: Source) -> None:
         """There is one stage."""
 
+    def parts(self, batch: CachedBatch, at_once: int) -> list[slice]:
+        """See `Trainee`."""
+        return batch.parts(at_once)
+
     def random(self, batch: CachedBatch, config: Config) -> StepRandomness:  # noqa: ARG002 (all ranks draw alike)
         """See `Trainee`."""
         s, family = self.settings, self.base.family
-        shape = (s.batch, family.row_channels(self.cache.rows.shape[1]), *self.cache.rows.shape[2:])
+        shape = (s.batch, family.row_channels(self.cache.rows[0].shape[1]), *batch.canvas)
         random = StepRandomness.draw(shape, self.base.process, s.drop_captions, s.offset_noise, s.flip, self.generator)
         self._counts = torch.bincount(self._quarter(random), minlength=len(QUARTERS))
         return random
@@ -129,8 +144,10 @@ class Diffusers(Trainee):
         family, process = self.base.family, self.base.process
         dropped = random.drop.tolist()
         text = self.text_of(["" if drop else c for c, drop in zip(batch.captions, dropped, strict=True)])
+        text["sizes"] = self.cache.sizes[batch.numbers].to(self.device)
         pictures = self.cache.pictures(batch.numbers, random.flip, self.device)
-        errors = squared_errors(family, family.network, process, pictures, text, random)
+        places = self.cache.places(batch.numbers, random.flip, self.device)
+        errors = squared_errors(family, family.network, process, pictures, text, random, places)
         weights = batch.weights.to(errors)
         loss = (errors * (weights if self.world == 1 else self.world * weights)).sum()
         quarter, found = self._quarter(random), errors.detach().float().cpu()
@@ -177,7 +194,7 @@ class Diffusers(Trainee):
 
     # Pauses.
 
-    def draw(self, path: Path, ranks: Ranks) -> Samples:
+    def draw(self, path: Path, ranks: Ranks, asked: Sequence[str] = ()) -> Samples:
         """Samples, probes, and what goes on inside. Of a base that is not sharded, at the first process alone."""
         if not ranks.first and not self.sharded:
             return Samples()
@@ -187,18 +204,24 @@ class Diffusers(Trainee):
             if self.step == 0:
                 self.start = losses
             began = time.monotonic()
-            pictures = draw(base.family.pipeline, self.prompts, settings, base.side)
+            pictures = draw_each(base.family.pipeline, self.prompts, settings, self.sample_shapes)
             seconds = (time.monotonic() - began) / len(self.prompts)
-            if ranks.first:
-                save_grid(pictures, self.prompts, path)
+            wanted = draw(base.family.pipeline, list(asked), settings, base.side) if asked else None
+            shown = Shown(shown_folder(path)) if ranks.first else None
+            if shown is not None:
+                save_grid(on_one_canvas(pictures), self.prompts, path)
+                shown.pictures(pictures, self.prompts)
             moved = {}
             if self.step > 0:
                 general = self.probes["general"].captions[:DRIFT_PICTURES]
                 way = drift(self.folder, draw(base.family.pipeline, general, settings, base.side))
                 moved = {} if way is None else {"drift": way}
-            seen = draw_seen(base, self.probes, self.text_of, path.parent, self.step, ranks.first)
+            seen = draw_seen(base, self.probes, self.text_of, path.parent, self.step, shown)
+            if shown is not None:
+                shown.close()
         changes = {f"{name}_change": loss / self.start[name] - 1 for name, loss in losses.items()}
-        return Samples(None, seconds, seen, {**losses, **changes, **moved})
+        files = save_asked(wanted, asked, path, 0) if wanted is not None and ranks.first else {}
+        return Samples(None, seconds, seen, {**losses, **changes, **moved}, files)
 
     def probe_losses(self) -> dict[str, float]:
         """The probes' losses with the weights that are in place."""
@@ -238,6 +261,11 @@ class Diffusers(Trainee):
 
     def restore_drawing(self, folder: Path) -> None:
         """Nothing was written."""
+
+
+def order_of(cache: Cache, settings: FinetuneSettings, seed: int) -> Order:
+    """Which pictures each step sees."""
+    return Order(cache.training, cache.prior, settings.batch, seed, lambda number: cache.at[number][0])
 
 
 def loop_config(settings: FinetuneSettings, steps: int, at_once: int) -> Config:

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from daybreak import config as configs
@@ -27,6 +25,7 @@ from daybreak.extras import require
 from daybreak.formats.pipeline_folder import save_pipeline
 from daybreak.formats.prx_keys import from_prx, prx_config, to_prx
 from daybreak.formats.text_parts import to_transformers
+from daybreak.formats.weights import load_weights, read_shards
 from daybreak.model.transformer import Transformer
 from daybreak.model_folder import CONFIG_FILE, check_without_data, read_json
 
@@ -189,34 +188,6 @@ def _config(folder: Path, index: dict[str, Any], model: ModelConfig, text_encode
     for key, value in settings.items():
         config = configs.override(config, key, value)
     return check_without_data(config)
-
-
-def read_shards(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a diffusers model folder, in one file or in several behind an index."""
-    index = folder / "diffusion_pytorch_model.safetensors.index.json"
-    names = {"diffusion_pytorch_model.safetensors"}
-    if index.is_file():
-        names = set(read_json(index).get("weight_map", {}).values())
-    tensors: dict[str, Tensor] = {}
-    for name in sorted(names):
-        tensors |= read_tensors(folder / Path(name).name)  # .name: an index may not lead out of its folder
-    return tensors
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file; ConfigError where it is damaged or missing."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as e:
-        raise ConfigError(f"{path} is damaged or missing: {e}") from None
-
-
-def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Loads all of `tensors` into all of `module`; ConfigError that names `path` where they do not fit."""
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as e:
-        raise ConfigError(f"{path} does not fit its config: {' '.join(str(e).split())[:300]}") from None
 
 
 def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -24,8 +24,9 @@ from daybreak import config as configs
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
 from daybreak.formats.bundle import bundle
-from daybreak.formats.diffusers_folder import load_weights, read_shards, read_text_encoder
+from daybreak.formats.diffusers_folder import read_text_encoder
 from daybreak.formats.text_parts import save_text
+from daybreak.formats.weights import load_weights, read_shards
 from daybreak.model.transformer import Transformer
 from daybreak.model_folder import (
     CONFIG_FILE,

@@ -17,12 +17,9 @@ from torch import Tensor, nn
 
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
-from daybreak.encoders.open_text import open_text_encoder
-from daybreak.encoders.t5 import T5Encoder, T5Shape
-from daybreak.encoders.text import TextEncoder
-from daybreak.encoders.tokenizer import CaptionTokenizer
+from daybreak.encoders.text import TextEncoder, open_text_encoder
 from daybreak.extras import require
-from daybreak.formats.diffusers_folder import read_tensors
+from daybreak.formats.weights import read_tensors
 from daybreak.model.transformer import Transformer
 from daybreak.model_folder import CONFIG_FILE, QUANTIZED_FILE, check_without_data, read_json
 
@@ -84,7 +81,9 @@ def read_quantized(folder: Path, device: torch.device) -> tuple[Transformer, Tex
         raise ConfigError(f"{folder / QUANTIZED_FILE}: kind is {kind!r}; it must be one of {', '.join(CONFIGS)}")
     check_hardware(kind, device)
     config = check_without_data(configs.load(folder / CONFIG_FILE))
-    text_encoder = _text_encoder(folder, config).to(device).eval()
+    frozen = config.text.pretrained is not None
+    text_encoder = open_text_encoder(config.text) if frozen else TextEncoder.load(folder, weights=False)
+    text_encoder = text_encoder.to(device).eval()
     transformer = Transformer(config.model, text_encoder.width, config.routing).to(device).eval()
     parts = _parts(quantize(transformer, text_encoder, kind), stored=False)
     tensors = read_tensors(folder / WEIGHTS_FILE)
@@ -115,17 +114,3 @@ def _parts(networks: nn.ModuleDict, stored: bool = True) -> dict[str, Tensor]:
         else:
             parts[name] = weight.data.half() if stored else weight.data
     return parts
-
-
-def _text_encoder(folder: Path, config: Config) -> TextEncoder:
-    """The frozen one that the config names, or one of the shape that the folder says, without its weights."""
-    if config.text.pretrained is not None:
-        return open_text_encoder(config.text)
-    try:
-        tokenizer = CaptionTokenizer.load(folder / "tokenizer")
-        network = T5Encoder(T5Shape.load(folder / "text_encoder"))
-    except Exception as e:  # the tokenizers library raises nothing more specific
-        raise ConfigError(
-            f"{folder}: its text encoder is damaged or missing: {' '.join(str(e).split())[:200]}"
-        ) from None
-    return TextEncoder(tokenizer, network, tokenizer.longest)

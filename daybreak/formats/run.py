@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from daybreak import checkpoint_files as files
 from daybreak.config import Config, ConfigError
-from daybreak.encoders.open_text import open_text_encoder
-from daybreak.encoders.text import TextEncoder
-from daybreak.formats.diffusers_folder import read_tensors
+from daybreak.encoders.text import TextEncoder, open_text_encoder
+from daybreak.formats.weights import load_weights, read_tensors
 from daybreak.model.transformer import Transformer
 from daybreak.run_folder import newest
 
@@ -34,19 +32,3 @@ def load_averages(folder: Path, config: Config) -> tuple[Transformer, TextEncode
     transformer = Transformer(config.model, text_encoder.width, config.routing)
     load_weights(transformer, read_tensors(folder / "transformer.safetensors"), folder / "transformer.safetensors")
     return transformer, text_encoder
-
-
-def load_weights(module: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
-    """Loads tensors, all of which must be there; tied ones are stored under one of their names."""
-    own = module.state_dict()
-    tied: dict[int, list[str]] = {}
-    for name, value in own.items():
-        tied.setdefault(value.data_ptr(), []).append(name)
-    missing = [names[0] for names in tied.values() if not any(n in stored for n in names)]
-    wrong = [k for k, v in stored.items() if k not in own or own[k].shape != v.shape]
-    if missing or wrong:
-        raise ConfigError(
-            f"{path} does not fit the config: missing {missing[:2] or 'none'}, unknown or of another shape "
-            f"{wrong[:2] or 'none'}"
-        )
-    module.load_state_dict(stored, strict=False)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from daybreak import __version__
+from daybreak.files import write_whole
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
@@ -17,8 +20,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     Every page has a `title`, and `about`: the line below it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    page = _templates.get_template(template).render(values, version=__version__)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, fill(template, **values))
     return path
 
 
@@ -28,11 +30,28 @@ def data_uri(picture: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
+def fill(template: str, **values: Any) -> str:
+    """A template filled with `values`, as text."""
+    return _templates.get_template(template).render(values, version=__version__)
+
+
+def asset(name: str) -> Markup:
+    """A style or a script of this room, FOLDER/NAME, to stand in a page as it is."""
+    return Markup((ROOM / name).read_text(encoding="utf-8"))
+
+
+def as_script(value: Any) -> Markup:
+    """A plain value as JSON inside a script element, out of which no text of it can break."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+ROOM = Path(__file__).parent
 _templates = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    loader=FileSystemLoader(ROOM / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters["data_uri"] = data_uri
+_templates.filters |= {"data_uri": data_uri, "as_script": as_script, "asset": asset}

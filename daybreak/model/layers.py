@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from daybreak.encoders.text import TextMemory
 from daybreak.model.rope import norm_rotate, rms_norm
+from daybreak.products import attention
 
 NORM_EPS = 1e-6
 FUSED_FROM_QUERIES = 100
-"""With so many queries the fused attention kernel is the faster one on a CPU in training, too."""
+"""From this many queries on the fused attention kernel is the faster one on a CPU in training, too."""
 
 
 def sinusoid(x: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -28,23 +29,27 @@ def sinusoid(x: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm without parameters, then x * (1 + scale) + shift (adaLN, DiT, arXiv 2212.09748).
 
-    x [B, N, C]; shift and scale [B, 1, C].
+    x [B, N, C]; shift and scale [B, 1, C], or [1, 1, C] for all pictures alike, which one kernel does in half the time.
     """
+    if len(shift) == 1 and not torch.is_grad_enabled():
+        return F.layer_norm(x, x.shape[-1:], 1 + scale.view(-1), shift.reshape(-1), NORM_EPS)
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, masked: int | None = None) -> Tensor:
     """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D].
 
-    `mask` [B, 1, 1, M] is added to the logits: 0 where a key counts, -inf where it does not. For few queries on a CPU
-    the two products are written out: their backward pass is faster than the fused kernel's (docs/journal.md).
+    `mask` [B, 1, 1 or N, M] is added to the logits: 0 where a key counts, -inf where it does not; behind the first
+    `masked` keys it is zero, where that is known. For few queries on a CPU the two products are written out: their
+    backward pass is faster than the fused kernel's (docs/journal.md). So are they, without gradients, where
+    oneDNN makes them (products.py).
     """
     if q.device.type == "cpu" and q.shape[2] < FUSED_FROM_QUERIES and torch.is_grad_enabled():
         logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         if mask is not None:
             logits += mask  # no gradient needs the product itself
         return logits.softmax(dim=-1) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return attention(q, k, v, mask, masked=masked)
 
 
 def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> Tensor:
@@ -78,8 +83,7 @@ GELU_K, GELU_C = 2 * (2 / math.pi) ** 0.5, 0.044715
 
 def _sigmoid_of_gelu(x: Tensor) -> Tensor:
     """sigmoid(k (x + c x^3)), by which the tanh form of GELU multiplies x; a new tensor."""
-    square = x * x
-    return torch.add(x.new_tensor(GELU_K), square, alpha=GELU_K * GELU_C, out=square).mul_(x).sigmoid_()
+    return torch.addcmul(x.new_tensor(GELU_K), x, x, value=GELU_K * GELU_C).mul_(x).sigmoid_()
 
 
 class _CpuGatedGelu(torch.autograd.Function):
@@ -165,12 +169,11 @@ class Attention(nn.Module):
                 memory.keys_values[index] = self.read(text)
             text_k, text_v = memory.keys_values[index]
         q = norm_rotate(q, self.norm_q.weight, NORM_EPS, cos, sin)
-        k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin)
-        k = torch.cat([text_k, k], dim=2)  # [B, H, L + N, D]
+        k = norm_rotate(k, self.norm_k.weight, NORM_EPS, cos, sin, text_k)  # [B, H, L + N, D]
         v = torch.cat([text_v, v], dim=2)
         if looks is not None:
             looks.append(attention_shares(q, k, mask, text.shape[1]))
-        return self.out(attend(q, k, v, mask).transpose(1, 2).reshape(b, n, c))
+        return self.out(attend(q, k, v, mask, text.shape[1]).transpose(1, 2).reshape(b, n, c))
 
 
 class GatedMLP(nn.Module):

@@ -57,11 +57,39 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
 
 
-def norm_rotate(x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor) -> Tensor:
-    """`rotate` of the RMS norm over channels: x [B, H, N, D], weight [D] -> as x; cos and sin as in `rotate`."""
+def norm_rotate(
+    x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor, behind: Tensor | None = None
+) -> Tensor:  # fmt: skip
+    """`rotate` of the RMS norm over channels: x [B, H, N, D], weight [D] -> as x; cos and sin as in `rotate`.
+
+    behind [B, H, L, D]: what the result is appended to, giving [B, H, L + N, D].
+    """
     if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
-        return _CpuNormRotate.apply(x, weight, eps, cos, sin)
-    return rotate(rms_norm(x, weight, eps), cos, sin)
+        if not torch.is_grad_enabled():
+            return _cpu_norm_rotate(x, weight, eps, cos, sin, behind)
+        y = _CpuNormRotate.apply(x, weight, eps, cos, sin)
+    else:
+        y = rotate(rms_norm(x, weight, eps), cos, sin)
+    return y if behind is None else torch.cat([behind, y], dim=2)
+
+
+def _cpu_norm_rotate(
+    x: Tensor, weight: Tensor, eps: float, cos: Tensor, sin: Tensor, behind: Tensor | None
+) -> Tensor:  # fmt: skip
+    """The same without gradients: rotated first and scaled afterwards, in the place where it is wanted."""
+    b, heads, n, d = x.shape
+    length, half = 0 if behind is None else behind.shape[2], d // 2
+    whole = x.new_empty(b, heads, length + n, d)
+    if behind is not None:
+        whole[:, :, :length] = behind
+    y = whole[:, :, length:]
+    scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(d).add_(eps).rsqrt_()
+    torch.mul(x, weight * cos, out=y)
+    turned = weight.roll(half) * sin
+    y[..., :half].addcmul_(x[..., half:], turned[..., :half])
+    y[..., half:].addcmul_(x[..., :half], turned[..., half:])
+    y.mul_(scale)
+    return whole
 
 
 class _CpuNormRotate(torch.autograd.Function):

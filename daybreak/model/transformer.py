@@ -225,10 +225,14 @@ class Transformer(nn.Module):
     def embed_time(self, t: Tensor, x_t: Tensor, pooled: Tensor | None = None) -> Tensor | None:
         """[B] times -> [B, C] after SiLU; None where nothing is told the time.
 
+        One time that was expanded to all pictures is embedded once, [1, C], where nothing of the pictures is added.
+
         With size conditioning, the picture's height and width are added in; `pooled` [B, C], the text's mean, too.
         """
         if self.time_embedding is None:
             return None
+        if t.stride(0) == 0:
+            t = t[:1]
         time = self.time_embedding(sinusoid(TIME_FACTOR * t, TIME_WIDTH))
         if pooled is not None:
             time = time + pooled

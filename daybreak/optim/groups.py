@@ -16,7 +16,7 @@ def split_parameters(modules: dict[str, nn.Module]) -> tuple[dict, dict]:
     """Named trained parameters of `modules` ("transformer", "text_encoder", "projector") for (Muon, AdamW).
 
     Muon takes the matrices that act inside the transformer's blocks and the text encoder's; embeddings, the first and
-    last layers, convolutions, modulation, norms, biases and the projector are AdamW's. Frozen parameters are nobody's.
+    last layers, convolutions, modulation, norms, biases and the projector are AdamW's. Frozen parameters are in none.
     Raises RuntimeError if a trained parameter were left out or doubled.
     """
     named = {

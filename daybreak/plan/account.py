@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from daybreak.compiler import kept_away
 from daybreak.config import Config, at_stage
 from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
 from daybreak.encoders.teacher_file import taught_file
@@ -64,7 +65,9 @@ def account(config: Config, text_tokens: int | None = None) -> tuple[StagePlan, 
     """
     length = text_tokens or config.text.max_tokens
     stages = [at_stage(config, i) for i in range(max(1, len(config.stages)))]
-    return tuple(StagePlan(c, *_parts(c, length, aligned)) for c, aligned in zip(stages, _aligned(config), strict=True))
+    with kept_away():
+        parts = [_parts(c, length, aligned) for c, aligned in zip(stages, _aligned(config), strict=True)]
+    return tuple(StagePlan(c, *counted) for c, counted in zip(stages, parts, strict=True))
 
 
 def _aligned(config: Config) -> list[float]:

@@ -1,4 +1,4 @@
-"""How fast a recipe trains on so many GPUs, how long its ranks talk to each other, and what it costs."""
+"""How fast a recipe trains on a number of GPUs, how long its ranks talk to each other, and what it costs."""
 
 from __future__ import annotations
 

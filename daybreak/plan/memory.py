@@ -29,7 +29,7 @@ class Memory:
     each: float
 
     def of(self, pictures: int) -> float:
-        """With so many pictures at a time."""
+        """Bytes with this many pictures at a time."""
         return self.states + self.working + pictures * self.each
 
     def largest(self, memory: float) -> int:

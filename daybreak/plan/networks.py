@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from daybreak.config import ConfigError
 
 
-def _published() -> dict[str, Callable[[], Any]]:
-    """Sizes of the networks that recipes name, so that planning needs no download."""
+@cache
+def published() -> dict[str, Callable[[], Any]]:
+    """Sizes of the networks that recipes name, so that planning needs no download; benchmarks add theirs."""
     from transformers import Dinov2WithRegistersConfig, DINOv3ViTConfig, T5Config, T5GemmaConfig, T5GemmaModuleConfig
 
     def t5gemma_2b() -> T5GemmaConfig:
@@ -47,7 +49,7 @@ def config_of(name: str, setting: str) -> Any:
     """The transformers config of a network, from the table above or by hub id or folder."""
     from transformers import AutoConfig  # here: a plan with the embedded networks need not wait for it
 
-    if (known := _published().get(name)) is not None:
+    if (known := published().get(name)) is not None:
         return known()
     try:
         return AutoConfig.from_pretrained(name)

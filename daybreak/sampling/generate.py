@@ -7,9 +7,10 @@ from torch import Tensor
 
 from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
-from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
+from daybreak.phases import counted
 from daybreak.sampling.expand import expanded
 from daybreak.sampling.guidance import Routed, classifier_free, routed
 from daybreak.sampling.sampler import SAMPLERS
@@ -34,19 +35,20 @@ def generate(
     named = numbers or list(range(first, first + len(prompts)))
     prompts = expanded(prompts, s.expand, seed, named)
     pictures = []
-    for start in range(0, len(prompts), s.batch):
+    for start in counted(range(0, len(prompts), s.batch), len(prompts)):
         captions = prompts[start : start + s.batch]
         noise = (
             torch.stack([noise_of(side, side, seed, n) for n in named[start : start + s.batch]])
             * config.diffusion.noise_scale
         )
-        text, empty = text_encoder(captions), text_encoder([""] * len(captions))
         interval = (s.guidance_from, s.guidance_to)
         if s.guidance_kind == "classifier_free":
+            text, empty = with_empty(text_encoder, captions)
             denoise = classifier_free(transformer, text, empty, s.guidance, interval)
         else:
             routing = Routed(config.routing.keep, torch.Generator().manual_seed(seed * 1_000_003 + start))
-            weaker = text if s.guidance_kind == "routed" else empty
+            text = text_encoder(captions)
+            weaker = text if s.guidance_kind == "routed" else text_encoder([""] * len(captions))
             denoise = routed(transformer, text, weaker, routing, s.guidance, interval)
         pictures.append(SAMPLERS[s.sampler](denoise, noise.to(device), times).clamp(-1, 1).float().cpu())
     return torch.cat(pictures)
@@ -63,6 +65,13 @@ def generate_together(
     mine, named = prompts[start : start + each], numbers[start : start + each]
     drawn = generate(transformer, text_encoder, mine, config, seed, numbers=named) if mine else torch.empty(0)
     return torch.cat([part for part in ranks.gather(drawn) if len(part)])
+
+
+def with_empty(text_encoder: TextEncoder, captions: list[str]) -> tuple[TextTokens, TextTokens]:
+    """Captions' tokens, and for each of them the empty caption's, in one pass of the encoder."""
+    both = text_encoder([*captions, ""])
+    n = len(captions)
+    return both.rows(list(range(n))), both.rows([n] * n)
 
 
 def noise_of(height: int, width: int, seed: int, index: int = 0) -> Tensor:

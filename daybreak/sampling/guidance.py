@@ -79,7 +79,9 @@ def classifier_free(
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         if not low <= float(t[0]) <= high:
             return model(x_t, t, text).x0
-        with_text, without = model(torch.cat([x_t, x_t]), torch.cat([t, t]), both).x0.chunk(2)
+        # One time for all stays one, of which the transformer makes one modulation.
+        times = torch.cat([t, t]) if t.stride(0) else t[:1].expand(2 * len(t))
+        with_text, without = model(torch.cat([x_t, x_t]), times, both).x0.chunk(2)
         return without + scale * (with_text - without)
 
     return denoise

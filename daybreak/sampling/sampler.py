@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from daybreak.diffusion import flow
+from daybreak.phases import advance
 from daybreak.sampling.guidance import Denoiser
 
 FLOOR = 1e-3
@@ -51,6 +52,7 @@ def heun(denoise: Denoiser, noise: Tensor, times: Tensor) -> Tensor:
 def _integrate(step: Step, denoise: Denoiser, x: Tensor, times: Tensor) -> Tensor:
     for now, then in pairwise(times.to(x)):
         x = step(denoise, x, now.expand(len(x)), then.expand(len(x)))
+        advance(len(x) / (len(times) - 1))
     return x
 
 

@@ -12,18 +12,18 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from daybreak import __version__
-from daybreak.serve import errors
+from daybreak.serve import errors, page_routes
+from daybreak.serve.access_log import AccessLog
 from daybreak.serve.middleware import Guard
 from daybreak.serve.routes import PAGE, router
 from daybreak.serve.server import ImageServer
 
 
 def create_app(server: ImageServer) -> FastAPI:
-    """An app that starts `server` with itself, and on its way down generates what was accepted."""
+    """An app around `server`, which on its way down generates what was accepted."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        server.start()
         yield
         await asyncio.to_thread(server.stop)
 
@@ -37,9 +37,12 @@ def create_app(server: ImageServer) -> FastAPI:
     )
     app.state.server = server
     app.include_router(router)
-    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+    app.include_router(page_routes.router)
+    app.mount("/static", StaticFiles(directory=PAGE, packages=[("daybreak.html", "shared")]), name="static")
     errors.install(app)
     app.add_middleware(Guard)
+    if server.settings.access_log is not None:
+        app.add_middleware(AccessLog, file=server.settings.access_log)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(server.settings.hosts))
     _describe_wrong_input_as_400(app)
     return app

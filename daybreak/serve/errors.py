@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
     408: "timeout_error",
@@ -20,6 +21,12 @@ TYPES = {
     503: "unavailable_error",
     504: "timeout_error",
 }
+CODES = {
+    "extra_forbidden": "unknown_parameter",
+    "missing": "missing_required_parameter",
+    "string_too_long": "string_above_max_length",
+}
+"""OpenAI's codes by pydantic's; for all other faults of a value: invalid_value."""
 
 
 class ApiError(Exception):
@@ -67,7 +74,8 @@ def install(app: FastAPI) -> None:
         first = error.errors()[0]  # its "input" is left out: it may be long, or a number that JSON does not have
         field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path")) or None
         message = first["msg"].removeprefix("Value error, ")
-        return ApiError(400, f"{field}: {message}" if field else message, param=field).response()
+        code = CODES.get(first["type"], "invalid_value")
+        return ApiError(400, f"{field}: {message}" if field else message, param=field, code=code).response()
 
     @app.exception_handler(Exception)
     async def on_fault(_request: Request, _error: Exception) -> JSONResponse:

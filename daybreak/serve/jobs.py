@@ -12,6 +12,19 @@ Pixels = np.ndarray
 """[H, W, 3] uint8 sRGB."""
 
 
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The picture that another is drawn from, of the order's size.
+
+    mask [H, W] bool: True where it may change; none: everywhere. strength: the share of the steps that are taken from
+    it on; with 1 nothing of it is left but what the mask keeps.
+    """
+
+    pixels: Pixels
+    mask: np.ndarray | None
+    strength: float
+
+
 @dataclass(frozen=True)
 class Order:
     """One picture as a client wants it. Sizes in px; guidance 1 is none; every field within the server's limits."""
@@ -25,6 +38,18 @@ class Order:
     seed: int
     expand: bool = True
     """Whether the model may write the prompt out first, where it does so at all."""
+    start: Start | None = None
+    """What it is drawn from; none: noise alone."""
+
+    @property
+    def first_step(self) -> int:
+        """How many of its steps are left out, as it starts from a picture."""
+        return 0 if self.start is None else self.steps - max(1, round(self.start.strength * self.steps))
+
+    @property
+    def size(self) -> str:
+        """As "WIDTHxHEIGHT"."""
+        return f"{self.width}x{self.height}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,8 @@ class Job:
     """Steps after which the client wants to see the picture."""
     revised_prompt: str | None = None
     """The prompt that the model gets, where it was written out."""
+    text_tokens: int = 0
+    """Tokens of the prompt, once the model has read it."""
     arrived: float = field(default_factory=time.monotonic)
     cancelled: bool = False
 
@@ -80,7 +107,8 @@ class Job:
         return time.monotonic() > self.deadline
 
 
-def preview_steps(steps: int, count: int) -> frozenset[int]:
-    """At most `count` steps of 1..steps - 1, evenly spaced: after which of them previews are sent."""
-    count = min(count, steps - 1)
-    return frozenset(round(steps * (i + 1) / (count + 1)) for i in range(count))
+def preview_steps(order: Order, count: int) -> frozenset[int]:
+    """At most `count` of an order's steps but the last, evenly spaced: after which of them previews are sent."""
+    taken = order.steps - order.first_step
+    count = min(count, taken - 1)
+    return frozenset(order.first_step + round(taken * (i + 1) / (count + 1)) for i in range(count))

@@ -41,6 +41,21 @@ class Metrics:
             "daybreak_step_seconds", "One step of a batch", ["model"], registry=registry, buckets=SECONDS
         )
         self._rows = Histogram("daybreak_batch_rows", "Pictures in a step", ["model"], registry=registry, buckets=ROWS)
+        self._waits = Histogram(
+            "daybreak_queue_seconds",
+            "From a request's arrival to its drawing",
+            ["model"],
+            registry=registry,
+            buckets=SECONDS,
+        )
+        self._refusals = Counter("daybreak_refusals", "Requests turned away", ["model", "reason"], registry=registry)
+        self._memory = Gauge(
+            "daybreak_drawing_memory_bytes", "Resident memory of the processes that draw", ["model", "process"],
+            registry=registry,
+        )  # fmt: skip
+        self._gpu_memory = Gauge(
+            "daybreak_drawing_gpu_memory_bytes", "GPU memory that they hold", ["model", "process"], registry=registry
+        )
         self._queue = Gauge("daybreak_queue_length", "Pictures waiting", ["model"], registry=registry)
 
     def watch_queue(self, model: str, length: Callable[[], int]) -> None:
@@ -48,8 +63,22 @@ class Metrics:
         self._queue.labels(model).set_function(length)
 
     def request(self, model: str, outcome: str) -> None:
-        """A request ended: ok, refused, timeout, cancelled, error."""
+        """A request ended: ok, refused, withheld, timeout, cancelled, error."""
         self._requests.labels(model, outcome).inc()
+
+    def refused(self, model: str, reason: str) -> None:
+        """A request was turned away: queue_full, rate, prompt, not_ready."""
+        self.request(model, "refused")
+        self._refusals.labels(model, reason).inc()
+
+    def waited(self, model: str, seconds: float) -> None:
+        """A picture left the line `seconds` after its request arrived."""
+        self._waits.labels(model).observe(seconds)
+
+    def memory(self, model: str, process: int, resident: int, gpu: int) -> None:
+        """Bytes that drawing process 0, 1 .. of a model holds; gpu: 0 without one."""
+        self._memory.labels(model, str(process)).set(resident)
+        self._gpu_memory.labels(model, str(process)).set(gpu)
 
     def drawn(self, model: str, seconds: float) -> None:
         """A picture was finished `seconds` after its request arrived."""

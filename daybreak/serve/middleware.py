@@ -7,7 +7,7 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from daybreak.serve.errors import ApiError
-from daybreak.serve.settings import CLIENT_SECONDS, MAX_BODY_BYTES
+from daybreak.serve.settings import CLIENT_SECONDS, MAX_BODY_BYTES, MAX_UPLOAD_BYTES, MAX_UPLOADS_BYTES
 
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
@@ -17,11 +17,19 @@ HEADERS = [
 ]
 
 
+UPLOADS = ("/v1/images/edits", "/v1/images/variations")
+"""Routes whose bodies bring pictures."""
+
+
 class Guard:
-    """ASGI middleware. Bodies over MAX_BODY_BYTES get 413, those that take over CLIENT_SECONDS 408."""
+    """ASGI middleware. Bodies over their limit get 413, those that take over CLIENT_SECONDS 408.
+
+    Bodies that bring pictures may be larger, up to MAX_UPLOADS_BYTES of all that are held at once; beyond that 503.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the class."""
@@ -38,8 +46,16 @@ class Guard:
             async with asyncio.timeout(CLIENT_SECONDS):  # a client that takes nothing holds no picture in memory
                 await send(message)
 
+        most = MAX_UPLOAD_BYTES if scope["path"] in UPLOADS else MAX_BODY_BYTES
+        reserved = most if scope["path"] in UPLOADS else 0
         try:
-            body = await self._body(scope, receive)
+            if self._held + reserved > MAX_UPLOADS_BYTES:
+                raise ApiError(503, "too many pictures are being sent at once", retry_after=5)
+            self._held += reserved
+            try:
+                body = await self._body(scope, receive, most)
+            finally:
+                self._held -= reserved
         except ApiError as error:
             await error.response()(scope, receive, guarded_send)
             return
@@ -60,10 +76,10 @@ class Guard:
             if not started:
                 raise
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+    async def _body(self, scope: Scope, receive: Receive, most: int) -> bytes | None:
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        too_long = ApiError(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
-        if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        too_long = ApiError(413, f"the body is longer than {most} bytes")
+        if length.isdigit() and int(length) > most:
             raise too_long
         parts, size = [], 0
         try:
@@ -74,7 +90,7 @@ class Guard:
                         return None
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
-                    if size > MAX_BODY_BYTES:
+                    if size > most:
                         raise too_long
                     if not message.get("more_body", False):
                         return b"".join(parts)

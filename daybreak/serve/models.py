@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from daybreak.serve.about import About
 from daybreak.serve.jobs import Job, Order, Pixels
 from daybreak.serve.settings import ServeSettings
 
@@ -26,6 +27,8 @@ class ModelInfo:
     """Whether intermediate pictures can be streamed."""
     expand: str | None = None
     """Who writes prompts out first, as `sample.expand`."""
+    edits: bool = True
+    """Whether it can start from a picture, and keep what a mask says."""
 
 
 def expander_of(settings: ServeSettings, own: str | None) -> str | None:
@@ -46,6 +49,8 @@ class ServedModel(ABC):
     """Generates rows together, one step at a time. Called from one thread only."""
 
     info: ModelInfo
+    about: About = About()
+    """What the page says of it beside."""
     rows_limit: int | None = None
     """Most rows that the model can generate together; none: as many as the server allows."""
 

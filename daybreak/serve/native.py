@@ -19,7 +19,7 @@ from daybreak.formats.open import open_model
 from daybreak.sampling.generate import noise_of
 from daybreak.sampling.guidance import classifier_free_by_row
 from daybreak.sampling.sampler import FLOOR, STEPS
-from daybreak.serve.jobs import Job, Order, Pixels, Preview
+from daybreak.serve.jobs import Job, Order, Pixels, Preview, Start
 from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
 from daybreak.serve.settings import ServeSettings
 
@@ -33,6 +33,37 @@ class NativeRow(Row):
     def __init__(self, job: Job, x: Tensor, times: Tensor, text: TextTokens, negative: TextTokens) -> None:
         super().__init__(job)
         self.x, self.times, self.text, self.negative = x, times, text, negative
+
+    def advance(self, x: Tensor) -> None:
+        """One step further, to x [3, H, W]."""
+        self.x = x
+        self.step += 1
+
+
+class EditedRow(NativeRow):
+    """A row that starts from a picture, and so takes the last steps alone.
+
+    What the mask keeps is that picture at every time, with the row's noise, so that what is drawn fits it.
+    """
+
+    def __init__(
+        self, job: Job, start: Start, noise: Tensor, times: Tensor, text: TextTokens, negative: TextTokens
+    ) -> None:
+        super().__init__(job, noise, times, text, negative)
+        self._noise = noise
+        self._given = torch.from_numpy(start.pixels).permute(2, 0, 1).to(noise) / 127.5 - 1
+        self._changes = None if start.mask is None else torch.from_numpy(start.mask).to(noise.device)
+        self.step = job.order.first_step
+        self.x = self._at(times[self.step])
+
+    def advance(self, x: Tensor) -> None:
+        """See NativeRow."""
+        if self._changes is not None:
+            x = torch.where(self._changes, x, self._at(self.times[self.step + 1]))
+        super().advance(x)
+
+    def _at(self, t: Tensor) -> Tensor:
+        return flow.interpolate(self._given[None], self._noise[None], t[None].to(self._noise))[0]
 
 
 class NativeModel(ServedModel):
@@ -77,7 +108,12 @@ class NativeModel(ServedModel):
             noise = noise_of(o.height, o.width, o.seed) * self._config.diffusion.noise_scale
             times = sampling_times(o.steps, self._config.diffusion.shift)
             text, negative = tokens[job.prompt], tokens[o.negative_prompt]
-            rows.append(NativeRow(job, noise.to(self._device), times, text, negative))
+            job.text_tokens = text.mask.shape[1]
+            noise = noise.to(self._device)
+            if o.start is None:
+                rows.append(NativeRow(job, noise, times, text, negative))
+            else:
+                rows.append(EditedRow(job, o.start, noise, times, text, negative))
         return rows
 
     @torch.inference_mode()
@@ -98,10 +134,10 @@ class NativeModel(ServedModel):
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             after = STEPS[s.sampler](denoise, x, now, then)
         for row, x_next in zip(ours, after, strict=True):
-            row.x, before = x_next, row.x
-            row.step += 1
+            before = row.x
+            row.advance(x_next)
             if row.step == len(row.times) - 1:
-                row.pixels = to_uint8(x_next[None].float().cpu())[0]
+                row.pixels = to_uint8(row.x[None].float().cpu())[0]
             elif row.step in row.job.preview_steps:
                 row.job.tell(Preview(row.step, len(row.times) - 1, self._preview(row, before)))
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.evaluate.adapter_option import adapters_for
 from daybreak.extras import require
 from daybreak.finetune.drawing import ONE_AT_A_TIME
 from daybreak.finetune.result import open_pipeline
-from daybreak.serve.jobs import Job, Order
+from daybreak.serve.jobs import Job, Order, Start
 from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
 from daybreak.serve.settings import ServeSettings
 
@@ -61,14 +62,19 @@ class PipelineModel(ServedModel):
             created=int(folder.stat().st_mtime),
             previews=False,
             expand=expander_of(settings, None),
+            edits=_edits(pipeline),
         )
 
     def shape(self, order: Order) -> Hashable:
-        """A call of the pipeline has one size, number of steps and guidance."""
-        return order.height, order.width, order.steps, order.guidance
+        """A call of the pipeline has one size, number of steps and guidance, and one way to start."""
+        start = None if order.start is None else (order.start.strength, order.start.mask is None)
+        return order.height, order.width, order.steps, order.guidance, start
 
     def begin(self, jobs: list[Job]) -> list[Row]:
-        """Nothing to prepare."""
+        """Counts the prompts' tokens."""
+        tokenizer = getattr(self._pipeline, "tokenizer", None)
+        for job in jobs:
+            job.text_tokens = 0 if tokenizer is None else len(tokenizer(job.prompt, truncation=True).input_ids)
         return [Row(job) for job in jobs]
 
     @torch.inference_mode()
@@ -87,9 +93,30 @@ class PipelineModel(ServedModel):
             "output_type": "np",
             "callback_on_step_end": self._after_step(rows),
         }
-        pictures = self._pipeline(**{k: v for k, v in wanted.items() if k in self._arguments}).images
+        starts = [o.start for o in orders if o.start is not None]
+        pipeline = self._pipeline if not starts else self._started(starts[0])
+        if starts:
+            # at least one step of what it is told, and of the size it is told: the picture's
+            wanted["strength"] = max(starts[0].strength, 1 / orders[0].steps)
+            wanted["image"] = [Image.fromarray(s.pixels) for s in starts]
+            wanted["mask_image"] = [None if s.mask is None else Image.fromarray(s.mask) for s in starts]
+        arguments = inspect.signature(pipeline.__call__).parameters
+        pictures = pipeline(**{k: v for k, v in wanted.items() if k in arguments}).images
         for row, picture in zip(rows, pictures, strict=True):
             row.pixels = (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+            if (start := row.job.order.start) is not None and start.mask is not None:
+                row.pixels = np.where(
+                    start.mask[..., None], row.pixels, start.pixels
+                )  # an autoencoder changes them all
+
+    def _started(self, start: Start) -> Any:
+        """The pipeline of the same networks that starts from a picture."""
+        import diffusers
+
+        kind = "AutoPipelineForImage2Image" if start.mask is None else "AutoPipelineForInpainting"
+        pipeline = getattr(diffusers, kind).from_pipe(self._pipeline)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
     def _after_step(self, rows: list[Row]) -> Any:
         def callback(pipeline: Any, _step: int, _time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +130,16 @@ class PipelineModel(ServedModel):
         parameter = self._arguments.get(argument)
         known = parameter is not None and parameter.default not in (None, inspect.Parameter.empty)
         return parameter.default if parameter is not None and known else otherwise
+
+
+def _edits(pipeline: Any) -> bool:
+    """Whether diffusers has pipelines of its networks that start from a picture, and with a mask."""
+    from diffusers.pipelines import auto_pipeline
+
+    tables = (auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING, auto_pipeline.AUTO_INPAINT_PIPELINES_MAPPING)
+    names = auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.items()
+    family = next((name for name, kind in names if kind is type(pipeline)), None)
+    return family is not None and all(family in table for table in tables)
 
 
 def _default_size(pipeline: Any) -> int:

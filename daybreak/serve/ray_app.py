@@ -74,10 +74,7 @@ def build(arguments: dict[str, str]) -> Any:
 
 def _app(settings: RaySettings) -> Any:
     """The app of one replica; its models are opened here, on the machine where the replica runs."""
-    from daybreak.parallel import pick_device
     from daybreak.serve.app import create_app
-    from daybreak.serve.open import open_served
     from daybreak.serve.server import ImageServer
 
-    device = pick_device()
-    return create_app(ImageServer([open_served(f, settings, device) for f in settings.models], settings))
+    return create_app(ImageServer(list(settings.models), settings))

@@ -1,73 +1,101 @@
-"""What lives as long as the server does: models with their workers, keys, limits, figures, pictures."""
+"""What lives as long as the server does: models with their lines, keys, limits, figures, pictures."""
 
 from __future__ import annotations
 
-from daybreak.sampling.expand import RULES, open_expander
+from daybreak.config import ConfigError
+from daybreak.serve.blocklist import Blocklist
 from daybreak.serve.errors import ApiError
-from daybreak.serve.find import check_names
+from daybreak.serve.find import check_names, find_served
 from daybreak.serve.images import Store
 from daybreak.serve.keys import RateLimiter, read_keys
+from daybreak.serve.line import Line
 from daybreak.serve.metrics import Metrics
-from daybreak.serve.models import ServedModel
+from daybreak.serve.safety import SafetyCheck
 from daybreak.serve.schemas import ModelCard
 from daybreak.serve.settings import ServeSettings
-from daybreak.serve.worker import Worker
+
+
+def aliases_of(settings: ServeSettings, names: list[str]) -> dict[str, str]:
+    """{alias: model} of `--alias NAME=MODEL`; ConfigError for one that leads nowhere, or hides a model."""
+    aliases: dict[str, str] = {}
+    for text in settings.alias:
+        alias, equals, name = text.partition("=")
+        if not (alias and equals and name):
+            raise ConfigError(f"--alias is {text!r}; it must be NAME=MODEL, such as gpt-image-1={names[0]}")
+        if name not in names:
+            raise ConfigError(f"--alias {text}: no model is named {name}; there are {', '.join(names)}")
+        if alias in names or alias in aliases:
+            raise ConfigError(f"--alias {text}: {alias} is the name of a model or an alias already")
+        aliases[alias] = name
+    return aliases
 
 
 class ImageServer:
-    """Models ready to be started.
+    """Models, each "FOLDER" or "NAME=FOLDER", and the processes that draw with them.
 
-    ConfigError where two have one name, the key file is wrong, or who is to write prompts out can't be had.
+    ConfigError where one can't be opened, two have one name, the key file is wrong, or what should write prompts out
+    is not there.
     """
 
-    def __init__(self, models: list[ServedModel], settings: ServeSettings) -> None:
-        check_names(m.info.name for m in models)
-        for by in {m.info.expand for m in models} - {None, RULES}:
-            open_expander(str(by))  # which the first client would wait for, or be told of its absence
+    def __init__(self, models: list[str], settings: ServeSettings) -> None:
+        names = [find_served(spec)[0] for spec in models]
+        check_names(names)
         self.settings = settings
+        self.aliases = aliases_of(settings, names)
+        self._blocklist = Blocklist(settings.blocklist) if settings.blocklist else None
+        self.safety = SafetyCheck(settings.safety) if settings.safety else None
         self.keys = read_keys(settings.keys) if settings.keys else None
         self.limiter = RateLimiter(settings.rate)
         self.metrics = Metrics()
         self.store = Store()
-        self.workers = {m.info.name: Worker(m, settings, self.metrics) for m in models}
+        self.lines: dict[str, Line] = {}
         self._stopping = False
-        for name, worker in self.workers.items():
-            self.metrics.watch_queue(name, worker.queue.__len__)
-
-    def start(self) -> None:
-        """Starts a thread for each model; `check_ready` says when they are warm."""
-        for worker in self.workers.values():
-            worker.start()
+        try:
+            for name, spec in zip(names, models, strict=True):
+                self.lines[name] = Line(spec, settings, self.metrics)
+        except ConfigError:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Takes nothing more, generates what is in line, and returns when that is done."""
         self._stopping = True
-        for worker in self.workers.values():
-            worker.queue.close()
-        for worker in self.workers.values():
-            worker.join()
+        for line in self.lines.values():
+            line.close()
 
     def check_ready(self) -> None:
         """ApiError 503 unless every model is warm and alive."""
-        for name, worker in self.workers.items():
-            if self._stopping or not worker.is_alive():
+        for name, line in self.lines.items():
+            if self._stopping or not line.alive:
                 raise ApiError(503, f"model {name} is not running", retry_after=5)
-            if not worker.ready.is_set():
+            if not line.ready:
                 raise ApiError(503, f"model {name} is warming up", retry_after=5)
 
-    def worker(self, name: str | None) -> Worker:
-        """The worker of a model, of the first one where no name is given; ApiError 404 for an unknown name."""
-        if name is None:
-            return next(iter(self.workers.values()))
-        if name not in self.workers:
-            raise ApiError(
-                404, f"no model is named {name!r}; there are {', '.join(self.workers)}", "model", "model_not_found"
-            )
-        return self.workers[name]
+    def line(self, name: str | None) -> Line:
+        """The line of a model or an alias, of the first one where no name is given; ApiError 404 for an unknown name.
+
+        With `any_model` the first one draws for unknown names too.
+        """
+        name = self.aliases.get(name or "", name)
+        if name is None or (name not in self.lines and self.settings.any_model):
+            return next(iter(self.lines.values()))
+        if name not in self.lines:
+            there = ", ".join([*self.lines, *self.aliases])
+            raise ApiError(404, f"no model is named {name!r}; there are {there}", "model", "model_not_found")
+        return self.lines[name]
+
+    def check_prompt(self, prompt: str) -> None:
+        """ApiError 400 for one that is longer than allowed, or holds what is blocked."""
+        most = self.settings.limit_prompt
+        if len(prompt) > most:
+            said = f"prompt: {len(prompt)} characters are more than {most}, the most here"
+            raise ApiError(400, said, "prompt", "string_above_max_length")
+        if self._blocklist is not None and self._blocklist.blocks(prompt):
+            raise ApiError(400, "prompt: it holds what this server does not draw", "prompt", "moderation_blocked")
 
     def card(self, name: str) -> ModelCard:
         """A model as /v1/models lists it."""
-        info = self.workers[name].model.info
+        info = self.lines[name].info
         return ModelCard(
             id=name,
             created=info.created,
@@ -79,4 +107,6 @@ class ImageServer:
             guidance=info.guidance,
             previews=info.previews,
             expands=info.expand is not None,
+            edits=info.edits,
+            aliases=[alias for alias, model in self.aliases.items() if model == name],
         )

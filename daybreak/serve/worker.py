@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from daybreak.sampling.expand import expanded
 from daybreak.serve.jobs import Done, Failed, Job
-from daybreak.serve.metrics import Metrics
 from daybreak.serve.models import Row, ServedModel
 from daybreak.serve.queue import JobQueue, drop
 from daybreak.serve.settings import ServeSettings
@@ -17,9 +17,16 @@ log = logging.getLogger("daybreak.serve")
 
 
 class Worker(threading.Thread):
-    """Generates what is in `queue` until that is closed and drained. `ready` is set once the model is warm."""
+    """Generates what is in `queue` until that is closed and drained. `ready` is set once the model is warm.
 
-    def __init__(self, model: ServedModel, settings: ServeSettings, metrics: Metrics) -> None:
+    begun: told of jobs that leave the line. stepped: told of each step, how many pictures and how many seconds.
+    """
+
+    def __init__(
+        self, model: ServedModel, settings: ServeSettings,
+        begun: Callable[[list[Job]], None] = lambda _jobs: None,
+        stepped: Callable[[int, float], None] = lambda _rows, _seconds: None,
+    ) -> None:  # fmt: skip
         super().__init__(name=f"draw {model.info.name}", daemon=True)
         self.model = model
         self.queue = JobQueue(settings.queue, model.shape)
@@ -27,9 +34,7 @@ class Worker(threading.Thread):
         self._limit = min(settings.batch, model.rows_limit or settings.batch)
         self._wait = settings.batch_wait
         self._warm = {1, self._limit} if settings.compile else {1}
-        self._metrics = metrics
-        self._seconds_a_picture = 1.0  # a running mean of the time between finished pictures, while busy
-        self._last_finish = 0.0
+        self._begun, self._stepped = begun, stepped
 
     def run(self) -> None:
         """See the class."""
@@ -42,9 +47,10 @@ class Worker(threading.Thread):
                 jobs = self.queue.first(self._limit, self._wait)
                 if not jobs:
                     return
-                self._last_finish = time.monotonic()
             else:
                 jobs = self.queue.more(self._limit - len(rows), self.model.shape(rows[0].job.order))
+            if jobs:
+                self._begun(jobs)
             jobs = [job for job in jobs if self._writes_out(job)]
             if not rows and not jobs:
                 continue
@@ -53,7 +59,7 @@ class Worker(threading.Thread):
                     rows += self.model.begin(jobs)
                 began = time.monotonic()
                 self.model.advance(rows)
-                self._metrics.step(self.model.info.name, len(rows), time.monotonic() - began)
+                self._stepped(len(rows), time.monotonic() - began)
             except Exception:
                 log.exception("generating with %s failed", self.model.info.name)
                 for job in {*jobs, *(row.job for row in rows)}:
@@ -61,6 +67,7 @@ class Worker(threading.Thread):
                 rows = []
                 continue
             rows = [row for row in rows if self._goes_on(row)]
+            self._drawing = len(rows)
 
     def _writes_out(self, job: Job) -> bool:
         """Gives a job that wants it a longer prompt; False, and its client is told, where none could be written."""
@@ -76,19 +83,11 @@ class Worker(threading.Thread):
         job.revised_prompt = written if written != order.prompt else None
         return True
 
-    def retry_after(self) -> int:
-        """Whole seconds until there should be room in the line: what it takes to generate a quarter of it."""
-        return max(1, min(600, round(self._seconds_a_picture * max(1, len(self.queue)) / 4)))
-
     def _goes_on(self, row: Row) -> bool:
         """Delivers a finished row and drops one that no client waits for; True for all others."""
         job = row.job
         if row.pixels is not None:
-            now = time.monotonic()
-            self._seconds_a_picture += 0.1 * (now - self._last_finish - self._seconds_a_picture)
-            self._last_finish = now
             if not job.cancelled:
-                self._metrics.drawn(self.model.info.name, now - job.arrived)
                 job.tell(Done(row.pixels))
             return False
         if job.cancelled or job.overdue:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from PIL import Image
 
 MOST_PNG_BYTES = 500_000
 """A larger picture goes to TensorBoard as JPEG: the checksum of its files is plain Python, 4 MB of it a second, and the
@@ -63,6 +62,7 @@ class TensorBoard:
     def picture(self, name: str, path: Path, step: int) -> None:
         """See `Board`."""
         # `add_image` takes pixels, and encodes them once more, which takes as long as drawing them.
+        from PIL import Image
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         data = path.read_bytes()

@@ -32,7 +32,8 @@ from daybreak.checkpoint_files import complete as complete
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
 from daybreak.files import check_empty
-from daybreak.formats.run import load_averages, load_weights
+from daybreak.formats.run import load_averages
+from daybreak.formats.weights import load_weights
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
 from daybreak.run_folder import AVERAGES
@@ -138,7 +139,7 @@ def save(trainee: Trainee, run: Path) -> Path:
 def newest_good(run: Path, note: Callable[[str], None] = lambda _: None, skip: int = 0) -> Path:
     """The newest checkpoint that is undamaged; `note` is told of each that is not. ConfigError where none is.
 
-    skip: so many undamaged ones are passed over, where there are more.
+    skip: how many undamaged ones are passed over, where there are more.
     """
     newest(run)
     good: Path | None = None

@@ -32,7 +32,7 @@ DECAY_SHARE = 0.2
 JUDGING_SHARE = 0.1
 """Of the time that drawing a picture takes (measured: 0.08 with the grids)."""
 EXIT_SECONDS = 1.5
-"""For the report, and for Python to end (measured: 0.6)."""
+"""For the last report, and for Python to end (measured: 0.6)."""
 
 
 def limited(config: Config, limits: BudgetConfig) -> tuple[Config, str | None]:
@@ -141,13 +141,14 @@ class Deadline:
 def end_seconds(durations: dict[str, float], prompts: int, others: int, total_seconds: float) -> float:
     """What is kept for the end of a run of `total_seconds`: last samples, last checkpoint, evaluation, as measured.
 
-    durations: seconds of "save", "samples" and "picture" (one drawn), as the run has learnt them. prompts: how many the
-    evaluation draws, or fewer where time is short. others: pictures that are drawn in any case, for metrics.
+    durations: seconds of "save", "samples", "report" (telling of them) and "picture" (one drawn), as the run has learnt
+    them. prompts: how many the evaluation draws, or fewer where time is short. others: pictures that are drawn in any
+    case, for metrics.
     """
     d = durations
     picture, most = d.get("picture", 0.0), EVALUATION_SHARE * total_seconds
     evaluation = max(others * picture, min((prompts + others) * picture, most))
-    work = d.get("save", 0.0) + d.get("samples", 0.0) + evaluation
+    work = d.get("save", 0.0) + d.get("samples", 0.0) + d.get("report", 0.0) + evaluation
     beside = min(MARGIN * work, MOST_MARGIN * total_seconds - DRIFT * min(prompts * picture, most))
     return work + beside + afterwards(d, prompts + others)
 

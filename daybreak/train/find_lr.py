@@ -22,7 +22,7 @@ from daybreak.train.trainee import Trainee
 STEPS, DECADES_BELOW, DECADES_ABOVE = 40, 2.0, 2.5
 """The rates tried, around the config's."""
 DIVERGED = 1.5
-"""The finder stops once the loss is so many times the first one."""
+"""The finder stops once the loss is this many times the first one."""
 DRAWS = 5
 """Of the noise that the fixed loss is the mean over."""
 
@@ -37,12 +37,17 @@ def find_learning_rate(
     stage, step = Stage(trainee, 0, ranks), Step(trainee, ranks, note)
     trainee.prepare()
     fixed, c = next(stage.batches), stage.config
+    parts = [(rows, fixed.rows(rows)) for rows in trainee.parts(fixed, len(fixed))]
     draws = [trainee.random(fixed, c).rows(ranks.rows(c.train.batch)) for _ in range(DRAWS)]
 
     def fixed_loss() -> float:
         with torch.no_grad(), trainee.autocast():
-            losses = [trainee.loss(fixed, random, c, 0.0, 1.0)[0] for random in draws]
-        return float(ranks.mean(torch.stack(losses).mean()[None].double().cpu()))
+            losses = [
+                trainee.loss(part, random.rows(rows), c, 0.0, len(part) / len(fixed))[0]
+                for random in draws
+                for rows, part in parts
+            ]
+        return float(ranks.mean((torch.stack(losses).sum() / DRAWS)[None].double().cpu()))
 
     found: list[tuple[float, float]] = []
     for i in range(STEPS):

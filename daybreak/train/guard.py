@@ -12,9 +12,9 @@ from daybreak.data.batch import Source
 from daybreak.train.trainee import Trainee
 
 MAX_BAD_STEPS = 10
-"""So many refused steps in a row, and the run returns to its last good checkpoint."""
+"""After this many refused steps in a row the run returns to its last good checkpoint."""
 MAX_ROLLBACKS = 2
-"""So many returns, and it ends."""
+"""After this many returns the run ends."""
 REMEMBERED = 100
 LEAST = 20
 """Losses to go by before one can be called exploding."""
@@ -43,7 +43,7 @@ class Guard:
         return len(known) < LEAST or loss <= self._config.train.explode * max(known)
 
     def passed(self, loss: float) -> None:
-        """Takes note of a step that was applied."""
+        """Records a step that was applied."""
         self.in_a_row = 0
         self._since_return += 1
         if self._since_return > REMEMBERED:
@@ -51,7 +51,7 @@ class Guard:
         self._trainee.losses = [*self._trainee.losses[1 - REMEMBERED :], loss]
 
     def returned(self) -> None:
-        """Takes note of a return to a checkpoint."""
+        """Records a return to a checkpoint."""
         self.in_a_row = self._since_return = 0
         self.returns += 1
 

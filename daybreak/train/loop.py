@@ -8,19 +8,25 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from daybreak import config as configs
+from daybreak.caption_words import CAPTIONS, look_at, write_words
 from daybreak.config import Config, ConfigError
 from daybreak.data.batch import Source
 from daybreak.data.changes import changes_since, save_checks
 from daybreak.evaluate.during_training import due, measurement_request
 from daybreak.files import make_folder
+from daybreak.library_messages import FILE, keeper
 from daybreak.optim.schedule import learning_rate_factor
 from daybreak.parallel import Ranks, pick_device
+from daybreak.phases import phase
 from daybreak.run_folder import DATA, check_free
 from daybreak.train import checkpoint, meters
+from daybreak.train.about import about_run
+from daybreak.train.asked import Asked
 from daybreak.train.checkpoint import SaveError
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, has_deadline, no_time
@@ -33,7 +39,7 @@ from daybreak.train.step import Step, clip_and_step
 from daybreak.train.stop import stop_requested
 from daybreak.train.trackers import check_trackers, open_trackers
 from daybreak.train.trainee import Trainee
-from daybreak.train.watch import LogFiles, MetricsRecord, SkippedFile, StepRecord, Watcher
+from daybreak.train.watch import AlarmRecord, LogFiles, MetricsRecord, SkippedFile, StepRecord, Watcher
 
 
 def train(
@@ -55,7 +61,10 @@ def train(
     else:
         if ranks.first:
             check_free(run)
-        pixel = Pixel.create(config, open_stage_source(config, 0, 0), device, ranks.mesh)
+        with phase("reading the data"):
+            source = open_stage_source(config, 0, 0)
+        with phase("building the model"):
+            pixel = Pixel.create(config, source, device, ranks.mesh)
     train_on(pixel, run, watchers, resume, ranks, began, data_changed)
     return pixel
 
@@ -80,12 +89,18 @@ def train_on(
     ranks.wait()  # all have looked at the folder before one writes into it
     if ranks.first:
         make_folder(run, "the run folder")
+        keeper.keep_in(run / FILE)
         _look_at_data(source, run, resume, data_changed, note)
         trainee.save_settings(run)
+        if not resume and (trainee.knows_others or config.data.source != "scenes"):  # whose captions are known without
+            write_words(run, look_at(source.some_captions(CAPTIONS), trainee.knows_others))
     ranks.wait()
     trainee.prepare()
     files = _open_files(trainee, run, resume, note) if ranks.first else None
-    note(f"{source.describe()}; {trainee.parameter_count() / 1e6:.1f} M parameters on {_name(trainee.device, ranks)}")
+    parameters, device = trainee.parameter_count(), _name(trainee.device, ranks)
+    if files is not None:
+        files.on_begin(about_run(parameters, device), trainee.step)
+    note(f"{source.describe()}; {parameters / 1e6:.1f} M parameters on {device}")
     training = Training(config, run, source, trainee, watchers, files, ranks, began or time.time())
     try:
         training.run()
@@ -153,6 +168,7 @@ class Moment:
     seconds: float
     stop: bool
     save: bool
+    asked: bool = False
 
 
 class Training:
@@ -168,8 +184,9 @@ class Training:
         self.clock = Clock(config.train, trainee.seconds, trainee.progress)
         self.guard = Guard(config, run, trainee)
         self.pauses = Pauses(
-            config, run, trainee, self.clock, self.deadline, ranks, self.watchers, self._note, self._remark
+            config, run, trainee, self.clock, self.deadline, ranks, self.watchers, self._alarm, self._remark
         )
+        self.asked = Asked(run, ranks, files, self._note)
         self.skipped = SkippedFile(run, watchers) if ranks.first else None
         if self.skipped is not None:
             self.skipped.update(source)
@@ -216,6 +233,8 @@ class Training:
                 if by_step or now.progress >= next_samples or now.progress >= 1:
                     pauses.draw()
                     next_samples += every
+                if self.asked.open and not self.guard.in_a_row:
+                    self.asked.obey(pauses, trainee.step)
                 if due(self.stage.config, before, trainee.position):
                     pauses.measure()
                 if c.train.posthoc_ema and now.progress >= next_snapshot:
@@ -229,6 +248,7 @@ class Training:
                 pauses.measure()
             trainee.seconds, trainee.progress = now.seconds, now.progress
             pauses.save_at_last(patient=not now.stop)
+            self.asked.stopped(trainee.step)
         if now.progress < 1:
             self._note(f"stopped at step {trainee.step} and saved; continue with: {trainee.go_on} {self.run_folder}")
 
@@ -241,6 +261,7 @@ class Training:
     def close(self) -> None:
         """Ends what runs beside the loop."""
         self.stage.batches.close()
+        self.asked.close()
         self.pauses.close()
         if self.files is not None:
             self.files.close()
@@ -252,13 +273,16 @@ class Training:
         progress = 1.0 if ending else self.clock.progress(self.trainee.step)
         every = self.config.train.save_steps
         by_step = every is not None and self.trainee.step % every == 0 and progress < 1
-        return Moment(progress, self.clock.seconds, False, self.pauses.save_due or by_step)
+        return Moment(progress, self.clock.seconds, False, self.pauses.save_due or by_step, self.asked.look())
 
     def _agree(self, here: Moment, stop: bool) -> Moment:
         """One exchange a step: the first rank's view for all, and whether any rank was told to stop."""
-        (progress, seconds, save), (stop,) = self.ranks.agree([here.progress, here.seconds, float(here.save)], [stop])
+        mine = [here.progress, here.seconds, float(here.save), float(here.asked)]
+        (progress, seconds, save, asked), (stop,) = self.ranks.agree(mine, [stop])
         self.trainee.seconds, self.trainee.progress = seconds, progress
-        return Moment(progress, seconds, stop, bool(save))
+        if asked:
+            self.asked.share()
+        return Moment(progress, seconds, stop or self.asked.stop, bool(save))
 
     def _step(self, progress: float) -> StepRecord | None:
         """One step; None where it was refused."""
@@ -282,9 +306,7 @@ class Training:
             trainee.update_averages()
         else:
             reason = self.guard.refused(loss, named, norm, factor, self.stage.source, c.train.batch, ranks.first)
-            self._note(reason)
-            if self.files is not None:
-                self.files.on_bad_step(trainee.step + 1, reason)
+            self._alarm("bad step", reason, trainee.step + 1, "bad_step")
         trainee.step += 1
         trainee.position += c.train.batch
         speed = c.train.batch / (time.monotonic() - began)
@@ -336,7 +358,7 @@ class Training:
             self.stage = Stage(trainee, index, self.ranks)
             if self.files is not None:
                 self.files.rewind(trainee.step)
-        self._note(f"from step {was} back to {folder.name}; the data come in another order from here")
+        self._alarm("rollback", f"from step {was} back to {folder.name}; the data come in another order from here")
 
     def _tell(self, record: StepRecord, now: Moment) -> None:
         """Tells the watchers of a step."""
@@ -346,6 +368,7 @@ class Training:
         cost = self.deadline.cost()
         record = dataclasses.replace(
             record, seconds=now.seconds, progress=now.progress, seconds_left=self.clock.seconds_left(record.step),
+            seconds_to_end=self.pauses.seconds_to_end(now.progress),
             waiting=(self._waited_before + self.stage.batches.waited_seconds) / trained, cost=cost,
             cost_forecast=self.deadline.forecast(now.progress) if cost is not None else None,
         )  # fmt: skip
@@ -357,9 +380,15 @@ class Training:
 
     def _remark(self, record: StepRecord | MetricsRecord) -> None:
         for name, text in self.trainee.remarks(record):
-            self._note(f"advice, step {record.step}: {text}")
-            if self.files is not None:
-                self.files.on_advice(name, text, record.step)
+            self._alarm(name, text, record.step, "advice")
+
+    def _alarm(
+        self, name: str, text: str, step: int | None = None, kind: Literal["bad_step", "advice", "alarm"] = "alarm"
+    ) -> None:  # fmt: skip
+        step = self.trainee.step if step is None else step
+        self._note(f"advice, step {step}: {text}" if kind == "advice" else text)
+        for w in self.watchers:
+            w.on_alarm(AlarmRecord(step, name, text, kind))
 
     def _note(self, text: str) -> None:
         _tell_all(self.watchers, self.ranks, text)

@@ -70,7 +70,7 @@ class NoiseLevels:
         self.sums, self.counts = torch.zeros(self.COUNT, device=device), torch.zeros(self.COUNT, device=device)
 
     def add(self, losses: Tensor, levels: Tensor) -> None:
-        """Takes note of a batch: the loss of each picture [B], its noise level [B] in [0, 1]."""
+        """Records a batch: the loss of each picture [B], its noise level [B] in [0, 1]."""
         level = (levels * self.COUNT).long().clamp(max=self.COUNT - 1)
         self.sums.index_add_(0, level, losses)
         self.counts.index_add_(0, level, torch.ones_like(losses))

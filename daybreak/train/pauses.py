@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from daybreak import checkpoint_files as folders
 from daybreak.config import Config
 from daybreak.evaluate.measures import METRICS
 from daybreak.parallel import Ranks
+from daybreak.phases import phase
 from daybreak.train.checkpoint import Checkpoints, SaveError
 from daybreak.train.clock import Clock
 from daybreak.train.deadline import Deadline, end_seconds
@@ -28,18 +30,22 @@ ROOM_SECONDS = 600.0
 """The longest that the end of a run waits for room on a full disk."""
 
 
+PHASES = {"samples": "drawing samples", "metrics": "measuring", "save": "saving"}
+"""What is said of a pause while it lasts, where its name in `durations` does not say it."""
+
+
 class Pauses:
     """Each pause stops the clock, tells the watchdog, and learns how long its work takes."""
 
     def __init__(
         self, config: Config, run: Path, trainee: Trainee, clock: Clock, deadline: Deadline, ranks: Ranks,
-        watchers: list[Watcher], note: Callable[[str], None], remark: Callable[[MetricsRecord], None],
+        watchers: list[Watcher], alarm: Callable[[str, str], None], remark: Callable[[MetricsRecord], None],
     ) -> None:  # fmt: skip
         self._config, self._run, self._trainee, self._ranks = config, run, trainee, ranks
         self._clock, self._deadline, self._watchers = clock, deadline, watchers
-        self._note, self._remark = note, remark
+        self._alarm, self._remark = alarm, remark
         self.checkpoints = Checkpoints(run, ranks)
-        self.watchdog = Watchdog(run, config.train.stall_minutes, ranks.rank)
+        self.watchdog = Watchdog(run, config.train.stall_minutes, ranks.rank, lambda text: alarm("stall", text))
         self._next_save = time.monotonic() + 60 * config.train.save_minutes
         self._measured_at = -1
         self._drawing: deque[float] = deque(maxlen=5)  # seconds of a picture; other work makes some of them longer
@@ -58,7 +64,8 @@ class Pauses:
         self.watchdog.alive(self._trainee.step, name)
         began = time.monotonic()
         try:
-            yield
+            with phase(PHASES.get(name, name)):
+                yield
         finally:
             self._trainee.durations[name] = time.monotonic() - began
             self._keep_room()
@@ -66,31 +73,37 @@ class Pauses:
             if running:
                 self._clock.run()
 
-    def draw(self) -> None:
-        """Draws samples with the averaged weights, and what goes on inside."""
+    def draw(self, asked: Sequence[str] = ()) -> list[str] | None:
+        """Draws samples with the averaged weights, and what goes on inside; `asked`: of these prompts too.
+
+        Returns the files of these, else that of the samples; None where they could not be written.
+        """
         trainee = self._trainee
         path = self._run / "samples" / f"step-{trainee.step:08d}.png"
         with self.working("samples"):
             drawn, error = Samples(), None
             try:
-                drawn = trainee.draw(path, self._ranks)
+                drawn = trainee.draw(path, self._ranks, asked)
             except OSError as e:
                 error = e
-                self._note(f"{path} cannot be written: {e.strerror}")
+                self._alarm("samples", f"{path} cannot be written: {e.strerror}")
             if self._ranks.agree([], [error is not None])[1][0]:
-                return  # all of them, or none
+                return None  # all of them, or none
             self._drawing.append(drawn.seconds)
             trainee.durations["picture"] = min(self._drawing)
         followed = drawn.followed
         if self._ranks.first:
             inside = {name: str(file) for name, file in drawn.inside.items()}
-            record = SampleRecord(trainee.step, trainee.position, trainee.seconds, str(path), followed, inside)
-            for w in self._watchers:
-                w.on_samples(record)
+            files = {prompt: str(file) for prompt, file in drawn.asked.items()}
+            record = SampleRecord(trainee.step, trainee.position, trainee.seconds, str(path), followed, inside, files)
+            with self.working("report"):  # the boards take the pictures, and report.html is written
+                for w in self._watchers:
+                    w.on_samples(record)
             if drawn.probes:
                 self._tell(dict(drawn.probes), "probe")
         if followed is not None and trainee.step and not self._config.evaluate.metrics:
             self._score("prompts followed", followed, "higher")
+        return [str(file) for file in drawn.asked.values()] or [str(path)]
 
     def measure(self) -> None:
         """Measures the recipe's metrics, unless that was just done."""
@@ -113,15 +126,20 @@ class Pauses:
             w.on_metrics(record)
         self._remark(record)
 
-    def save(self) -> None:
-        """Begins a checkpoint. Where it cannot be written, says so and tries again in a minute."""
+    def save(self, wait: bool = False) -> str | None:
+        """Begins a checkpoint, and finishes it if told to `wait`. Where it cannot be written, says so, returns why, and
+        tries again in a minute."""
         try:
             with self.working("save"):
-                self._write(wait=False)
+                self._write(wait)
             self._next_save = time.monotonic() + 60 * self._config.train.save_minutes
+            return None
         except SaveError as e:
-            self._note(f"{e}; earlier checkpoints are untouched, training goes on, next attempt in a minute")
+            self._alarm(
+                "checkpoint", f"{e}; earlier checkpoints are untouched, training goes on, next attempt in a minute"
+            )
             self._next_save = time.monotonic() + RETRY_SECONDS
+            return str(e)
 
     def save_at_last(self, patient: bool) -> None:
         """The run's last checkpoint. Where the disk is full, waits for room if `patient`; then TrainingError."""
@@ -145,7 +163,8 @@ class Pauses:
                     f"{'see to that' if lasting else 'make room'}, then {self._trainee.go_on} {self._run}"
                 )
             if not told:
-                self._note(f"{error}; the run waits for room, at most {(until - time.monotonic()) / 60:.0f} minutes")
+                minutes = (until - time.monotonic()) / 60
+                self._alarm("checkpoint", f"{error}; the run waits for room, at most {minutes:.0f} minutes")
                 told = True
             time.sleep(2)
 
@@ -153,6 +172,28 @@ class Pauses:
         """Does once what the end of the run will do, so that its length is known: draws, and saves."""
         self.draw()
         self.save()
+
+    def seconds_to_end(self, progress: float) -> float | None:
+        """Expected until the run is over: training, and all that comes between and after it, as long as it took so far.
+
+        Until samples were drawn once, what they take is not in it. None before there is anything to go by.
+        """
+        if self._deadline.end is not None:
+            return max(0.0, self._deadline.seconds_left())
+        t, train = self._trainee, self._config.train
+        training = self._clock.seconds_left(t.step)
+        if training is None:
+            return None
+        steps_left = t.step * (1 - progress) / progress if progress > 0 else 0.0
+        every = train.sample_every if train.sample_steps is None else train.sample_steps
+        samples = (1 - progress) / every if train.sample_steps is None else steps_left / every
+        saves = training / (60 * train.save_minutes) + (steps_left / train.save_steps if train.save_steps else 0)
+        prompts, others = t.pictures_at_end()
+        if self._config.sample.expand is not None:
+            prompts *= 2  # judged as they stand, too
+        d = t.durations
+        drawing = max(0, math.ceil(samples) - 1) * (d.get("samples", 0.0) + d.get("report", 0.0))
+        return training + drawing + int(saves) * d.get("save", 0.0) + end_seconds(d, prompts, others, math.inf)
 
     def close(self) -> None:
         """Ends what runs beside the loop."""
@@ -180,7 +221,7 @@ class Pauses:
     def _keep_room(self) -> None:
         """Ends training early enough for what comes after it.
 
-        Near the end this stays as it is, for the learning rate to come down in peace; the evaluation gives way.
+        Near the end this stays as it is, for the learning rate to decay fully; the evaluation is shortened.
         """
         settled = self._trainee.progress > SETTLED and self._clock.end is not None
         if self._deadline.end is not None and not settled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,12 +17,12 @@ from daybreak import config as configs
 from daybreak.compiler import keep_away
 from daybreak.config import Config
 from daybreak.config.files import plain
-from daybreak.data.batch import Batch, Source, to_floats
+from daybreak.data.batch import Batch, Source
 from daybreak.data.open import open_source
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
-from daybreak.encoders.open_text import open_text_encoder
-from daybreak.encoders.text import TextEncoder, TextTokens
+from daybreak.encoders.text import TextEncoder, TextTokens, open_text_encoder
+from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.during_training import measure
 from daybreak.evaluate.samples_during_training import Probe
 from daybreak.formats.run import load_averages
@@ -34,7 +34,7 @@ from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
 from daybreak.optim.groups import build_optimizers
 from daybreak.parallel import Ranks, full
-from daybreak.train.allocator import keep_freed_memory
+from daybreak.sampling.generate import generate_together
 from daybreak.train.deadline import evaluation_prompts, metrics_pictures
 from daybreak.train.distributed import computing, spread
 from daybreak.train.ema import averaged_copy, update_average
@@ -179,7 +179,7 @@ class Pixel(Trainee):
         return autocast(self.config, self.device)
 
     def update_averages(self) -> None:
-        """Every so many steps."""
+        """Every `train.ema_every` steps."""
         t = self.config.train
         if (self.step + 1) % t.ema_every:
             return
@@ -192,8 +192,6 @@ class Pixel(Trainee):
 
     def prepare(self) -> None:
         """Frozen networks in bfloat16, compilation."""
-        if self.device.type == "cpu":
-            keep_freed_memory()
         if lower_precision(self.config, self.device):
             self.objective.to_frozen_dtype(torch.bfloat16)
         if self.config.train.compile:
@@ -218,11 +216,17 @@ class Pixel(Trainee):
 
     # Pauses.
 
-    def draw(self, path: Path, ranks: Ranks) -> Samples:
+    def draw(self, path: Path, ranks: Ranks, asked: Sequence[str] = ()) -> Samples:
         """See `Trainee`."""
-        assert self._probe is not None
-        drawn = self._probe.draw(*self.drawing_networks(), path, ranks)
-        return Samples(drawn.followed, drawn.seconds, drawn.inside)
+        assert self._probe is not None and self._stage is not None
+        networks = self.drawing_networks()
+        drawn = self._probe.draw(*networks, path, ranks)
+        files: dict[str, Path] = {}
+        if asked:
+            seed = self._stage.evaluate.seed
+            pictures = generate_together(ranks, *networks, list(asked), self._stage, seed)
+            files = save_asked(pictures, asked, path, seed) if ranks.first else {}
+        return Samples(drawn.followed, drawn.seconds, drawn.inside, asked=files)
 
     def snapshot(self, run: Path, ranks: Ranks) -> None:
         """See `Trainee`."""
@@ -346,10 +350,10 @@ def training_loss(
     """The loss of one batch (a scalar), and its unweighted terms by name (detached scalars).
 
     `objective` holds the networks of the terms beside the velocity's; `progress` in [0, 1] is how far the run is;
-    `levels` takes note of the loss by noise level.
+    `levels` records the loss by noise level.
     """
     device = next(transformer.parameters()).device
-    x0, random = to_floats(batch.images.to(device, non_blocking=True)), random.to(device)
+    x0, random = batch.to(device).images, random.to(device)
     weights = losses.weights(config, progress)
     text = _encode(text_encoder, batch, random.drop, device, offsets="grounding" in weights)
     x_t = flow.interpolate(x0, random.noise, random.t)

@@ -27,8 +27,7 @@ def backward(
     n = len(batch)
     modules = [computing(m) for m in trainee.trained_modules().values()]
     totals: dict[str, Tensor] = {}
-    for start in range(0, n, at_once):
-        rows = slice(start, min(n, start + at_once))
+    for rows in trainee.parts(batch, at_once):
         whole = rows == slice(0, n)
         part = batch if whole else batch.rows(rows)
         synchronise(modules, now=rows.stop == n)

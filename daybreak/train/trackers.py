@@ -31,7 +31,7 @@ FILE = "trackers.json"
 PROJECT = "daybreak"
 """The project, or experiment, where the environment names none."""
 SEND_SECONDS = 5.0
-"""MLflow is sent the points of so many seconds at once."""
+"""Seconds whose points are sent to MLflow at once."""
 POINTS_AT_ONCE, SETTINGS_AT_ONCE = 1000, 100
 """The most that MLflow takes in one request."""
 CLOSE_SECONDS = 60.0

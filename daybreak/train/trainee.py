@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +27,14 @@ class Samples:
     """What was drawn while a run trains. followed: share of prompts followed, where the data can tell.
 
     seconds: of one picture; inside: files of what goes on inside, by what they show; probes: what was measured beside.
+    asked: files of the pictures of prompts that the run was asked for, by their prompts.
     """
 
     followed: float | None = None
     seconds: float = 0.0
     inside: Mapping[str, Path] = field(default_factory=dict)
     probes: Mapping[str, float] = field(default_factory=dict)
+    asked: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Rows(Protocol):
@@ -62,6 +64,8 @@ class Trainee(ABC):
     numbers: ClassVar[tuple[str, ...]] = NUMBERS
     go_on: str = field(default="daybreak train --resume", kw_only=True)
     """The command that continues a run."""
+    knows_others: bool = field(default=False, kw_only=True)
+    """Whether it starts from weights that have learnt from other captions than the run's."""
     calmer: ClassVar[str] = "a lower optim.muon_lr and optim.adam_lr, or train.precision=float32"
     """What to try where steps are not finite."""
     smaller: ClassVar[str] = "model.recompute=true, or a smaller data.resolution"
@@ -113,7 +117,11 @@ class Trainee(ABC):
 
     @abstractmethod
     def enter(self, config: Config, source: Source) -> None:
-        """Takes note of the stage that begins: its settings and its data."""
+        """Records the stage that begins: its settings and its data."""
+
+    def parts(self, batch: Any, at_once: int) -> list[slice]:
+        """Which pictures of a batch go through the network together: at most `at_once`, as many parts at all ranks."""
+        return [slice(i, min(len(batch), i + at_once)) for i in range(0, len(batch), at_once)]
 
     @abstractmethod
     def random(self, batch: Any, config: Config) -> Rows:
@@ -126,7 +134,7 @@ class Trainee(ABC):
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
         """What `batch`, the part `share` of this process's pictures of a step, adds to its loss: a scalar.
 
-        Also the unweighted terms by name, detached: means over `batch`. levels: takes note of the loss by noise level.
+        Also the unweighted terms by name, detached: means over `batch`. levels: records the loss by noise level.
         """
 
     @abstractmethod
@@ -156,8 +164,11 @@ class Trainee(ABC):
     # Pauses.
 
     @abstractmethod
-    def draw(self, path: Path, ranks: Ranks) -> Samples:
-        """Draws samples with the averaged weights into `path`, and what goes on inside beside it. By every process."""
+    def draw(self, path: Path, ranks: Ranks, asked: Sequence[str] = ()) -> Samples:
+        """Draws samples with the averaged weights into `path`, and what goes on inside beside it. By every process.
+
+        asked: further prompts, drawn this once, each into a file of its own.
+        """
 
     @abstractmethod
     def measure(self, run: Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a run tells while it runs: every step to a JSONL file and TensorBoard, and to whoever displays it."""
+"""What a run tells while it runs: every step to a JSONL file and TensorBoard, and to the displays."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from daybreak.files import write_whole
+from daybreak.run_requests import Request
 from daybreak.train.boards import Board, Boards, TensorBoard
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class StepRecord:
 
     waiting: the share of the training time since the start or resume that went into waiting for data. measured: what
     is not measured at every step, by its name in TensorBoard (meters.py). learning_rates: by optimiser. cost and
-    cost_forecast (at the end of the run): USD, where the config knows a price.
+    cost_forecast (at the end of the run): USD, where the config knows a price. seconds_left: of training;
+    seconds_to_end: until the run is over, with its drawing, saving and judging.
     """
 
     step: int
@@ -40,13 +42,15 @@ class StepRecord:
     learning_rates: dict[str, float] = field(default_factory=dict)
     cost: float | None = None
     cost_forecast: float | None = None
+    seconds_to_end: float | None = None
 
 
 @dataclass(frozen=True)
 class SampleRecord:
     """Pictures drawn during training. followed: the share of prompts followed, where the data can tell.
 
-    inside: files of what goes on inside the model, by what they show (evaluate/attention_maps.py).
+    inside: files of what goes on inside the model, by what they show (evaluate/attention_maps.py). asked: files of what
+    someone asked this run to draw, by their prompts (run_requests.py).
     """
 
     step: int
@@ -55,6 +59,7 @@ class SampleRecord:
     path: str
     followed: float | None
     inside: dict[str, str] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,16 @@ class MetricsRecord:
     kind: str = "metrics"
 
 
+@dataclass(frozen=True)
+class AlarmRecord:
+    """What someone should look at. kind: a step that was refused, the trainee's advice, or what else goes wrong."""
+
+    step: int
+    alarm: str
+    text: str
+    kind: Literal["bad_step", "advice", "alarm"] = "alarm"
+
+
 class Watcher(Protocol):
     """Is told of a run's events."""
 
@@ -79,6 +94,9 @@ class Watcher(Protocol):
 
     def on_metrics(self, record: MetricsRecord) -> None:
         """After a measurement."""
+
+    def on_alarm(self, record: AlarmRecord) -> None:
+        """Something is wrong, or looks so; a note says it too."""
 
     def on_note(self, text: str) -> None:
         """Something the user should read."""
@@ -110,6 +128,10 @@ class LogFiles:
         kept = [line for line in self._path.read_text(errors="replace").splitlines() if _step_of(line) <= step]
         write_whole(self._path, "".join(line + "\n" for line in kept))
 
+    def on_begin(self, about: Mapping[str, Any], step: int) -> None:
+        """One line for each process that begins the run or goes on with it: what about.py says of it."""
+        self._line({"event": "begin", "step": step, **about})
+
     def on_step(self, record: StepRecord) -> None:
         """One line, and one point per curve."""
         self._line({"event": "step", **asdict(record)})
@@ -139,20 +161,22 @@ class LogFiles:
         for name, path in pictures.items():
             self._boards.picture(name, path, step)
 
-    def on_bad_step(self, step: int, reason: str) -> None:
-        """One line for a step that was not applied."""
-        self._line({"event": "bad_step", "step": step, "reason": reason})
+    def on_alarm(self, record: AlarmRecord) -> None:
+        """One line, and the text of an advice."""
+        told = asdict(record)
+        self._line({"event": told.pop("kind"), **told})
+        if record.kind == "advice":
+            self._boards.text(f"advice/{record.alarm}", record.text, record.step)
 
-    def on_advice(self, alarm: str, text: str, step: int) -> None:
-        """One line, and the text."""
-        self._line({"event": "advice", "step": step, "alarm": alarm, "text": text})
-        self._boards.text(f"advice/{alarm}", text, step)
+    def on_request(self, request: Request, text: str, step: int) -> None:
+        """One line: what was asked of the run, by whom, and what it did."""
+        self._line({"event": "request", "step": step, **asdict(request), "text": text})
 
     def on_samples(self, record: SampleRecord) -> None:
         """One line, the pictures, and the share of prompts followed."""
         self._line({"event": "samples", **asdict(record)})
         self._boards.picture("samples", Path(record.path), record.step)
-        for name, path in record.inside.items():
+        for name, path in [*record.inside.items(), *(("asked", file) for file in record.asked.values())]:
             self._boards.picture(name, Path(path), record.step)
         if record.followed is not None:
             self._boards.scalars({"prompts_followed": record.followed}, record.step)
@@ -165,7 +189,7 @@ class LogFiles:
         self._boards.scalars(values, record.step)
 
     def on_note(self, text: str) -> None:
-        """Notes are for whoever watches."""
+        """Notes are for displays."""
 
     def close(self) -> None:
         """Writes what still waits."""

@@ -8,23 +8,25 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 STALL_EXIT = 75
 """Exit code of a run that stood still (EX_TEMPFAIL: trying again may help)."""
 PATIENCE = 4.0
-"""Work that is no step (compiling, drawing, measuring, saving) may take so many times longer."""
+"""Work that is no step (compiling, drawing, measuring, saving) may take this many times longer."""
 GRACE_SECONDS = 30.0
 
 
 class Watchdog:
     """Once no step has ended for `minutes`, writes every thread's stack to RUN/stalls and ends the process.
 
-    A thread watches; should the interpreter itself be stuck, faulthandler's own timer does the same a little later.
+    A thread watches, and `tell`s before the end; should the interpreter itself be stuck, faulthandler's own timer does
+    the same a little later, without a word.
     """
 
-    def __init__(self, run: Path, minutes: float, rank: int) -> None:
-        self._run, self._seconds, self._rank = run, 60 * minutes, rank
+    def __init__(self, run: Path, minutes: float, rank: int, tell: Callable[[str], None]) -> None:
+        self._run, self._seconds, self._rank, self._tell = run, 60 * minutes, rank, tell
         self._limit, self._doing, self._step = self._seconds, "starting", 0
         self._since = time.monotonic()
         self._closed = threading.Event()
@@ -61,9 +63,11 @@ class Watchdog:
         self._file.flush()
         faulthandler.dump_traceback(self._file, all_threads=True)
         self._file.flush()
-        print(
-            f"error: {self._doing} after step {self._step} has not ended for {self._limit / 60:.3g} minutes; "
-            f"every thread's stack is in {self._path}; continue with: daybreak train --resume {self._run}",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        stalled = (
+            f"{self._doing} after step {self._step} has not ended for {self._limit / 60:.3g} minutes; every thread's "
+            f"stack is in {self._path}"
+        )
+        print(f"error: {stalled}; continue with: daybreak train --resume {self._run}", file=sys.stderr, flush=True)
+        with contextlib.suppress(Exception):  # whatever it meets, the run ends
+            self._tell(stalled)
         os._exit(STALL_EXIT)

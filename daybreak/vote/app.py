@@ -1,4 +1,4 @@
-"""The server behind a voter's link: the page, the voter's pictures, and votes in.
+"""The server behind a voter's link: the page, the voter's pictures, and votes in; / says what this is.
 
 Nothing that leaves here names a contestant: pictures go by their place in the voter's own order, as `3/left`, and carry
 no date, tag or metadata of the file they come from.
@@ -87,6 +87,10 @@ def make_app(folder: Path, study: Study, votes: Votes) -> FastAPI:
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+    @app.get("/")
+    def entrance() -> Response:
+        return HTMLResponse((PAGE / "entrance.html").read_text("utf-8"))
 
     @app.get("/v/{token}/")
     def page(token: str) -> Response:

@@ -13,6 +13,7 @@ from PIL import Image
 from daybreak.html.page import write_page
 from daybreak.vote.results import QuestionResults, VoterSummary, outcome
 from daybreak.vote.study import QUESTIONS, Study, picture_path
+from daybreak.vote.verdict import doubt, verdict, without_doubted
 from daybreak.vote.votes import Vote
 
 THUMBNAIL_PX = 200
@@ -25,6 +26,7 @@ def write_report(
 ) -> Path:
     """Writes DIR/report.html; returns its path."""
     cast = [v.cast_at for v in votes]
+    others = without_doubted(study, votes, voters)
     active = sum(v.votes > 0 for v in voters)
     return write_page(
         folder / "report.html",
@@ -34,8 +36,9 @@ def write_report(
         f"{len(study.prompts)} prompts, {_days(min(cast), max(cast))}. Voters saw two pictures at a time, in "
         f"random order and on random sides, without names. Seed {study.seed}",
         names=study.contestants,
-        questions=[_question(folder, study, r, votes) for r in results if r.votes],
+        questions=[_question(folder, study, r, votes, others.get(r.question)) for r in results if r.votes],
         voters=voters,
+        doubt=doubt,
         kappa=lambda value: "undefined" if math.isnan(value) else f"{value:.2f}",
         seconds=lambda value: "–" if math.isnan(value) else f"{value:.1f} s",
     )
@@ -46,10 +49,14 @@ def _days(first: str, last: str) -> str:
     return first[:10] if first[:10] == last[:10] else f"{first[:10]} to {last[:10]}"
 
 
-def _question(folder: Path, study: Study, r: QuestionResults, votes: list[Vote]) -> dict[str, Any]:
+def _question(
+    folder: Path, study: Study, r: QuestionResults, votes: list[Vote], without: str | None
+) -> dict[str, Any]:  # fmt: skip
     s = r.scores
     return {
         "title": QUESTIONS[r.question],
+        "verdict": verdict(study, r),
+        "without": without,
         "results": r,
         "ranked": [k for k in sorted(range(len(study.contestants)), key=lambda k: -s.score[k]) if r.totals[k].n],
         "reach": max(1.0, float(max(abs(s.low).max(), abs(s.high).max()))),

@@ -1,6 +1,7 @@
 """A real, tiny vision-language model writes captions; killed in between, it does no shard twice."""
 
 import io
+import re
 import shutil
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from daybreak.cli import app
 from daybreak.config import ConfigError
 from daybreak.data.caption import write_captions
 from daybreak.data.captioner import Captioner
+from daybreak.data.folder import FolderSource
 from daybreak.data.settings import Captioning, CaptionSettings, ModelWork
 from daybreak.data.shards.reader import ShardReader
 from daybreak.data.shards.source import ShardSource
@@ -102,9 +104,64 @@ def test_a_model_that_is_none_is_named(tmp_path):
         Captioner(str(tmp_path / "nowhere"), "main", "Describe it.", 20, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("words", [["caption", "--model", "any"], ["embed", "--model", "any"]])
-def test_pictures_that_are_no_shards_get_one_line_that_says_what_makes_them(tmp_path, words):
+def test_pictures_that_are_no_shards_get_one_line_that_says_what_makes_them(tmp_path):
     folder = captioned_folder(tmp_path / "folder", 2)
-    done = CliRunner().invoke(app, [words[0], str(folder), *words[1:]])
+    done = CliRunner().invoke(app, ["embed", str(folder), "--model", "any"])
     assert isinstance(done.exception, ConfigError)
     assert f"daybreak prepare {folder} --out SHARDS makes them" in str(done.exception)
+
+
+def plain_folder(folder):
+    """Five pictures: one with a caption, one unreadable, two of one name; and a mask."""
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.jpg", "c.png", "a-mask.png"):
+        Image.new("RGB", (40, 30), (200, len(name), 30)).save(folder / name)
+    (folder / "a.caption").write_text("my own words")
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def captioned_by_command(folder, vlm, *words):
+    call = ["caption", folder, "--model", vlm, "--max-tokens", 8, "--prompt", "Say.", "--workers", 0, *words]
+    done = CliRunner().invoke(app, list(map(str, call)), env={"COLUMNS": "200"})
+    assert done.exit_code == 0, (done.exception, done.output)
+    return done.output
+
+
+def test_a_folder_gets_a_file_beside_each_picture_and_none_is_overwritten(vlm, tmp_path):
+    folder = plain_folder(tmp_path / "folder")
+    told = captioned_by_command(folder, vlm, "--trigger", "sks")
+    texts = {p.name: p.read_text() for p in folder.iterdir() if p.suffix in (".txt", ".caption")}
+    assert texts.keys() == {"a.caption", "b.txt", "c.jpg.txt", "c.png.txt"} and texts["a.caption"] == "my own words"
+    assert all(text.startswith("sks, ") for name, text in texts.items() if name != "a.caption")
+    assert f"3 captions beside the pictures of {folder}; 1 pictures have captions already" in told
+    assert "broken.png: cannot identify the file as a picture" in told
+    found = FolderSource(folder, 16, 0, (255, 255, 255))
+    assert sorted(c for (c,) in found.captions) == sorted(t.strip() for t in texts.values())
+    (folder / "b.txt").write_text("changed by hand")
+    (folder / "broken.png").unlink()
+    assert "0 captions" in captioned_by_command(folder, vlm)
+    assert (folder / "b.txt").read_text() == "changed by hand"
+    assert "4 captions" in captioned_by_command(folder, vlm, "--overwrite")
+    assert (folder / "a.caption").read_text() != "my own words" and not (folder / "a.txt").exists()
+
+
+def test_what_a_folder_cannot_have_is_one_line(vlm, shards, tmp_path):
+    named = captioned_folder(tmp_path / "named", 2)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "x.png").write_bytes(b"no picture")
+    for place, words, said in (
+        (named, [], "a table names .* and 1 others, so that a .txt beside them would not be read"),
+        (tmp_path / "broken", [], "no caption was written; .*x.png: cannot identify"),
+        (tmp_path / "broken", ["--name", "x"], "--name has no effect on a folder"),
+        (shards, ["--overwrite"], "--overwrite has no effect on shards"),
+        (tmp_path / "nowhere", [], "nowhere: no such file or folder"),
+    ):
+        done = CliRunner().invoke(app, ["caption", str(place), "--model", vlm, "--workers", "0", *words])
+        assert isinstance(done.exception, ConfigError) and re.search(said, str(done.exception)), done.exception
+
+
+def test_captions_of_shards_get_the_trigger_too(shards, vlm):
+    write(shards, Captioning(vlm, "Say.", max_tokens=4, trigger="sks"))
+    reader = ShardReader(str(shards))
+    assert all(reader.captions(i)["written"].startswith("sks, ") for i in range(20))

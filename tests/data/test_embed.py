@@ -16,7 +16,7 @@ from daybreak.data.shards.embedding_files import embedding_file
 from daybreak.data.shards.embeddings import EmbeddingReader
 from daybreak.data.shards.reader import ShardReader
 from daybreak.data.shards.source import ShardSource
-from daybreak.encoders.open_text import open_text_encoder
+from daybreak.encoders.text import open_text_encoder
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
 from tests.encoders.test_pretrained_text import saved
@@ -133,7 +133,7 @@ def test_prepare_embeds_too(place, tmp_path):
     assert list((tmp_path / "shards" / "embeddings" / "text").glob("*.safetensors"))
     assert "--data.embeddings text" in done.output
     done = CliRunner().invoke(app, [*words[:3], str(tmp_path / "none"), "--embed", str(tmp_path)])
-    assert isinstance(done.exception, ConfigError) and f"text.pretrained {tmp_path}" in str(done.exception)
+    assert isinstance(done.exception, ConfigError) and f"--embed {tmp_path}" in str(done.exception)
     assert not (tmp_path / "none").exists()  # it is said before the work, and not after it
 
 

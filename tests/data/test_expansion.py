@@ -20,7 +20,7 @@ from daybreak.data.scenes.world import (
     is_held_out_pair,
 )
 from daybreak.evaluate.composition import held_out_prompts, prompts_of_tasks
-from daybreak.evaluate.judge import satisfies
+from daybreak.evaluate.judge import matches, see
 
 PROMPTS = prompts_of_tasks(120, seed=7) + held_out_prompts(240, seed=7)
 CIRCLE, SQUARE = ObjectSpec("circle", "red"), ObjectSpec("square", "blue")
@@ -75,7 +75,7 @@ def test_what_is_left_open_never_asks_for_what_training_holds_out():
 def test_scenes_made_from_what_was_read_satisfy_the_short_prompt():
     some = PROMPTS[::6]
     drawn = render(scenes_of([read(p.text) for p in some], Draws(4, np.arange(len(some)))), 32)
-    assert np.mean([satisfies(d, p.spec) for d, p in zip(drawn, some, strict=True)]) >= 0.99
+    assert np.mean([matches(see(d), p.spec) for d, p in zip(drawn, some, strict=True)]) >= 0.99
 
 
 @pytest.mark.parametrize(
@@ -147,4 +147,4 @@ def test_other_prompts_stay_as_they_are(prompt):
 def test_any_number_of_either_size_has_room(size):
     specs = [read(f"{number} {size} {shape}s") for shape in ("square", "diamond", "ring") for number in NUMBERS[1:]]
     drawn = render(scenes_of(specs * 4, Draws(2, np.arange(4 * len(specs)))), 32)
-    assert all(satisfies(d, s) for d, s in zip(drawn, specs * 4, strict=True))
+    assert all(matches(see(d), s) for d, s in zip(drawn, specs * 4, strict=True))

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from daybreak.config import ConfigError, TextConfig
-from daybreak.encoders.open_text import open_text_encoder
+from daybreak.encoders.text import open_text_encoder
 from daybreak.encoders.tokenizer import CaptionTokenizer
 from daybreak.formats.run import load_averaged
 from daybreak.train import checkpoint

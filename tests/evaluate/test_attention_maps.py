@@ -12,18 +12,26 @@ from daybreak.config import TextConfig
 from daybreak.data.batch import to_uint8
 from daybreak.data.open import open_source
 from daybreak.diffusion.flow import interpolate
-from daybreak.encoders.open_text import open_text_encoder
 from daybreak.encoders.pretrained_text import PretrainedTextEncoder
-from daybreak.encoders.text import TextEncoder
+from daybreak.encoders.text import TextEncoder, open_text_encoder
 from daybreak.encoders.tokenizer import CaptionTokenizer
-from daybreak.evaluate.attention_maps import LEVELS, OTHERS, Look, draw_attention, draw_predictions, look_at_words
-from daybreak.evaluate.report import write_report
-from daybreak.evaluate.samples_during_training import Probe, spaced
+from daybreak.evaluate.attention_maps import (
+    LEVELS,
+    OTHERS,
+    Look,
+    draw_attention,
+    draw_predictions,
+    look_at_words,
+    predict,
+)
+from daybreak.evaluate.samples_during_training import ATTENDED, COMPARED, EXAMPLES, Probe, spaced
 from daybreak.formats.run import load_averaged
 from daybreak.sampling.generate import generate, noise_of
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
+from daybreak.watch.report import write_report
 from tests.conftest import tiny_config
+from tests.frozen import frozen_in
 
 PROMPT = "A large  red circle, above"
 ROUTED = {"model__depth": 3, "routing__keep": 0.5, "routing__start": 1, "sample__steps": 2}
@@ -115,7 +123,7 @@ def test_predictions_are_the_model_s_at_their_noise_levels(run, tmp_path):
     config = tiny_config(**ROUTED)
     transformer, text_encoder = load_averaged(run, config, torch.device("cpu"))
     batch = open_source(config).batch(0, 2)
-    draw_predictions(transformer, text_encoder, batch, config, 0, tmp_path / "p.png")
+    draw_predictions(predict(transformer, text_encoder, batch, config, 0), tmp_path / "p.png")
     with Image.open(tmp_path / "p.png") as image:
         pixels = np.asarray(image.convert("RGB"))
     tiles = [pixels[12:170:5, 12 + 170 * i : 170 + 170 * i : 5] for i in range(6)]  # the middle of each enlarged pixel
@@ -141,8 +149,13 @@ def test_it_lies_beside_the_samples_in_the_log_the_boards_and_the_report(run):
     board = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0}).Reload()
     for name in {"samples"} | names:
         assert [e.step for e in board.Images(name)] == [4, 8]
-    page = write_report(run, tiny_config(**ROUTED)).read_text()
-    assert "What goes on inside" in page and all(f'alt="{n}-step-00000008"' in page for n in names)
+    frozen = frozen_in(write_report(run))
+    inside = frozen["inside"]
+    assert len(inside["words"]) == ATTENDED and len(inside["noise"]) == EXAMPLES
+    assert len(inside["guidance"]["pairs"]) == COMPARED
+    noisiest, other = inside["noise"][0]["pictures"][1]["file"], inside["guidance"]["pairs"][0]["other"]
+    for file in (inside["words"][0]["file"], noisiest, other):
+        assert frozen["files"][file].startswith("data:image/png;base64,")
 
 
 def test_without_routing_there_is_nothing_to_compare(finished_run):

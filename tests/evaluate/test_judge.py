@@ -21,7 +21,7 @@ from daybreak.data.scenes.world import (
     SceneSpec,
 )
 from daybreak.evaluate.composition import held_out_prompts
-from daybreak.evaluate.judge import ATTRIBUTES, attributes, matches, satisfies, see
+from daybreak.evaluate.judge import ATTRIBUTES, attributes, matches, see
 
 N = 800
 PICTURES, SPECS, _ = ScenesSource(32, seed=77).scenes(0, N)
@@ -118,7 +118,7 @@ def test_a_blob_has_its_colour_and_no_outline():
 @pytest.mark.parametrize("resolution", [36, 64, 100, 256])
 def test_larger_pictures_are_judged_alike(resolution):
     pictures, specs, _ = ScenesSource(resolution, seed=78).scenes(0, 150)
-    assert np.mean([satisfies(p, s) for p, s in zip(pictures, specs, strict=True)]) >= 0.99
+    assert np.mean([matches(see(p), s) for p, s in zip(pictures, specs, strict=True)]) >= 0.99
 
 
 def test_held_out_prompts_can_be_satisfied_and_are_held_out():
@@ -126,13 +126,13 @@ def test_held_out_prompts_can_be_satisfied_and_are_held_out():
     assert all(p.spec.held_out for p in prompts)
     assert {p.spec.task for p in prompts} == {"colors", "color_attr", "position"}
     drawn = render(scenes_of([p.spec for p in prompts], Draws(2, np.arange(150))), 32)
-    assert np.mean([satisfies(d, p.spec) for d, p in zip(drawn, prompts, strict=True)]) >= 0.99
+    assert np.mean([matches(see(d), p.spec) for d, p in zip(drawn, prompts, strict=True)]) >= 0.99
 
 
 def test_smears_and_noise_are_no_objects():
     spec = SceneSpec("single_object", SPECS[0].objects[:1])
     for picture in (RNG.uniform(-1, 1, (3, 32, 32)), np.zeros((3, 32, 32)), bar(), *ovals()):
-        assert not satisfies(picture, spec)
+        assert not matches(see(picture), spec)
         assert all(o.shape is None for o in see(picture).objects)
 
 

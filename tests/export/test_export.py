@@ -203,7 +203,7 @@ def test_wrong_folders_get_one_line(run, exported, plain, tmp_path):
     fails(cut, "damaged or missing")
     strange = copy_of(plain, tmp_path / "strange")
     save_file({"nonsense": torch.zeros(1)}, strange / "transformer.safetensors")
-    fails(strange, "does not fit its config")
+    fails(strange, "does not fit the config")
     (strange / "text_encoder" / "config.json").unlink()
     fails(strange, "text encoder is damaged or missing")
 

@@ -15,6 +15,11 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def mixed(tmp_path_factory):
+    return tiny.write_pictures(tmp_path_factory.mktemp("mixed") / "circles", sizes=tiny.MIXED)
+
+
+@pytest.fixture(scope="session")
 def full_run(base, pictures, tmp_path_factory):
     out = tmp_path_factory.mktemp("full") / "run"
     tiny.finetune(base, pictures, out, lr=3e-3, flip=True, offset_noise=0.05, micro_batch=3, save_every=100)

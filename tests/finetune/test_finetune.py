@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import tiny
@@ -16,7 +17,9 @@ import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from rich.console import Console
 from tiny import drawn, finetune, probes
+from typer.testing import CliRunner
 
+from daybreak.cli import app
 from daybreak.commands.finetune import run_finetune
 from daybreak.config import ConfigError
 from daybreak.finetune import settings as settings_file
@@ -26,6 +29,26 @@ from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.probes import Probe
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
+
+
+def told(*words) -> Any:
+    """The JSON that a command prints."""
+    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert done.exit_code == 0, done.exception
+    return json.loads(done.output)
+
+
+def test_a_fine_tuned_pipeline_is_listed_and_compared_as_other_runs(full_run, base, finished_run, tmp_path):
+    recipe = f"finetune {base} (full)"
+    status = told("status", full_run)
+    assert status["state"] == "finished" and status["recipe"] == recipe and status["probes"]["general"] > 0
+    assert [run["recipe"] for run in told("runs", full_run.parent)] == [recipe]
+    lower = shutil.copytree(full_run, tmp_path / "lower")
+    (lower / "finetune.yaml").write_text((lower / "finetune.yaml").read_text().replace("lr: 0.003", "lr: 0.001"))
+    compared = told("compare", full_run, lower)
+    assert compared["settings_that_differ"] == {"lr": ["0.003", "0.001"]}
+    both = told("compare", full_run, finished_run)
+    assert [run["recipe"] for run in both["runs"]] == [recipe, "tiny"]
 
 
 def test_full(full_run, base):
@@ -121,7 +144,7 @@ def test_textual_inversion(base, pictures, tmp_path):
     run = finetune(base, pictures, tmp_path / "run", **changes)
     # Two held-out pictures say little of one word in a random network: the training pictures, with fixed noise.
     rows = [run.cache.training[i] for i in range(16)]
-    probe = Probe.of(run.cache.rows[rows], [run.cache.captions[i] for i in rows], run.base.process, 4)
+    probe = Probe.of([run.cache.row(i) for i in rows], [run.cache.captions[i] for i in rows], run.base.process, 4)
     fresh = {k: p.detach() for k, p in open_prepared(run.settings, run.base.device).trained.parameters.items()}
     losses = []
     for tensors in (fresh, run.base.averages.tensors):
@@ -169,7 +192,7 @@ def test_v_prediction_with_zero_terminal_snr(pictures, tmp_path):
 def test_what_is_wrong_is_said_before_training(base, pictures, tmp_path):
     for changes, words in (
         ({"zero_snr": True}, "v-prediction"),
-        ({"resolution": 15}, "--resolution 15 does not divide by 2"),
+        ({"resolution": 15}, "--resolution 15 does not divide by 8"),
         ({"method": "lora", "targets": ("to_x",)}, "--target to_x: no such layer"),
         ({"method": "textual-inversion", "token": "a"}, "knows it already"),
         ({"lr": 0.0}, "--lr is 0"),

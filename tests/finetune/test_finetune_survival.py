@@ -21,7 +21,8 @@ from daybreak import checkpoint_files
 from daybreak.cli import app
 from daybreak.commands.finetune import resume_finetune
 from daybreak.config import ConfigError
-from daybreak.finetune.cache import CachedPictures
+from daybreak.finetune.asked import check_run_folder
+from daybreak.finetune.order import CachedPictures
 from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
@@ -34,7 +35,14 @@ LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 WORDS = [
     "--steps=12", "--batch=4", "--lr=3e-3", "--save-every=1", "--sample-every=100", "--sample-steps=1",
     "--sampler=ddim", "--warmup=0", "--ema=0.5", "--no-report",
+    "--resolution=32",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pictures(mixed):
+    """Of several shapes, with steps that mix them."""
+    return mixed
 
 
 def command(*words, launcher=()):
@@ -146,7 +154,7 @@ def test_a_bad_batch_is_refused_and_named(base, pictures, tmp_path, monkeypatch)
     run = finetuned(base, pictures, tmp_path / "run")
     assert [step for step, _ in losses(run)] == [1, 2, 3, *range(5, 13)]
     (line,) = (run / "bad_steps.jsonl").read_text().splitlines()
-    assert len(json.loads(line)["keys"]) == 4 and "red" in json.loads(line)["keys"][0]
+    assert len(json.loads(line)["keys"]) == 4 and "circle" in json.loads(line)["keys"][0]
     assert all(t.isfinite().all() for t in tiny.stored(run).values())
 
 
@@ -183,7 +191,7 @@ def test_two_processes_learn_what_one_learns(base, pictures, tmp_path, method):
 
 STALL = """
 import sys, time
-from daybreak.finetune.cache import CachedPictures
+from daybreak.finetune.order import CachedPictures
 from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
@@ -254,6 +262,8 @@ def test_the_model_in_the_box_is_fine_tuned_by_two_processes_and_its_rate_can_be
     # Where the CPU multiplies bfloat16, FSDP rounds to it at other places than autocast does.
     assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in losses(tmp_path / "one")], rel=2e-2)
     assert json.loads((tmp_path / "rate" / "lr.json").read_text())["suggestion"] > 0 and "--lr" in result.output
+    assert {p.name for p in (tmp_path / "rate").iterdir()} == {"lr.json", "lr.png"}
+    check_run_folder(tmp_path / "rate")  # a run may follow there
 
 
 def test_what_may_change_when_a_run_goes_on_and_what_not(whole, tmp_path):

@@ -37,6 +37,7 @@ from daybreak.serve.settings import ServeSettings
 from daybreak.train import checkpoint
 from daybreak.vote.contestants import draw as draw_contestant
 from daybreak.vote.contestants import is_run
+from tests.frozen import frozen_in
 
 QUIET = Console(quiet=True)
 
@@ -113,8 +114,12 @@ def test_report(base, tmp_path, monkeypatch):
     assert found["losses"]["domain"]["change"] < 0
     assert any("the domain was gained" in line for line in found["verdict"])
     assert any("FID" in line for line in found["verdict"])
-    page = (run.folder / "report" / "report.html").read_text()
-    assert page.count("<img") >= 5 and "FID" in (run.folder / "report" / "report.md").read_text()
+    page = frozen_in(run.folder / "report.html")
+    shown = page["told"]["still"]["finetuned"]
+    assert shown["verdict"] == found["verdict"] and len(shown["contact"]) == 40  # four captions
+    for pair in (*shown["contact"], *shown["general"]):
+        assert pair["file"] in page["files"] and pair["other"] in page["files"]
+    assert "FID" in (run.folder / "report" / "report.md").read_text()
     # The base's figures are of the base: its own drawing gives the same.
     assert found["base_model"]["fid"] != found["tuned"]["fid"]
 

@@ -191,14 +191,20 @@ def save_prx_pixel(path: Path) -> Path:
     return path
 
 
-def write_pictures(folder: Path, count: int = 24, side: int = 16, shape: str = "circle", seed: int = 0) -> Path:
-    """Coloured shapes on white, captioned."""
+MIXED = [(40, 40)] * 7 + [(40, 64)] * 9 + [(100, 60)] * 5 + [(75, 48)] * 3 + [(25, 34)]
+"""Sizes of pictures that have four shapes at 32 px; one has a single picture, which is smaller than its bucket."""
+
+
+def write_pictures(
+    folder: Path, count: int = 24, side: int = 16, shape: str = "circle", seed: int = 0, sizes=None
+) -> Path:
+    """Coloured shapes on white, captioned; of these sizes in place of squares."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     colours = {"red": (220, 30, 30), "blue": (30, 30, 220), "green": (30, 160, 30), "yellow": (230, 220, 30)}
-    for i in range(count):
-        name = list(colours)[i % 4]
-        image = Image.new("RGB", (side, side), (255, 255, 255))
+    for i, size in enumerate(sizes or [(side, side)] * count):
+        name, side = list(colours)[i % 4], min(size)
+        image = Image.new("RGB", size, (255, 255, 255))
         x, y = rng.integers(0, side // 3, 2).tolist()
         box = (x, y, x + side // 2, y + side // 2)
         draw = ImageDraw.Draw(image)
@@ -213,9 +219,9 @@ QUICK = {"batch": 8, "steps": 8, "sample_every": 8, "sample_steps": 1, "sampler"
          "report": False}  # fmt: skip
 
 
-def finetune(base, pictures, out, find_lr=False, **changes):
+def finetune(base, pictures, out, find_lr=False, bell=None, **changes):
     settings = FinetuneSettings(base=str(base), data=str(pictures), **(QUICK | changes))
-    return run_finetune(Console(quiet=True), settings, out, find_lr=find_lr, began=time.time())
+    return run_finetune(Console(quiet=True), settings, out, find_lr=find_lr, began=time.time(), bell=bell)
 
 
 def stored(run):

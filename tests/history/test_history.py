@@ -1,5 +1,6 @@
 """A run seen from outside: where it stands, and beside another."""
 
+import re
 import shutil
 
 import pytest
@@ -29,16 +30,17 @@ def said(*words):
 
 def test_status_of_a_finished_run(runs):
     text = said("status", runs / "a")
-    for part in ("finished", "100.0%: step 8, 64 pictures", "step-00000008", "USD so far", "loss by noise level",
-                 "efficiency", "GiB of main memory"):  # fmt: skip
+    for part in ("finished", "100.0%", "step-00000008", "cost USD", "loss by noise level", "efficiency",
+                 "main memory GiB"):  # fmt: skip
         assert part in text
+    assert re.search(r"pictures +64\n", text)
 
 
 def test_the_score_of_the_evaluation_is_shown(runs, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs / "a", run)
     (run / "score.json").write_text('{"overall": 0.625}')
-    assert "62.5% of the evaluation's prompts followed" in said("status", run)
+    assert re.search(r"score +62.5%\n", said("status", run))
     assert "62.5%" in said("compare", run, runs / "b", "--out", tmp_path / "losses.png")
 
 
@@ -60,7 +62,7 @@ def test_compare_shows_what_differs_and_plots(runs, tmp_path):
 
 def test_mistakes(runs, tmp_path):
     for words, message in (
-        (["status", tmp_path], "no config.yaml"),
+        (["status", tmp_path], "neither config.yaml nor finetune.yaml"),
         (["compare", runs / "a"], "two or more"),
         (["compare", runs / "a", runs / "b", "--out", "x.jpg"], "should end in .png"),
     ):

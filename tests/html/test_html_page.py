@@ -1,20 +1,22 @@
 """Pages escape what they are given, miss nothing in silence, and draw their curves where the values are."""
 
+import json
+
 import pytest
 from jinja2 import UndefinedError
 
 from daybreak.html.chart import MOST_POINTS, chart, smooth
-from daybreak.html.page import data_uri, write_page
+from daybreak.html.page import as_script, data_uri, write_page
 
-FINETUNED = {
-    "title": "<b>cats</b>", "about": "lora & 3 steps", "verdict": ["a 'gain'"], "notes": [], "pictures": [],
-    "rows": [("<i>loss</i>", "1", "0.5", "lower")],
+COMPARED = {
+    "title": "<b>cats</b>", "about": "lora & 3 steps", "names": ["a 'gain'"], "rows": [], "unlike": ["<i>loss</i>"],
+    "tasks": [], "pictures": [],
 }  # fmt: skip
 
 
 def test_text_is_escaped_and_markup_of_the_parts_is_not(tmp_path):
     charts = [chart("loss <over>", [("<run>", [0, 2], [4, 1])], "steps")]
-    page = write_page(tmp_path / "new" / "page.html", "finetuned.html", **FINETUNED, charts=charts).read_text()
+    page = write_page(tmp_path / "new" / "page.html", "comparison.html", **COMPARED, charts=charts).read_text()
     for escaped in ("&lt;b&gt;cats", "lora &amp; 3", "&#39;gain&#39;", "&lt;i&gt;loss", "loss &lt;over", "&lt;run&gt;"):
         assert escaped in page
     assert page.count("<h1>") == page.count("<svg") == 1 and "prefers-color-scheme: dark" in page
@@ -23,8 +25,14 @@ def test_text_is_escaped_and_markup_of_the_parts_is_not(tmp_path):
 
 def test_a_value_that_a_template_needs_is_not_left_out(tmp_path):
     with pytest.raises(UndefinedError, match="charts"):
-        write_page(tmp_path / "page.html", "finetuned.html", **FINETUNED)
+        write_page(tmp_path / "page.html", "comparison.html", **COMPARED)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_no_text_breaks_out_of_a_script():
+    text = "</script><script>alert(1)</script><!-- \u2028 é"
+    script = as_script({"prompt": text})
+    assert "<" not in script and "\u2028" not in script and json.loads(script) == {"prompt": text}
 
 
 def test_a_curve_lies_where_its_values_are():

@@ -50,7 +50,8 @@ def test_the_command_writes_a_job_that_trains(tmp_path, monkeypatch):
     from tests.train.ranks import SETTINGS, environment
 
     monkeypatch.chdir(tmp_path)
-    flags = [f"--{k}={v}" for k, v in {**SETTINGS, "train.steps": 2}.items()]
+    flags = ["--bell", 'echo "$DAYBREAK_EVENT" > heard']
+    flags += [f"--{k}={v}" for k, v in {**SETTINGS, "train.steps": 2}.items()]
     result = CliRunner().invoke(app, ["launch", "scenes", "--out", "runs/One", "--gpus", "1", *flags])
     assert result.exit_code == 0, result.output
     assert "start it with: bash one-local.sh" in result.output
@@ -65,6 +66,7 @@ def test_the_command_writes_a_job_that_trains(tmp_path, monkeypatch):
     done = subprocess.run(["bash", "-c", script], env=environment(), capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "runs" / "One" / "score.json").exists()
+    assert (tmp_path / "heard").read_text() == "finished\n"
 
 
 @pytest.mark.parametrize(

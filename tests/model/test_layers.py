@@ -32,6 +32,15 @@ def test_gated_gelu_and_its_gradient_equal_torch_s():
         assert torch.allclose(gated_gelu(a), theirs, atol=1e-5)
 
 
+def test_modulation_shared_by_all_pictures_equals_each_picture_s_own():
+    x, shift, scale = (torch.randn(3, n, 8, generator=G) for n in (5, 1, 1))
+    shared = layers.modulate(x, shift[:1], scale[:1])
+    each = layers.modulate(x, shift[:1].expand(3, -1, -1), scale[:1].expand(3, -1, -1))
+    with torch.no_grad():
+        assert torch.allclose(layers.modulate(x, shift[:1], scale[:1]), each, atol=1e-6)
+    assert torch.allclose(shared, each, atol=1e-6)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("queries", [5, FUSED_FROM_QUERIES])
 @pytest.mark.parametrize("grad", [False, True])
@@ -59,6 +68,13 @@ def test_norm_with_rotation_and_its_gradient_equal_the_two(own_tokens):
         results.append((y, *torch.autograd.grad(y, (a, w), grad)))
     for ours, plain in zip(*results, strict=True):
         assert torch.allclose(ours, plain, atol=1e-5)
+
+    before = torch.randn(2, 4, 5, 16, generator=G)
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            appended = norm_rotate(x, weight, 1e-6, cos, sin, before)
+        assert torch.equal(appended[:, :, :5], before)
+        assert torch.allclose(appended[:, :, 5:], results[1][0], atol=1e-5)
 
 
 def test_rotation_keeps_lengths_and_depends_on_distance_alone():
@@ -113,3 +129,18 @@ def test_norms_with_a_weight_are_torch_s_in_float32_and_say_nothing_of_bfloat16(
         with torch.autocast("cpu", torch.bfloat16):
             model(x, t, text).x0.square().mean().backward()
     assert model.final_norm.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("changes", [{}, {"pooled_text": True}, {"modulation": "shared", "size_conditioning": True}])
+@pytest.mark.parametrize("grad", [False, True])
+def test_one_time_for_all_pictures_gives_what_as_many_equal_times_give(changes, grad):
+    torch.manual_seed(0)
+    model = Transformer(ModelConfig(32, 2, 2, patch=4, **changes), 16)
+    for parameter in model.parameters():  # layers that start at zero count, too
+        torch.nn.init.normal_(parameter, std=0.2)
+    x, text = torch.randn(3, 3, 16, 16, generator=G), torch.randn(3, 5, 16, generator=G)
+    tokens = TextTokens(text, torch.arange(5) < torch.tensor([[5], [2], [1]]))
+    with torch.set_grad_enabled(grad):
+        one = model(x, torch.tensor(0.4).expand(3), tokens).x0
+        each = model(x, torch.full((3,), 0.4), tokens).x0
+    assert each.std() > 0.01 and torch.allclose(one, each, atol=1e-5 * each.detach().abs().max().item())

@@ -43,11 +43,11 @@ class RunningServer:
 
 
 @contextmanager
-def serving(*words: object) -> Iterator[RunningServer]:
-    """`daybreak serve ... --port 0`, ready; killed at the end if it still runs."""
+def serving(*words: object, port: int = 0) -> Iterator[RunningServer]:
+    """`daybreak serve ... --port PORT`, ready; killed at the end if it still runs."""
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
-        [sys.executable, "-m", "daybreak", "serve", *map(str, words), "--port", "0"],
+        [sys.executable, "-m", "daybreak", "serve", *map(str, words), "--port", str(port)],
         env=os.environ | {"PYTHONPATH": paths, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

@@ -105,7 +105,9 @@ def test_health_and_figures(server):
     assert server.draw(n=3).status_code == 200
     assert server.metric(name) == before + 3
     assert server.metric('daybreak_queue_length{model="run"}') == 0
-    assert server.metric("process_resident_memory_bytes") > 1e8
+    assert server.metric("process_resident_memory_bytes") > 1e7
+    wait_until(lambda: server.metric('daybreak_drawing_memory_bytes{model="run",process="0"}') > 1e8, "the figures")
+    assert server.metric('daybreak_queue_seconds_count{model="run"}') >= 3
 
 
 def test_the_page_and_what_it_loads(server):

@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    AutoPipelineForImage2Image,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from daybreak.serve.jobs import Done, Job, Order
-from daybreak.serve.metrics import Metrics
 from daybreak.serve.open import open_served
 from daybreak.serve.pipeline import PipelineModel
 from daybreak.serve.settings import ServeSettings
@@ -85,10 +90,39 @@ def test_clients_of_a_prx_at_the_same_time_all_get_their_picture(save, tmp_path)
     """With guidance diffusers draws one at a time."""
     settings = ServeSettings()
     model = PipelineModel("prx", save(tmp_path / "prx"), settings, torch.device("cpu"))
-    worker = Worker(model, settings, Metrics())
+    worker = Worker(model, settings)
     events: list = []
     orders = [Order("a dog", "", 16, 16, 2, 3.0, seed) for seed in range(2)]
     worker.queue.put([Job(order, events.append, time.monotonic() + 600) for order in orders])
     worker.queue.close()
     worker.run()
     assert [type(e) for e in events] == [Done, Done] and not np.array_equal(events[0].pixels, events[1].pixels)
+
+
+def test_it_draws_on_from_a_picture_as_the_pipeline_does(folder, serving):
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    alpha = np.dstack([given, np.repeat([[0] * 8 + [255] * 8], 16, 0).astype(np.uint8)])
+
+    def file_of(pixels: np.ndarray) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        return file.getvalue()
+
+    with serving(f"sd={folder}") as server:
+        assert server.http.get("/v1/models").json()["data"][0]["edits"]
+        drawn = []
+        for image in (given, alpha):
+            fields = {"prompt": "a cat", "seed": 4, "steps": 5, "strength": 0.6, "size": "16x16"}
+            answer = server.http.post("/v1/images/edits", data=fields, files={"image": file_of(image)})
+            assert answer.status_code == 200, answer.text
+            b64 = answer.json()["data"][0]["b64_json"]
+            drawn.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(b64)))).astype(int))
+    pipeline = AutoPipelineForImage2Image.from_pipe(StableDiffusionPipeline.from_pretrained(folder))
+    expected = pipeline(
+        "a cat", image=Image.fromarray(given), strength=0.6, num_inference_steps=5,
+        generator=torch.Generator().manual_seed(4), output_type="np",
+    ).images[0]  # fmt: skip
+    assert np.abs(drawn[0] / 255 - expected).max() <= 1.5 / 255
+    assert (drawn[1][:, 8:] == given[:, 8:]).all()  # what the mask keeps
+    assert np.abs(drawn[1][:, :8] - given[:, :8]).mean() > 10

@@ -4,11 +4,11 @@ import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from daybreak.serve.jobs import Done, Failed, Job, Order, preview_steps
-from daybreak.serve.metrics import Metrics
+from daybreak.serve.jobs import Done, Failed, Job, Order, Start, preview_steps
 from daybreak.serve.native import NativeModel
 from daybreak.serve.queue import PATIENCE, JobQueue, QueueFullError
 from daybreak.serve.settings import ServeSettings
@@ -90,7 +90,7 @@ def test_a_first_picture_waits_a_moment_for_companions():
 
 def test_who_waited_too_long_is_told(model):
     events: list = []
-    worker = Worker(model, ServeSettings(), Metrics())
+    worker = Worker(model, ServeSettings())
     worker.queue.put([job(events, seconds=-1), job(events)])
     run_to_end(worker)
     assert [type(e) for e in events] == [Failed, Done]
@@ -106,15 +106,15 @@ def test_rows_with_their_own_steps_and_guidance_share_a_batch(model):
     alone = []
     for changes in orders:
         events: list = []
-        worker = Worker(model, ServeSettings(), Metrics())
+        worker = Worker(model, ServeSettings())
         worker.queue.put([job(events, **changes)])
         run_to_end(worker)
         alone.append(events[-1].pixels.astype(int))
-    metrics, together = Metrics(), [[], [], []]
-    worker = Worker(model, ServeSettings(), metrics)
+    steps, together = [], [[], [], []]
+    worker = Worker(model, ServeSettings(), stepped=lambda rows, _seconds: steps.append(rows))
     worker.queue.put([job(e, **changes) for e, changes in zip(together, orders, strict=True)])
     run_to_end(worker)
-    assert b'daybreak_batch_rows_count{model="tiny"} 5.0' in metrics.text()  # five steps in all, not twelve
+    assert steps == [3, 3, 3, 2, 1]  # five steps in all, not twelve
     for one, several in zip(alone, together, strict=True):
         assert abs(one - several[-1].pixels).max() <= 1
 
@@ -122,7 +122,7 @@ def test_rows_with_their_own_steps_and_guidance_share_a_batch(model):
 def test_a_model_that_fails_loses_its_batch_and_goes_on(finished_run):
     broken = NativeModel("broken", finished_run, ServeSettings(), torch.device("cpu"))
     weights = broken._transformer.final.weight.data
-    worker = Worker(broken, ServeSettings(), Metrics())
+    worker = Worker(broken, ServeSettings())
     worker.start()
     assert worker.ready.wait(LONG)
     broken._transformer.final.weight.data = weights[:, :3]
@@ -139,6 +139,8 @@ def test_a_model_that_fails_loses_its_batch_and_goes_on(finished_run):
 
 
 def test_preview_steps_are_spread_and_leave_out_the_last():
-    assert preview_steps(24, 2) == {8, 16}
-    assert preview_steps(4, 100) == {1, 2, 3}
-    assert preview_steps(1, 3) == frozenset()
+    assert preview_steps(replace(ORDER, steps=24), 2) == {8, 16}
+    assert preview_steps(replace(ORDER, steps=4), 100) == {1, 2, 3}
+    assert preview_steps(replace(ORDER, steps=1), 3) == frozenset()
+    half = Start(np.zeros((32, 32, 3), np.uint8), None, strength=0.5)
+    assert preview_steps(replace(ORDER, steps=24, start=half), 1) == {18}

@@ -8,7 +8,6 @@ import socket
 import numpy as np
 import openai
 import pytest
-import torch
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -16,7 +15,6 @@ from daybreak.config import ConfigError
 from daybreak.data.scenes.expand import expand
 from daybreak.sampling.expand import open_expander
 from daybreak.serve.app import create_app
-from daybreak.serve.open import open_served
 from daybreak.serve.server import ImageServer
 from daybreak.serve.settings import ServeSettings
 from tests.chat_server import chatting
@@ -70,8 +68,7 @@ def test_openais_client_and_streams_are_told_too(demo_server):
 
 
 def served(run, **settings) -> ImageServer:
-    limits = ServeSettings(**settings)
-    return ImageServer([open_served(str(run), limits, torch.device("cpu"))], limits)
+    return ImageServer([str(run)], ServeSettings(**settings))
 
 
 def test_an_operator_may_leave_it_out_or_name_another(demo_run, finished_run):

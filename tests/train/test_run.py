@@ -24,7 +24,7 @@ from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.guard import TrainingError
 from daybreak.train.loop import train
 from daybreak.train.pixel import Pixel, open_stage_source
-from daybreak.train.watch import MetricsRecord, SampleRecord, StepRecord
+from daybreak.train.watch import AlarmRecord, MetricsRecord, SampleRecord, StepRecord
 from tests.conftest import tiny_config, tiny_demo
 
 
@@ -36,6 +36,10 @@ class Recorder:
         self.samples: list[SampleRecord] = []
         self.notes: list[str] = []
         self.metrics: list[MetricsRecord] = []
+        self.alarms: list[AlarmRecord] = []
+
+    def on_alarm(self, record):
+        self.alarms.append(record)
 
     def on_metrics(self, record):
         self.metrics.append(record)

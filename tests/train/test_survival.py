@@ -20,7 +20,7 @@ from daybreak.formats.run import load_averaged
 from daybreak.train import checkpoint, guard
 from daybreak.train.guard import TrainingError
 from daybreak.train.loop import train
-from daybreak.train.watch import LogFiles
+from daybreak.train.watch import AlarmRecord, LogFiles
 from tests.conftest import tiny_config
 from tests.train.test_run import Recorder, losses
 from tests.waiting import LONG
@@ -246,12 +246,14 @@ def test_a_stall_leaves_every_stack_and_a_code(tmp_path):
     from ranks import command
 
     run = tmp_path / "run"
-    words = command(run, 1, train__steps=50, train__stall_minutes=0.3)[3:]
+    bell = f'echo "$DAYBREAK_EVENT $DAYBREAK_ALARM $DAYBREAK_STEP" > {tmp_path}/heard'
+    words = command(run, 1, "--bell", bell, train__steps=50, train__stall_minutes=0.3)[3:]
     done = subprocess.run(
         [sys.executable, "-c", STALL, *words], env=environment(), capture_output=True, text=True, timeout=LONG
     )
     assert done.returncode == 75, done.stderr[-2000:]
     assert "every thread's stack is in" in done.stderr and "Traceback" not in done.stderr
+    assert (tmp_path / "heard").read_text() == "failed stall 3\n"
     stacks = (run / "stalls" / "rank-0000.txt").read_text()
     assert "rank 0, after step 3" in stacks
     assert "data/stream.py" in stacks and "train/loop.py" in stacks and stacks.count("Thread 0x") >= 2
@@ -288,11 +290,11 @@ def test_log_lines_wait_for_room(tmp_path):
         pytest.skip("no /dev/full here")
     told = []
     files = LogFiles(tmp_path, None, told.append)
-    files.on_bad_step(1, "first")
+    files.on_alarm(AlarmRecord(1, "bad step", "first", "bad_step"))
     os.replace(tmp_path / "log.jsonl", tmp_path / "aside")
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
-    files.on_bad_step(2, "second")
-    files.on_bad_step(3, "third")
+    files.on_alarm(AlarmRecord(2, "bad step", "second", "bad_step"))
+    files.on_alarm(AlarmRecord(3, "bad step", "third", "bad_step"))
     (tmp_path / "log.jsonl").unlink()
     os.replace(tmp_path / "aside", tmp_path / "log.jsonl")
     files.close()

@@ -49,6 +49,10 @@ def by_key(browser: Browser, choice: str) -> None:
     browser.press({"left": "1", "right": "2", "tie": "0"}[choice])
 
 
+def by_arrow(browser: Browser, choice: str) -> None:
+    browser.press({"left": "\ue012", "right": "\ue014", "tie": "\ue015"}[choice])
+
+
 def by_thumb(browser: Browser, choice: str) -> None:
     browser.click(f"[data-choice={choice}]")
 
@@ -101,7 +105,7 @@ def test_two_voters_and_a_crash(tmp_path):
             phone.wait(SHOWN + " && state.step === 3")
             assert desk.run("return document.getElementById('notice').hidden")
 
-            vote(desk, 0, by_key, ITEMS - 5)
+            vote(desk, 0, by_arrow, ITEMS - 5)
             vote(phone, 1, by_thumb, ITEMS - 3)
             for browser in (desk, phone):
                 browser.wait("state.finished")
@@ -152,8 +156,10 @@ def check_results(folder: Path) -> None:
     chance = sum(a * b for a, b in zip(*shares, strict=True))
     assert float(rows["cohen_kappa", "voter 1", "voter 2"]["value"]) == pytest.approx((agree - chance) / (1 - chance))
     assert f"{NAMES[0]} against {NAMES[1]}" in done.stdout
+    sentence = f"{NAMES[0]} is preferred in {rate:.0%} of 16 votes (95 % interval {low:.0%} to {high:.0%})"
+    assert sentence in done.stdout
     report = (folder / "study" / "report.html").read_text()
-    assert f"{rate:.1%}" in report
+    assert f"{rate:.1%}" in report and sentence in report
     assert "http" not in report  # self-contained
 
 
@@ -177,6 +183,27 @@ def test_three_questions_keep_the_pair_and_mark_the_way(tmp_path):
             assert "all 2 pairs" in browser.text()
             assert browser.run("return document.getElementById('bar').getAttribute('aria-valuenow')") == "6"
             assert browser.errors() == []
+    finally:
+        server.kill()
+
+
+def test_arrows_go_by_how_the_pictures_lie(tmp_path):
+    server = Server(*two_folders(tmp_path), "--out", "study", "--port", 0, cwd=tmp_path)
+    sent = "window.sent = []; const send_ = send; send = (b) => { sent.push(b.choice); return send_(b); };"
+    try:
+        with Browser(tmp_path / "profile") as browser:
+            for width, height in ((1280, 720), (600, 900)):
+                browser.show_as(width, height, dark=False, phone=False)
+                browser.open(server.links[0])
+                browser.wait(SHOWN)
+                browser.run(sent)
+                for key in "\ue012\ue013\ue014\ue015":  # left, up, right, down
+                    browser.press(key)
+                    browser.wait(SHOWN)
+                wide = ["left", "right", "tie"]
+                assert browser.run("return sent") == (wide if width > height else ["left", "tie", "right"])
+            browser.open(server.links[0].split("/v/")[0])
+            assert "Each voter has a link of their own" in browser.text() and browser.errors() == []
     finally:
         server.kill()
 

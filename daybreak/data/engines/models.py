@@ -11,7 +11,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from daybreak.data.engines import cluster
-from daybreak.data.engines.tasks import Engine, in_processes
+from daybreak.data.engines.tasks import in_processes
+from daybreak.data.settings import Engine, Work
 from daybreak.parallel import pick_device
 
 T_co = TypeVar("T_co", covariant=True)
@@ -24,6 +25,18 @@ class Job(Protocol[T_co]):
     def open(self, device: torch.device) -> Callable[[int], T_co]:
         """Loads the model; what comes back does the work on the shard of a number. Raises ConfigError."""
         ...
+
+
+def run_on_shards(
+    job: Job[T], left: list[int], shards: int, how: Work, progress: Callable[[int, int], None]
+) -> Iterator[T]:
+    """`run_on_models` on the shards that are `left` of `shards`; `progress` is called with (done, shards)."""
+    done = shards - len(left)
+    progress(done, shards)
+    for result in run_on_models(job, left, how.workers, how.engine):
+        done += 1
+        progress(done, shards)
+        yield result
 
 
 def run_on_models(job: Job[T], tasks: list[int], workers: int | None, engine: Engine) -> Iterator[T]:

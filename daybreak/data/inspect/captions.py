@@ -133,7 +133,7 @@ def _near_pairs(texts: list[str]) -> tuple[int, list[tuple[str, str]]]:
         hashes = frozenset(zlib.crc32(g.encode()) % prime for g in grams)
         shingles.append(hashes)
         if len(words) < 5:
-            continue  # short captions are alike by nature
+            continue  # short captions are often alike
         signature = ((np.fromiter(hashes, dtype=np.int64)[:, None] * a + b) % prime).min(axis=0)
         keys = [(k, band.tobytes()) for k, band in enumerate(signature.reshape(BANDS, -1))]
         candidates = {c for key in keys for c in buckets[key][:20]}

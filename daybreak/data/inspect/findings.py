@@ -100,7 +100,7 @@ def _rows(look: Look) -> Iterator[Finding]:
             "no caption",
             "warning",
             "They are left out: nothing says what they show.",
-            "Write captions, or have them written: daybreak prepare --uncaptioned, then daybreak caption.",
+            "Write captions, or have them written by daybreak caption (of shards after prepare --uncaptioned).",
         ),
         (
             "unreadable caption",
@@ -135,7 +135,13 @@ def _rows(look: Look) -> Iterator[Finding]:
             "Copies in other sizes or qualities are learnt by heart.",
             "Nothing; prepare drops them (--duplicates exact keeps them).",
         ),
-        ("too small", "warning", "Enlarged pictures teach blur.", "Find larger ones, or prepare at a smaller --size."),
+        (
+            "faulty mask",
+            "warning",
+            "They are left out: which part of them is to be learnt is not known.",
+            "Make each mask anew from its picture, or remove it.",
+        ),
+        ("too small", "warning", "Enlarged pictures teach blur.", "Find larger ones, or train at a smaller size."),
         ("extreme ratio", "note", "Cropping would cut off over a third.", "Crop them yourself, or raise --max-ratio."),
         ("blank", "note", "There is nothing to be learnt from one colour.", "Remove them."),
     ):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from daybreak.data.inspect.findings import Report
 from daybreak.html import page
+from daybreak.tables import Fact, print_facts
 
 Rows = list[tuple[str, int]]
 
@@ -25,7 +27,7 @@ def write_page(report: Report, path: Path) -> None:
         "data.html",
         title=look.place,
         about=kind,
-        totals=_summary(report),
+        totals=[(f.name, f.text) for f in _summary(report) if f.text],
         findings=report.findings,
         samples=look.samples,
         charts=_charts(report) if look.rows else [],
@@ -33,20 +35,24 @@ def write_page(report: Report, path: Path) -> None:
     )
 
 
-def _summary(report: Report) -> list[tuple[str, str]]:
-    rows = report.look.rows
-    words = report.facts.words
+def _summary(report: Report) -> list[Fact]:
+    rows, facts = report.look.rows, report.facts
     levels = Counter(f.level for f in report.findings)
-    figures = [
-        ("usable pictures", f"{len(rows):,}"),
-        ("left out", f"{len(report.look.dropped):,}"),
-        ("captions", f"{report.facts.n:,}"),
-        ("words a caption (median)", f"{np.median(words):.0f}"),
-        ("different words", f"{report.facts.vocabulary:,}"),
+    median, size = float(np.median(facts.words)) if facts.n else None, sum(r.bytes for r in rows)
+    return [
+        _count("usable pictures", len(rows)),
+        _count("left out", len(report.look.dropped)),
+        _count("captions", facts.n),
+        Fact("words a caption (median)", median, "none" if median is None else f"{median:.0f}"),
+        _count("different words", facts.vocabulary),
+        Fact("prepared size", size, f"{size / 1e6:,.1f} MB" if rows else ""),
+        _count("errors", levels["error"]),
+        _count("warnings", levels["warning"]),
     ]
-    if rows:
-        figures.append(("prepared size", f"{sum(r.bytes for r in rows) / 1e6:,.1f} MB"))
-    return [*figures, ("errors", str(levels["error"])), ("warnings", str(levels["warning"]))]
+
+
+def _count(name: str, value: int) -> Fact:
+    return Fact(name, value, f"{value:,}")
 
 
 def _charts(report: Report) -> list[tuple[str, Rows]]:
@@ -77,19 +83,16 @@ def _histogram(values: np.ndarray) -> Rows:
 
 def print_report(report: Report, console: Console) -> None:
     """The figures and the findings, in short."""
-    figures = Table(box=None, padding=(0, 2), show_header=False)
-    for name, value in _summary(report):
-        figures.add_row(name, value)
-    console.print(figures)
+    print_facts(console, [(f.name, f.text) for f in _summary(report)])
     styles = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-    findings = Table(box=None, padding=(0, 2), show_header=False)
-    findings.add_column(no_wrap=True)
-    findings.add_column(ratio=1)
     for f in report.findings:
+        lines = [f"[bold]{escape(f.what)}[/bold]", escape(f.why), f"→ {escape(f.do)}"]
+        lines += [f"[dim]{escape(example[:160])}[/dim]" for example in f.examples[:2]]
         style = styles[f.level]
-        findings.add_row(f"[{style}]{f.level}[/{style}]", f"[bold]{escape(f.what)}[/bold]")
-        findings.add_row("", escape(f.why))
-        findings.add_row("", f"→ {escape(f.do)}")
-        for example in f.examples[:2]:
-            findings.add_row("", f"[dim]{escape(example[:160])}[/dim]")
-    console.print(findings)
+        print_facts(console, [(f"[{style}]{f.level}[/{style}]", "\n".join(lines))], markup=True, least=len("warning"))
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The same figures and findings, with all examples."""
+    findings = list(map(asdict, report.findings))
+    return {"place": report.look.place, "size": report.look.size, "figures": _summary(report), "findings": findings}

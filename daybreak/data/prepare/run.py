@@ -26,19 +26,20 @@ from daybreak.data.prepare.parts import part_files, work_on_part
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.reading.reasons import summary
 from daybreak.data.reading.sources import make_plan, settled
-from daybreak.data.shards.format import DROPPED, INDEX, Index, read_dropped
+from daybreak.data.shards.format import DROPPED, INDEX, NOTES, Index, read_dropped
 from daybreak.data.shards.reader import read_index
+from daybreak.data.sides import fitting_side, shorter_sides
 
 
 def _silent(_stage: str, _done: int, _of: int, _pictures: int) -> None:
-    """Tells no one."""
+    """Shows nothing."""
 
 
 class Progress(Protocol):
     """Is told how far a run is."""
 
     def __call__(self, _stage: str, _done: int, _of: int, _pictures: int, /) -> None:
-        """So many parts or shards of a stage are done, of so many; so many pictures went through in this run."""
+        """Done and total parts or shards of a stage, and the pictures of this run so far."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,13 @@ def prepare(
     assembly = plan_shards(work, len(lines), settings)
     dropped_kinds = write_lists(work, out, len(lines), plan)
     if len(assembly) == 0:
+        shutil.rmtree(work)
         why = summary([(d["key"], d["reason"]) for d in read_dropped(out)])
-        raise ConfigError(f"no picture of {', '.join(sources)} can be used: {why}; all of them: {join(out, DROPPED)}")
+        size = fitting_side(shorter_sides(plan, settings), settings.patch, settings.size)
+        hint = f"; they are large enough for --size {size}" if size < settings.size else ""
+        raise ConfigError(
+            f"no picture of {', '.join(sources)} can be used: {why}; all of them: {join(out, DROPPED)}{hint}"
+        )
     shards = list(_shards(assembly))
     unfinished = [s for s in range(len(shards)) if not done_file(work, s).exists()]
     done = len(shards) - len(unfinished)
@@ -129,7 +135,8 @@ def _begin(out: str, work: Path, lines: list[str], fingerprint: str) -> list[int
         if not is_remote(out):
             if Path(out).resolve().is_relative_to(work.resolve()):
                 raise ConfigError(f"--work {work} holds --out {out}, and is removed at the end: choose another folder")
-            if any(p != work for p in _entries("--out", Path(out))):
+            # The lists are what a run leaves that found nothing to use.
+            if any(p != work and p.name not in (DROPPED, NOTES) for p in _entries("--out", Path(out))):
                 raise ConfigError(f"--out {out} is not empty: choose another folder")
         if any(
             not p.name.startswith(("plan.jsonl", ".plan.jsonl.", ".fingerprint.")) for p in _entries("--work", work)

@@ -52,7 +52,7 @@ class Folder:
     def read(self, tables: list[str]) -> None:
         """Fills the lists. `tables`: the files that name pictures; each speaks of its own folder and those below."""
         self._only = len(tables) == 1
-        nearest_first = sorted(tables, key=lambda t: (-t.count("/"), t))  # the nearest table has the word
+        nearest_first = sorted(tables, key=lambda t: (-t.count("/"), t))  # the nearest table decides
         read = {table for table in nearest_first if self._read_table(table)}
         governed = {t.rpartition("/")[0]: t for t in reversed(tables) if t in read}
         self.items.sort(key=lambda item: item["order"])
@@ -108,7 +108,7 @@ class Folder:
         raise ConfigError(
             f"{self.source}: {count} pictures and no caption; looked for metadata.jsonl, metadata.csv, "
             f"metadata.parquet and a .txt or .caption beside each picture; seen beside them: {seen or 'nothing'}{hint}"
-            " (daybreak prepare --uncaptioned keeps them without)"
+            f" (daybreak caption {self.source} has them written; daybreak prepare --uncaptioned keeps them without)"
         )
 
     def _read_table(self, name: str) -> bool:

@@ -19,49 +19,13 @@ TAR_PICTURES = (*PICTURE_SUFFIXES, ".img", ".image")
 TAR_TEXTS = (*TEXT_SUFFIXES, ".json")
 PLAIN_WORDS = ("image", "img", "rgb", "picture", "photo", "original", "input")
 """Words before the suffix that say that this is the picture, where none is without such a word."""
-SIDE_WORDS = frozenset(
-    [
-        "mask",
-        "masks",
-        "depth",
-        "seg",
-        "segmentation",
-        "semantic",
-        "instance",
-        "alpha",
-        "matte",
-        "trimap",
-        "normal",
-        "normals",
-        "canny",
-        "edge",
-        "edges",
-        "hed",
-        "scribble",
-        "lineart",
-        "pose",
-        "openpose",
-        "skeleton",
-        "control",
-        "conditioning",
-        "condition",
-        "cond",
-        "hint",
-        "disparity",
-        "flow",
-        "label",
-        "labels",
-        "annotation",
-        "heatmap",
-        "saliency",
-        "thumb",
-        "thumbnail",
-        "preview",
-        "small",
-        "lowres",
-        "blur",
-    ]
-)
+_SIDE = """
+mask masks depth seg segmentation semantic instance alpha matte trimap normal normals canny edge edges hed scribble
+lineart pose openpose skeleton control conditioning condition cond hint disparity flow label labels annotation
+heatmap saliency thumb thumbnail preview small lowres blur
+"""
+SIDE_WORDS = frozenset(_SIDE.split())
+"""Words that say that a picture belongs to another one: its mask, depth, edges, thumbnail."""
 
 
 @dataclass

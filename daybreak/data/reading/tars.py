@@ -41,7 +41,7 @@ def read_tar(part: Part, reading: Reading) -> Iterator[RawRow]:
 
     The names are read before, since what is key and what is extension can be told from all of them only. Raises
     TarError, OSError or EOFError behind the last row that can be read, and before it ConfigError where the files of a
-    sample lie apart: whoever reads tars as a stream would make two samples of them.
+    sample lie apart: a reader of tars as a stream would make two samples of them.
     """
     with _local(part["file"]) as raw:
         names, strays, error = _names(raw)

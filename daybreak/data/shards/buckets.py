@@ -14,15 +14,16 @@ Bucket = tuple[int, int]
 """Width and height, px."""
 
 
-def bucket_sizes(size: int, patch: int, max_ratio: float) -> list[Bucket]:
+def bucket_sizes(size: int, patch: int, max_ratio: float, step: int | None = None) -> list[Bucket]:
     """The buckets around the square of `size` px, from tallest to widest.
 
     Every side is a multiple of `patch`; the area is at most size² and at least 85 % of it; width over height lies
-    between 1 / max_ratio and max_ratio. Raises ValueError where `patch` does not divide `size`.
+    between 1 / max_ratio and max_ratio. step: by which sides change, px; none: as STEPS has it. Raises ValueError where
+    `patch` does not divide `size`.
     """
     if size % patch:
         raise ValueError(f"size {size} does not divide by patches of {patch} px; {max(1, size // patch) * patch} does")
-    step = patch * max(1, round(size / patch / STEPS))
+    step = step or patch * max(1, round(size / patch / STEPS))
     buckets = {(size, size)}
     for width in range(size, math.ceil(size * math.sqrt(max_ratio / LEAST_FILL)) + 1, step):
         height = size - math.ceil((size - size * size / width) / step) * step

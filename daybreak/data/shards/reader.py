@@ -21,6 +21,8 @@ from daybreak.data.shards.buckets import Bucket, crop_box
 from daybreak.data.shards.cache import ShardFiles
 from daybreak.data.shards.format import INDEX, OTHERS, ROWS, Index, read_rows, read_written
 
+_ORIGINAL = ("original_width", "original_height")
+
 
 class RowError(ValueError):
     """A row cannot be read; the message says why."""
@@ -68,6 +70,7 @@ class ShardReader:
         # Unbounded caches would hold a file handle for each of many thousand shards.
         self._open = lru_cache(maxsize=256)(self._open_shard)
         self._captions = lru_cache(maxsize=64)(self._read_captions)
+        self._originals = lru_cache(maxsize=64)(self._read_originals)
 
     def __len__(self) -> int:
         return self.index.rows
@@ -131,6 +134,18 @@ class ShardReader:
             if name + OTHERS in columns:
                 found[name] += columns[name + OTHERS][row].as_py() or []
         return found
+
+    def original_size(self, i: int) -> tuple[int, int] | None:
+        """Width and height of row i's picture before it was stored, px; None where the shard does not say."""
+        columns = self._originals(int(self.shard[i]))
+        return None if columns is None else (columns[0][int(self.row[i])], columns[1][int(self.row[i])])
+
+    def _read_originals(self, shard: int) -> tuple[list[int], list[int]] | None:
+        with pq.ParquetFile(self.files.local(self.index.shards[shard].file)) as parquet:
+            if not set(_ORIGINAL) <= set(parquet.schema_arrow.names):
+                return None
+            table = parquet.read(columns=list(_ORIGINAL))
+        return table[_ORIGINAL[0]].to_pylist(), table[_ORIGINAL[1]].to_pylist()
 
     def _open_shard(self, shard: int) -> IO[bytes]:
         return self.files.local(self.index.shards[shard].file).open("rb", buffering=0)

@@ -16,10 +16,10 @@ from torch import Tensor
 from daybreak.config import ConfigError
 from daybreak.data.batch import Skipped
 from daybreak.data.listing import Item
-from daybreak.evaluate.downloads import cache_folder
 from daybreak.evaluate.features.networks import Network
 from daybreak.evaluate.metrics import Moments, RunningMoments
 from daybreak.evaluate.pictures import PictureFolder, content_key, prepared
+from daybreak.files import cache_folder
 from daybreak.parallel import Ranks
 
 KEPT = 10_000
@@ -70,7 +70,8 @@ def extract(
 ) -> FeatureSet:
     """Features of all pictures; with several processes each takes its share and all get the whole.
 
-    `progress` hears how many pictures each batch had. Raises ConfigError where fewer than two pictures are readable.
+    `progress` is called with the number of pictures of each batch. Raises ConfigError where fewer than two pictures are
+    readable.
     """
     items = list(ranks.share(pictures.items))
     numbers = list(ranks.share(range(len(pictures))))

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
+from daybreak.encoders.vision import IMAGENET_MEAN, IMAGENET_STD
 from daybreak.evaluate.downloads import INCEPTION, fetch, sha256, verify
 from daybreak.evaluate.features import preprocess
 from daybreak.hub_models import HUB_MODELS, load_pretrained
@@ -133,7 +134,7 @@ class DinoV2:
 
     def features(self, pixels: Tensor) -> Tensor:
         """See `Network`."""
-        normal = preprocess.normalise(pixels, preprocess.IMAGENET_MEAN, preprocess.IMAGENET_STD)
+        normal = preprocess.normalise(pixels, IMAGENET_MEAN, IMAGENET_STD)
         return self._model(pixel_values=normal).last_hidden_state[:, 0].float()
 
 

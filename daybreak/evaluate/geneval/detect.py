@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from daybreak.config import ConfigError
+from daybreak.encoders.vision import IMAGENET_MEAN, IMAGENET_STD
 from daybreak.evaluate.features.networks import Clip, weights_note
-from daybreak.evaluate.features.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalise
+from daybreak.evaluate.features.preprocess import normalise
 from daybreak.evaluate.geneval.prompts import COLORS, GenEvalPrompt
 from daybreak.evaluate.geneval.scoring import Detection
 from daybreak.hub_models import load_pretrained

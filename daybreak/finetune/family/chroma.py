@@ -21,7 +21,7 @@ class Chroma(Flux):
         return LONGEST
 
     def text(self, captions: list[str]) -> Text:
-        """The pipeline's own embeddings, as long as it makes them: its mask is added, so padding is not wholly hidden."""
+        """The pipeline's own embeddings, as long as it makes them: its mask is added, and hides padding in part."""
         device = next(self.pipeline.text_encoder.parameters()).device
         states, _, mask, *_ = self.pipeline.encode_prompt(
             captions, device=device, do_classifier_free_guidance=False, max_sequence_length=self.max_tokens()

@@ -1,4 +1,4 @@
-// The server's API: models, and pictures as a stream of events.
+// The server's API: models, what the page asks of them, and pictures as a stream of events.
 
 let key = sessionStorage.getItem("daybreak-key");
 
@@ -30,7 +30,24 @@ export async function models() {
   return (await (await request("/v1/models")).json()).data;
 }
 
-/** Draws; yields the server's events in order. `signal` gives up, which frees the server too. */
+const named = (model) => `model=${encodeURIComponent(model)}`;
+
+/** {examples, sides, ratio}: some of a model's captions, and the sizes that it was trained at. */
+export const known = async (model) => (await request(`/page/known?${named(model)}`)).json();
+
+/** {words: [{word, close}], captions}: the words of a prompt that none of so many captions has. */
+export async function unseen(model, prompt, signal) {
+  const body = JSON.stringify({ model, prompt });
+  return (await request("/page/unseen", { method: "POST", headers: { "Content-Type": "application/json" }, body, signal })).json();
+}
+
+/** Whether the server answers at all. */
+export const alive = () => fetch("/health", { cache: "no-store" }).then((answer) => answer.ok, () => false);
+
+const WAITING = ": waiting ";
+
+/** Draws; yields the server's events in order, and {type: "waiting", before, seconds}. `signal` gives up, which frees
+ * the server too. */
 export async function* draw(settings, signal) {
   const answer = await request("/v1/images/generations", {
     method: "POST",
@@ -40,17 +57,23 @@ export async function* draw(settings, signal) {
   });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
+  let left = settings.n;
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) return;
+    if (done) {
+      if (left) throw new TypeError("the stream ended early"); // as fetch says where the server went away
+      return;
+    }
     text += value;
     const blocks = text.split("\n\n");
     text = blocks.pop();
     for (const block of blocks) {
+      if (block.startsWith(WAITING)) yield { type: "waiting", ...JSON.parse(block.slice(WAITING.length)) };
       const data = block.split("\n").find((line) => line.startsWith("data: "));
-      if (!data) continue; // a heartbeat
+      if (!data) continue; // a comment
       const event = JSON.parse(data.slice(6));
       if (event.error) throw new ApiError(500, event.error.message);
+      if (event.type === "image_generation.completed") left--;
       yield event;
     }
   }

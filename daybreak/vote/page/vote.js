@@ -5,6 +5,10 @@
 const base = location.pathname;                 // /v/TOKEN/
 const KEPT = "unsent " + base;                  // where an unacknowledged vote waits
 const KEYS = { 1: "left", 2: "right", 0: "tie" };
+const ARROWS = {                                // as the pictures lie: side by side, or one above the other
+  wide: { ArrowLeft: "left", ArrowRight: "right", ArrowDown: "tie" },
+  narrow: { ArrowUp: "left", ArrowDown: "right", ArrowRight: "tie" },
+};
 const SMALL_PX = 192;                           // smaller pictures are shown with square pixels, not blurred
 const SHOWN_MS = 160;                           // how long a choice stays marked before the next pair
 
@@ -141,7 +145,10 @@ for (const id of ["left", "right"]) {
 $("undo").addEventListener("click", undo);
 addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key in KEYS) vote(KEYS[event.key]);
+  const arrows = ARROWS[matchMedia("(max-aspect-ratio: 1/1)").matches ? "narrow" : "wide"];
+  const choice = KEYS[event.key] ?? arrows[event.key];
+  const scrolls = event.key.startsWith("Arrow") && document.activeElement === $("prompt"); // a long prompt, focused
+  if (choice && !scrolls) vote(choice);
   else if (event.key === "z" || event.key === "Z" || event.key === "Backspace") undo();
   else return;
   event.preventDefault();

@@ -195,4 +195,4 @@ def test_an_error_on_the_cluster_is_one_line(models, tmp_path):
     done = subprocess.run([*command, "--name", "other", "--engine", "ray"], capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert f"text.pretrained {tmp_path}/nowhere cannot be loaded" in done.stderr.replace("\n", "")
+    assert f"--model {tmp_path}/nowhere cannot be loaded" in done.stderr.replace("\n", "")

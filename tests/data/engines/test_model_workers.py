@@ -37,7 +37,7 @@ def test_two_processes_give_what_one_gives(place):
 def test_an_error_in_a_process_is_raised_here(place):
     wrong = CliRunner().invoke(app, ["embed", str(place / "shards"), "--model", "/nowhere", "--workers", "1"])
     assert isinstance(wrong.exception, ConfigError)
-    assert "text.pretrained /nowhere cannot be loaded" in str(wrong.exception)
+    assert "--model /nowhere cannot be loaded" in str(wrong.exception)
 
 
 def test_without_ray_the_extra_is_named(place, monkeypatch):

@@ -18,6 +18,7 @@ from daybreak.data.reading.rows import source_rows
 from daybreak.data.reading.settings import Reading
 from daybreak.data.reading.sources import make_plan
 from daybreak.finetune.pictures import open_pictures
+from daybreak.finetune.shapes import Shapes
 
 
 def read(folder, **reading):
@@ -80,7 +81,7 @@ def test_every_file_is_counted_and_all_commands_agree(tmp_path):
     assert sorted(c for (c,) in source.captions) == sorted(used.values())
     assert {Path(s.path).relative_to(folder).as_posix(): s.reason for s in source.skipped} == dropped
 
-    pictures = open_pictures(str(folder), 16, (255, 255, 255))
+    pictures = open_pictures(str(folder), Shapes.squares(16), (255, 255, 255))
     assert sorted(pictures.captions) == sorted(used.values())
     assert {Path(s.path).relative_to(folder).as_posix() for s in pictures.skipped} == out
 

@@ -4,8 +4,10 @@ import pytest
 from making import encoded, prepared
 
 from daybreak.data.folder import FolderSource
+from daybreak.data.reading.settings import Reading
 from daybreak.data.reading.text import TextError, captions_in, decode_text
 from daybreak.finetune.pictures import look_again, open_pictures
+from daybreak.finetune.shapes import Shapes
 
 WHITE = (255, 255, 255)
 TEXT = "the painter’s café, a naïve sketch"
@@ -70,8 +72,9 @@ def test_line_breaks_mean_the_same_to_train_and_finetune_in_folders_and_in_shard
         "first": [(f"one {i}",) for i in range(2)],
     }[lines]
     assert FolderSource(tmp_path / "set", 16, 0, WHITE, lines=lines).captions == expected
+    reading = Reading(lines=lines)
     for place in ("set", "shards"):
-        found = open_pictures(str(tmp_path / place), 16, WHITE, lines=lines)
+        found = open_pictures(str(tmp_path / place), Shapes.squares(16), WHITE, reading=reading)
         assert [tuple(text for text, _ in of) for of in found.choices] == expected
         assert found.captions == [texts[0] for texts in expected]
-        assert (found.checks == look_again(str(tmp_path / place), None, lines)).all()
+        assert (found.checks == look_again(str(tmp_path / place), None, reading)).all()

@@ -13,7 +13,7 @@ from making import captioned_folder, picture, prepared
 from PIL import Image
 
 from daybreak.config import ConfigError
-from daybreak.data.batch import to_floats
+from daybreak.data.batch import Batch
 from daybreak.data.shards.pixels import write_pixels
 from daybreak.data.shards.reader import ShardReader, decode_to_bucket
 from daybreak.data.shards.source import ShardSource
@@ -41,11 +41,12 @@ def test_pictures_and_captions_are_those_of_the_shards(shards):
     table = pq.read_table(shards / "data").to_pylist()
     batch = source(shards).batch(0, 8)
     by_caption = {row["caption"]: row for row in table}
-    for image, caption in zip(batch.images, batch.captions, strict=True):
-        height, width = image.shape[:2]
+    assert batch.shape == batch.images.shape == (8, 3, *batch.pixels.shape[1:3])
+    for held, image, caption in zip(batch.pixels, batch.images, batch.captions, strict=True):
+        height, width = held.shape[:2]
         pixels = np.asarray(decode_to_bucket(by_caption[caption]["image"]["bytes"], (width, height)))
-        assert np.array_equal(image[..., :3], pixels)
-        assert np.allclose(to_floats(image[None])[0].permute(1, 2, 0), pixels / 127.5 - 1, atol=1e-6)
+        assert np.array_equal(held[..., :3], pixels)
+        assert np.allclose(image.permute(1, 2, 0), pixels / 127.5 - 1, atol=1e-6)
 
 
 def test_bytes_become_the_floats_that_numpy_makes_of_them():
@@ -53,12 +54,12 @@ def test_bytes_become_the_floats_that_numpy_makes_of_them():
     expected = values.astype(np.float32) * np.float32(1 / 127.5) - np.float32(1)
     assert (expected[0], expected[255]) == (-1, 1)
     picture = torch.from_numpy(np.stack([values, values[::-1], values // 2, values], axis=-1).reshape(1, 16, 16, 4))
-    floats = to_floats(picture)
+    floats = Batch(picture, [""]).images
     assert floats.is_contiguous()
     for plane, at in zip(floats[0].numpy(), (values, values[::-1], values // 2), strict=True):
         assert np.array_equal(plane.reshape(-1), expected[at])
-    floats = torch.rand(4) * 2 - 1
-    assert to_floats(floats) is floats
+    floats = torch.rand(1, 3, 4, 4) * 2 - 1
+    assert Batch(floats, [""]).images is floats
 
 
 @pytest.mark.parametrize("size", [(512, 384), (4608, 1024)])  # Pillow holds the second in more than one piece
@@ -82,10 +83,10 @@ def test_decoding_agrees_with_plain_pillow(shards):
 def test_the_memory_of_a_batch_is_used_again_but_not_while_it_is_held(shards):
     s = source(shards)
     first = s.batch(0, 8)
-    before, view = first.images.clone(), first.images[2:4]
+    before, view = first.pixels.clone(), first.pixels[2:4]
     for start in range(8, 200, 8):
         s.batch(start, 8)
-    assert np.array_equal(first.images, before)
+    assert np.array_equal(first.pixels, before)
     del first
     for start in range(8, 200, 8):
         s.batch(start, 8)

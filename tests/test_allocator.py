@@ -8,7 +8,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import torch
-from daybreak.train.allocator import keep_freed_memory
+from daybreak.allocator import keep_freed_memory
 
 if sys.argv[1] == "keep":
     keep_freed_memory()

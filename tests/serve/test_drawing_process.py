@@ -1,0 +1,82 @@
+"""Processes that draw come and go: killed under load, no accepted request is lost."""
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+
+import pytest
+
+from daybreak.config import ConfigError
+from daybreak.serve.line import Line
+from daybreak.serve.metrics import Metrics
+from daybreak.serve.settings import ServeSettings
+from tests.waiting import LONG, wait_until
+
+
+def drawers(server) -> list[int]:
+    """The processes that draw for a server."""
+    found = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False).stdout
+    return [int(pid) for pid in found.split()]
+
+
+def test_a_killed_process_costs_no_accepted_request(finished_run, serving):
+    with serving(finished_run, "--max-steps", 5000) as server, concurrent.futures.ThreadPoolExecutor(12) as clients:
+        expected = [server.draw("x", seed=i, steps=400).json()["data"] for i in range(3)]
+        steps = 'daybreak_step_seconds_count{model="run"}'
+        before = server.metric(steps)
+        answers = [clients.submit(server.draw, "x", seed=i % 3, steps=400) for i in range(12)]
+        wait_until(lambda: server.metric(steps) > before, "the drawing to begin")
+        (pid,) = drawers(server)
+        os.kill(pid, signal.SIGKILL)
+        for i, answer in enumerate(answers):
+            assert answer.result().status_code == 200
+            assert answer.result().json()["data"] == expected[i % 3]  # the same pictures, drawn again
+        assert drawers(server) != [pid]
+        assert "ended (signal 9)" in "".join(server.lines)
+        assert server.terminate() == 0
+
+
+def test_sigterm_waits_for_what_was_accepted(finished_run, serving):
+    with serving(finished_run, "--max-steps", 5000) as server, concurrent.futures.ThreadPoolExecutor(4) as clients:
+        steps = 'daybreak_step_seconds_count{model="run"}'
+        answers = [clients.submit(server.draw, "x", seed=i, steps=400) for i in range(4)]
+        wait_until(lambda: server.metric(steps) > 0, "the drawing to begin")
+        pids = drawers(server)
+        assert server.terminate() == 0
+        assert [answer.result().status_code for answer in answers] == [200] * 4
+        for pid in pids:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+def test_a_killed_server_leaves_no_process_behind(finished_run, serving):
+    with serving(finished_run, "--processes", 2) as server:
+        pids = drawers(server)
+        assert len(pids) == 2
+        server.process.kill()
+        server.process.wait(LONG)
+
+        def gone() -> bool:
+            states = subprocess.run(["ps", "-o", "stat=", *map(str, pids)], capture_output=True, text=True, check=False)
+            return all(state.startswith("Z") for state in states.stdout.split())  # ended, or ended and not yet reaped
+
+        wait_until(gone, "the processes to end")
+
+
+def test_pictures_go_to_all_processes_and_are_the_same(server, finished_run, serving):
+    with serving(finished_run, "--processes", 2) as two:
+        answer = two.draw("a red circle", n=6, seed=1, steps=4)
+        assert answer.json()["data"] == server.draw("a red circle", n=6, seed=1, steps=4).json()["data"]
+
+
+def test_a_model_that_cannot_be_opened_is_told_by_name(tmp_path, finished_run):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in finished_run.rglob("*"):
+        if file.is_file():
+            target = broken / file.relative_to(finished_run)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(b"" if file.suffix == ".safetensors" else file.read_bytes())
+    with pytest.raises(ConfigError, match="broken"):
+        Line(str(broken), ServeSettings(), Metrics())

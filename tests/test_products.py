@@ -1,0 +1,69 @@
+"""Which library multiplies on a CPU: chosen where it is known to be faster, never at the price of exactness."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from daybreak import products
+from daybreak.parallel import pick_device
+
+
+@pytest.fixture(autouse=True)
+def unchosen() -> Iterator[None]:
+    """torch as it comes, and afterwards as it was."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+def test_products_are_exact_to_float32_whatever_was_chosen():
+    assert pick_device().type in ("cpu", "cuda")
+    a, b = torch.randn(300, 500), torch.randn(500, 200)
+    exact = a.double() @ b.double()
+    assert float((a @ b - exact).abs().max()) < 1e-3 < float((a.bfloat16() @ b.bfloat16() - exact).abs().max())
+    assert products.on_onednn() == products._mkl_holds_back()
+
+
+def test_a_processor_of_intel_keeps_mkl(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(products, "CPU_INFO", tmp_path / "cpuinfo")
+    products.CPU_INFO.write_text("vendor_id\t: GenuineIntel\n")
+    products.choose_products()
+    assert not products.on_onednn()
+
+
+def test_a_choice_made_before_is_kept():
+    torch.set_float32_matmul_precision("high")
+    products.choose_products()
+    assert torch.get_float32_matmul_precision() == "high"
+
+
+def test_rounded_products_would_be_noticed(monkeypatch):
+    monkeypatch.setattr(products, "_mkl_holds_back", lambda: True)
+    monkeypatch.setattr(products, "_error_of_a_product", lambda: 1e-3)
+    products.choose_products()
+    assert torch.get_float32_matmul_precision() == "highest"
+    monkeypatch.undo()
+    assert products._error_of_a_product() < products.EXACT / 3
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+@pytest.mark.parametrize("mask", [None, (1, 1, 1, 9), (3, 1, 1, 9), (3, 1, 5, 9), (1, 2, 5, 9)])
+@torch.no_grad()
+def test_attention_written_out_equals_torch_s_however_many_pictures_the_caches_hold(mask, at_once, monkeypatch):
+    monkeypatch.setattr(products, "on_onednn", lambda: True)
+    monkeypatch.setattr(products, "CACHED_LOGITS", at_once * 2 * 5 * 9)
+    q, k, v = torch.randn(3, 5, 2, 8).transpose(1, 2), torch.randn(3, 2, 9, 8), torch.randn(3, 2, 9, 8)
+    bias = None if mask is None else torch.randn(mask).masked_fill_(torch.rand(mask) < 0.3, float("-inf"))
+    if bias is not None:
+        bias[..., 0] = 0
+    for scale in (None, 1.0):
+        expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+        assert torch.allclose(products.attention(q, k, v, bias, scale), expected, atol=1e-5)
+    if bias is not None:
+        bias[..., 4:] = 0
+        expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        assert torch.allclose(products.attention(q, k, v, bias, masked=4), expected, atol=1e-5)

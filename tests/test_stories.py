@@ -1,0 +1,92 @@
+"""The stories in runs/, each from data to served model, as bash runs them, at tiny size."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import TINY
+from tests.data.tiny_vlm import tiny_vlm
+from tests.encoders.test_pretrained_text import saved
+from tests.finetune import tiny
+from tests.making import captioned_folder
+from tests.waiting import LONG, wait_until
+
+ROOT = Path(__file__).parents[1]
+
+
+def words(**changes: object) -> str:
+    """`tiny_config` as it is typed, for a recipe that has its own data and text."""
+    small = {k: v for k, v in TINY.items() if k.split(".")[0] in ("model", "sample", "optim", "evaluate")}
+    return " ".join(f"--{k} {v}" for k, v in (small | {k.replace("__", "."): v for k, v in changes.items()}).items())
+
+
+def tell(name: str, folder: Path, **variables: str) -> list[str]:
+    """Runs a story up to its server, which has to draw a picture; what it said."""
+    commands = folder / "bin"
+    commands.mkdir()
+    for command, module in (("daybreak", "daybreak"), ("torchrun", "torch.distributed.run")):
+        (commands / command).write_text(f'#!/bin/sh\nexec {sys.executable} -m {module} "$@"\n')
+        (commands / command).chmod(0o755)
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    own = {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        ["bash", ROOT / "runs" / name], env=os.environ | own | {"OUT": str(folder / "out"), "PORT": "0"} | variables,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, start_new_session=True,
+    )  # fmt: skip
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True)
+    reader.start()
+    try:
+
+        def served() -> re.Match[str] | None:
+            assert process.poll() is None, "".join(lines)
+            return re.search(r"serving .* at\s+(http://\S+:\d+)", "".join(lines))
+
+        url = wait_until(served, "the server")[1]
+        wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200, "the server to be ready")
+        answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": "a red circle", "steps": 2}, timeout=LONG)
+        assert answer.status_code == 200, answer.text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONG) == 0, "".join(lines)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        reader.join()
+    return lines
+
+
+def test_scenes(tmp_path):
+    tell("scenes.sh", tmp_path, SETTINGS=words(model__width=64), LIMIT="--train.steps 6 --train.batch 8")
+    assert (tmp_path / "out" / "mine.png").stat().st_size > 1000
+    assert (tmp_path / "out" / "model" / "score.json").is_file()
+
+
+def test_speedrun(tmp_path):
+    pictures = captioned_folder(tmp_path / "pictures", 24)
+    text = saved("qwen3", tmp_path / "text")
+    tell(
+        "speedrun.sh", tmp_path, PICTURES=str(pictures), RECIPE="folder", SIDE="32", GPUS="2",
+        CAPTIONER=tiny_vlm(tmp_path / "vlm"), TEXT_ENCODER=text.pretrained, LIMIT="--train.steps 4 --train.batch 4",
+        SETTINGS=words(data__resolution=32, text__pretrained=text.pretrained, text__max_tokens=256),
+    )  # fmt: skip
+    assert (tmp_path / "out" / "model" / "report.html").is_file()
+
+
+def test_finetune(tmp_path):
+    pytest.importorskip("diffusers", reason="pip install 'daybreak[finetune]'")
+    base, pictures = tiny.save_sd(tmp_path / "base"), tiny.write_pictures(tmp_path / "pictures")
+    settings = "--steps 4 --batch 4 --sample-steps 2 --rank 2 --sample-every 4 --warmup-steps 0"
+    tell("finetune.sh", tmp_path, PICTURES=str(pictures), BASE=str(base), LIMIT="", SETTINGS=settings)
+    assert all((tmp_path / "out" / name).stat().st_size > 500 for name in ("mine.png", "base.png"))
+
+
+def test_a_story_without_pictures_says_what_it_needs():
+    done = subprocess.run(["bash", ROOT / "runs" / "finetune.sh"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "PICTURES=my-pictures runs/finetune.sh" in done.stderr
