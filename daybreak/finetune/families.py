@@ -101,6 +101,10 @@ class Family:
         """The network's output, of x_t's shape; `t` as the process gives it."""
         raise NotImplementedError
 
+    def another(self) -> Any:
+        """A network of the denoiser's kind and sizes, with new weights, or without where the device is "meta"."""
+        return type(self.network).from_config(self.network.config)
+
     def save(self, folder: Path) -> None:
         """Writes the pipeline, so that `DiffusionPipeline.from_pretrained` opens it."""
         save_pipeline(self.pipeline, folder)

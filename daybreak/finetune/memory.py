@@ -130,7 +130,7 @@ def kept_bytes(family: Family, settings: FinetuneSettings, side: int, recompute:
     """Bytes that autograd keeps of one picture's forward pass through the denoiser, in float32."""
     network = family.network
     with torch.device("meta"):
-        empty = type(network).from_config(network.config)
+        empty = family.another()
         low_rank = settings.low_rank
         empty.requires_grad_(not low_rank and settings.token is None)
         if low_rank:

@@ -84,7 +84,7 @@ class Prepared:
         weights = {k: full(v).cpu() for k, v in network.state_dict().items()}
         averages = {k: full(v).cpu() for k, v in self.averages.tensors.items()}
         with torch.device("meta"):
-            whole = type(network).from_config(network.config)
+            whole = family.another()
             if self.settings.low_rank:
                 inject_alike(network, whole)
         for name, parameter in whole.named_parameters():

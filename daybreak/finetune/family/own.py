@@ -17,22 +17,29 @@ from daybreak.formats.open import open_model
 from daybreak.formats.own_folder import pipeline_settings, write_own
 from daybreak.formats.prx_keys import is_prx
 from daybreak.formats.text_parts import to_transformers
+from daybreak.model.transformer import Transformer
 
 
 def open_own_base(folder: Path) -> Any:
     """A run, or what daybreak export made of one, as a pipeline on the CPU, in float32."""
     require("diffusers", "finetune", "an adapter of a model of our own")
     from daybreak.formats.own_pipeline import DaybreakPipeline
-    from daybreak.formats.own_transformer import DaybreakTransformer
 
     transformer, text_encoder, config = open_model(folder, torch.device("cpu"))
-    network = DaybreakTransformer(text_encoder.width, asdict(transformer.config), asdict(transformer.routing))
+    network = _component(transformer, text_encoder.width)
     network.network = transformer
     text_network, tokenizer = to_transformers(text_encoder, torch.float32)
     pipeline = DaybreakPipeline(network, text_network, tokenizer, **pipeline_settings(config, text_encoder))
     pipeline.origin = text_encoder, config
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _component(transformer: Transformer, text_width: int) -> Any:
+    """What holds a transformer of these sizes in a pipeline, with a new one in it."""
+    from daybreak.formats.own_transformer import DaybreakTransformer
+
+    return DaybreakTransformer(text_width, asdict(transformer.config), asdict(transformer.routing))
 
 
 class Own(PrxPixel):
@@ -58,6 +65,10 @@ class Own(PrxPixel):
     def predict(self, network: nn.Module, x_t: Tensor, t: Tensor, text: Text) -> Tensor:
         """See `Family`."""
         return network(x_t, t, TextTokens(text["states"], text["mask"], True)).x0
+
+    def another(self) -> Any:
+        """See `Family`."""
+        return _component(self.network.network, self.network.config.text_width)
 
     def save(self, folder: Path) -> None:
         """See `Family`; as daybreak export writes a run."""
