@@ -18,6 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
@@ -35,15 +36,28 @@ def start(tree: Path, words: list[str], folder: Path) -> subprocess.Popen[bytes]
 
 
 def until(process: subprocess.Popen[bytes], there: Callable[[], bool]) -> float:
-    """CPU seconds of a process when `there` holds first; it is ended then."""
+    """CPU seconds of a process and of those it started, when `there` holds first; it is ended then."""
     while not there():
         if process.poll() is not None:
             raise RuntimeError(f"{process.args} ended with {process.returncode}")
         time.sleep(0.01)
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = _ticks_of_all(process.pid)
     process.kill()
     process.wait()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    return ticks / TICKS
+
+
+def _ticks_of_all(pid: int) -> int:
+    """Of a process, of those it has waited for, and of all that descend from it and still run."""
+    own = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # one that has ended meanwhile
+            fields = file.read_text().rpartition(")")[2].split()
+            own[int(file.parent.name)] = int(fields[1]), sum(map(int, fields[11:15]))
+    family = {pid}
+    while children := {child for child, (parent, _) in own.items() if parent in family} - family:
+        family |= children
+    return sum(own[member][1] for member in family)
 
 
 def whole(tree: Path, words: list[str], folder: Path) -> float:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from daybreak.files import make_folder
 from daybreak.parallel import Ranks
+from daybreak.phases import phase
 from daybreak.train.find_lr import find_learning_rate, write_curve
 from daybreak.train.trainee import Trainee
 
@@ -23,7 +24,8 @@ def find_rate(
 
     rate: the one of the config, by which the curve's axis is scaled; flags: what to type for a factor of it.
     """
-    factor, curve = find_learning_rate(trainee, ranks, lambda text: console.print(text, markup=False))
+    with phase("finding a learning rate"):
+        factor, curve = find_learning_rate(trainee, ranks, lambda text: console.print(text, markup=False))
     if ranks.first:
         make_folder(run, "the run folder")
         path = write_curve([(rate * f, loss) for f, loss in curve], rate * factor, run)

@@ -87,6 +87,8 @@ def run_finetune(
             data = pictures, prior
             print_report(report, console)
         if ranks.first:
+            if find_lr:
+                shutil.rmtree(folder, ignore_errors=True)  # of a search that was interrupted
             make_folder(folder, "the run folder")
             settings_file.save(settings, folder)
             if data is not None and report is not None:

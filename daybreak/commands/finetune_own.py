@@ -67,6 +67,8 @@ def finetune_own(
         if ranks.world > 1 and out is None:
             raise ConfigError("several processes need the name of their run folder: give --out")
         if ranks.first:
+            if find_lr:
+                shutil.rmtree(run, ignore_errors=True)  # of a search that was interrupted
             _make_run(run, settings, before)
         ranks.wait()
         if find_lr:

@@ -14,11 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
+from daybreak.cpu import functions, kernels
 from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
 from daybreak.encoders.teacher_file import taught_file
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+ATTENTION = "daybreak"
+"""The name of `_attention` in transformers."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,10 @@ class TransformersTeacher(VisionTeacher):
 
     def __init__(self, network: Any, kind: _Kind) -> None:
         super().__init__()
+        from transformers import AttentionInterface
+
+        AttentionInterface.register(ATTENTION, _attention)
+        network.set_attn_implementation(ATTENTION)
         self.network = network.eval().requires_grad_(False)
         config = network.config
         self.patch, self.width = config.patch_size, config.hidden_size
@@ -77,6 +84,26 @@ class TransformersTeacher(VisionTeacher):
         extra = {"interpolate_pos_encoding": True} if self._interpolates else {}
         tokens = self.network(pixel_values=pixels.to(next(self.network.parameters()).dtype), **extra).last_hidden_state
         return tokens[:, self._skip :]
+
+
+def _attention(
+    _module: nn.Module,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    **_other: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers asks for it: q, k and v [B, H, N, D] -> [B, N, H, D].
+
+    torch's fused kernel takes twice as long as two products and a softmax on a CPU, there and back.
+    """
+    if kernels.usable(q) and mask is None:
+        scale = q.shape[-1] ** -0.5 if scaling is None else scaling
+        return functions.SoftmaxAttention.apply(q * scale, k, v, None).transpose(1, 2), None
+    seen = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scaling)
+    return seen.transpose(1, 2), None
 
 
 class TaughtTeacher(VisionTeacher):

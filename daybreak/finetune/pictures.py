@@ -19,7 +19,7 @@ from daybreak.data.prepare.duplicates import find_duplicates
 from daybreak.data.prepare.hashes import colours, phash, thumbnail
 from daybreak.data.reading.settings import Reading
 from daybreak.data.shards.buckets import Bucket
-from daybreak.finetune.masks import BESIDE, Masks, is_mask
+from daybreak.finetune.masks import ALPHA, BESIDE, Masks, is_mask
 from daybreak.finetune.shapes import Shapes, Sizes, framed, sizes_of
 
 
@@ -133,7 +133,12 @@ def pictures_alone(
 
 
 def _make(file: bytes, listed: Listed, shapes: Shapes, background: tuple[int, int, int], masks: Masks | None) -> _Made:
-    picture = decode(file, background, least=(DRAFT * shapes.side, DRAFT * shapes.side), alpha=masks is not None)
+    picture = decode(
+        file,
+        background,
+        least=(DRAFT * shapes.side, DRAFT * shapes.side),
+        alpha=masks is not None and masks.told == ALPHA,
+    )
     stored = picture.width, picture.height
     bucket = shapes.of(*stored)
     if bucket is None:

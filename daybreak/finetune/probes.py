@@ -79,9 +79,7 @@ class Probe:
         total = 0.0
         for numbers in self._alike():
             rows = torch.stack([self.rows[i] for i in numbers]).to(device)
-            text = text_of([self.captions[i] for i in numbers])
-            if self.sizes is not None:
-                text["sizes"] = self.sizes[numbers].to(device)
+            text = self.sized(text_of([self.captions[i] for i in numbers]), numbers, device)
             places = None
             if self.weights is not None:
                 places = torch.stack([self.weights[i] for i in numbers]).float().to(device)
@@ -89,6 +87,10 @@ class Probe:
                 losses = squared_errors(family, family.network, process, rows, text, random.rows(numbers), places)
                 total += float(losses.double().sum())
         return total / (len(self.rows) * len(LEVELS))
+
+    def sized(self, text: Text, numbers: list[int], device: torch.device) -> Text:
+        """The text of some pictures, with their sizes."""
+        return text if self.sizes is None else text | {"sizes": self.sizes[numbers].to(device)}
 
     def _alike(self) -> list[list[int]]:
         """Numbers of pictures of one shape, eight at once."""

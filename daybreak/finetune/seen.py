@@ -57,7 +57,7 @@ def draw_seen(
 def predictions(base: Prepared, probe: Probe, text_of: TextOf) -> list[Predicted]:
     """One picture [3, H, W] at L noise levels: the noisy picture, the output, the x0 it implies."""
     family, process, device = base.family, base.process, base.device
-    rows, text = probe.rows[0][None].to(device), text_of(probe.captions[:1])
+    rows, text = probe.rows[0][None].to(device), probe.sized(text_of(probe.captions[:1]), [0], device)
     height, width = rows.shape[2:]
     noisy, outputs, clean = [], [], []
     for random in probe.random:
@@ -93,7 +93,7 @@ def attention_maps(base: Prepared, probe: Probe) -> tuple[Tensor, list[Look]]:
     t = random.t.to(device)
     x_t = process.interpolate(x0, random.noise[..., :height, :width].to(device), t)
     with recorded(family.network) as maps:
-        family.predict(family.network, x_t, t, family.text([caption]))
+        family.predict(family.network, x_t, t, probe.sized(family.text([caption]), [0], device))
     mean = averaged(maps, tuple(x0.shape[2:])).cpu()  # [h, w, L]; of each place, its attention over the tokens
     looks = [Look(w, float(mean[:, :, n].sum(dim=-1).mean()), mean[:, :, n].mean(dim=-1)) for w, n in words]
     return family.decode(x0)[0].cpu(), looks

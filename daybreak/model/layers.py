@@ -9,13 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from daybreak.cpu import functions, kernels
 from daybreak.encoders.text import TextMemory
 from daybreak.model.rope import norm_rotate, rms_norm
 from daybreak.products import attention
 
 NORM_EPS = 1e-6
 FUSED_FROM_QUERIES = 100
-"""From this many queries on the fused attention kernel is the faster one on a CPU in training, too."""
+"""From so many queries on torch's fused attention is faster in training on a CPU than products and its softmax."""
+LOGITS_OF_A_HEAD = 2**21
+"""So many logits of a head, some 1,400 queries to as many keys, are kept at most in training on a CPU."""
 
 
 def sinusoid(x: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -31,25 +34,47 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
     x [B, N, C]; shift and scale [B, 1, C], or [1, 1, C] for all pictures alike, which one kernel does in half the time.
     """
+    if kernels.in_training(x) and len(shift) == len(x):
+        return functions.Modulate.apply(x, shift, scale, NORM_EPS)
     if len(shift) == 1 and not torch.is_grad_enabled():
         return F.layer_norm(x, x.shape[-1:], 1 + scale.view(-1), shift.reshape(-1), NORM_EPS)
     return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=NORM_EPS), 1 + scale)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, masked: int | None = None) -> Tensor:
-    """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D].
+def add_gated(x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
+    """x + gate * y: x and y [B, N, C], gate [B, 1, C]."""
+    if kernels.in_training(x) and len(gate) == len(x):
+        return functions.AddGated.apply(x, gate, y)
+    return torch.addcmul(x, gate, y)
+
+
+def add_modulate(x: Tensor, gate: Tensor, y: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """`add_gated`, and `modulate` of it."""
+    if kernels.in_training(x) and len(gate) == len(x):
+        return functions.AddModulate.apply(x, gate, y, shift, scale, NORM_EPS)
+    x = add_gated(x, gate, y)
+    return x, modulate(x, shift, scale)
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, masked: int | None = None, scale: float | None = None
+) -> Tensor:
+    """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D]; scale of the logits: 1 / sqrt(D).
 
     `mask` [B, 1, 1 or N, M] is added to the logits: 0 where a key counts, -inf where it does not; behind the first
-    `masked` keys it is zero, where that is known. For few queries on a CPU the two products are written out: their
-    backward pass is faster than the fused kernel's (docs/journal.md). So are they, without gradients, where
-    oneDNN makes them (products.py).
+    `masked` keys it is zero, where that is known. On a CPU the two products are written out in training, with a kernel
+    between them where there is one, as long as what is kept of them for the backward pass is not much: torch's fused
+    kernel takes two to six times as long there and back.
     """
+    if kernels.in_training(v) and q.shape[2] * k.shape[2] <= LOGITS_OF_A_HEAD:
+        q = q if scale == 1 else q * (q.shape[-1] ** -0.5 if scale is None else scale)
+        return functions.SoftmaxAttention.apply(q.to(v.dtype), k.to(v.dtype), v, mask)
     if q.device.type == "cpu" and q.shape[2] < FUSED_FROM_QUERIES and torch.is_grad_enabled():
-        logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+        logits = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
         if mask is not None:
             logits += mask  # no gradient needs the product itself
         return logits.softmax(dim=-1) @ v
-    return attention(q, k, v, mask, masked=masked)
+    return attention(q, k, v, mask, scale, masked)
 
 
 def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> Tensor:
@@ -69,6 +94,8 @@ def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> T
 
 def gated_gelu(gate_up: Tensor) -> Tensor:
     """gelu(gate) * up, GELU in its tanh form: [..., 2 H], gate first -> [..., H]."""
+    if kernels.in_training(gate_up):
+        return functions.GatedGelu.apply(gate_up)
     if gate_up.device.type == "cpu" and gate_up.dtype == torch.float32 and not torch.compiler.is_compiling():
         if not torch.is_grad_enabled():
             gate, up = gate_up.chunk(2, dim=-1)
@@ -161,6 +188,12 @@ class Attention(nn.Module):
         where the shares of attention that the text gets, [B, N, L], are put.
         """
         b, n, c = x.shape
+        if kernels.in_training(x) and memory is None and looks is None:
+            weights = self.norm_q.weight, self.norm_k.weight, self.norm_text_k.weight
+            q, k, v = functions.SplitHeads.apply(
+                self.qkv(x), self.text_kv(text), *weights, cos, sin, self.heads, NORM_EPS
+            )
+            return self.out(attend(q, k, v, mask, scale=1.0).transpose(1, 2).reshape(b, n, c))
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # 3 x [B, H, N, D]
         if memory is None:
             text_k, text_v = self.read(text)
@@ -243,5 +276,5 @@ class Block(nn.Module):
             return x + self.mlp(rms_norm(x, self.norm_m.weight, NORM_EPS))
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.modulation(time)
         attended = self.attention(modulate(x, shift_a, scale_a), text, cos, sin, mask, memory, index, looks)
-        x = torch.addcmul(x, gate_a, attended)
-        return torch.addcmul(x, gate_m, self.mlp(modulate(x, shift_m, scale_m)))
+        x, normed = add_modulate(x, gate_a, attended, shift_m, scale_m)
+        return add_gated(x, gate_m, self.mlp(normed))

@@ -29,6 +29,10 @@ arXiv 2505.16932, table of degree-5 coefficients)."""
 POLAR_EXPRESS_MARGIN = 1.01
 """The first polynomials diverge just above 1, which rounding can reach: singular values start this much lower."""
 
+GRAM_ITERATIONS_IN_HALF = 2
+"""So many iterations on one Gram matrix in bfloat16, then it is computed anew: 6 % off the exact result, as the plain
+iterations are; with three at a time 13 %, with all five nothing is left of it."""
+
 POLYNOMIALS = {"quintic": QUINTIC, "polar_express": POLAR_EXPRESS}
 
 
@@ -41,8 +45,11 @@ def orthogonalize(m: Tensor, polynomials: list[Quintic] = QUINTIC) -> Tensor:
     tall = m.shape[-2] > m.shape[-1]
     x = (m.mT if tall else m).contiguous()
     x = x / (margin * x.norm(dim=(-2, -1), keepdim=True)).clamp(min=1e-7)  # singular values in [0, 1]
-    if x.dtype == torch.float32 and x.shape[-1] >= 2 * x.shape[-2]:
-        x = _polynomial_of_gram(x, polynomials) @ x
+    on_grams = x.dtype == torch.float32 or x.device.type == "cpu"
+    if on_grams and x.shape[-1] >= 2 * x.shape[-2]:
+        at_once = len(polynomials) if x.dtype == torch.float32 else GRAM_ITERATIONS_IN_HALF
+        for start in range(0, len(polynomials), at_once):
+            x = _polynomial_of_gram(x, polynomials[start : start + at_once]) @ x
     else:
         for a, b, c in polynomials:
             gram = x @ x.mT
@@ -54,16 +61,17 @@ def _polynomial_of_gram(x: Tensor, polynomials: list[Quintic]) -> Tensor:
     """The matrix Q for which Q x is the result of the iterations on a wide x: [B, R, C] -> [B, R, R].
 
     Each iteration multiplies x from the left by a polynomial of its Gram matrix, so the iteration can run on R x R
-    matrices alone; at C = 7 R that is less than half of the work. It squares the condition number, which float32 bears.
+    matrices alone; at C = 7 R that is less than half of the work. It squares the condition number, which float32 bears
+    and bfloat16 for `GRAM_ITERATIONS_IN_HALF`.
     """
-    gram = x @ x.mT
-    product = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device).expand_as(gram)
+    gram, product = x @ x.mT, None
     for step, (a, b, c) in enumerate(polynomials):
         p = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         p.diagonal(dim1=-2, dim2=-1).add_(a)
-        product = p @ product
+        product = p if product is None else p @ product
         if step < len(polynomials) - 1:
             gram = p @ gram @ p
+    assert product is not None
     return product
 
 

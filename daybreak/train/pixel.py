@@ -219,13 +219,10 @@ class Pixel(Trainee):
     def draw(self, path: Path, ranks: Ranks, asked: Sequence[str] = ()) -> Samples:
         """See `Trainee`."""
         assert self._probe is not None and self._stage is not None
-        networks = self.drawing_networks()
-        drawn = self._probe.draw(*networks, path, ranks)
-        files: dict[str, Path] = {}
-        if asked:
-            seed = self._stage.evaluate.seed
-            pictures = generate_together(ranks, *networks, list(asked), self._stage, seed)
-            files = save_asked(pictures, asked, path, seed) if ranks.first else {}
+        networks, seed = self.drawing_networks(), self._stage.evaluate.seed
+        wanted = generate_together(ranks, *networks, list(asked), self._stage, seed) if asked else None
+        drawn = self._probe.draw(*networks, path, ranks)  # writes, which may fail at the first process alone
+        files = save_asked(wanted, asked, path, seed) if wanted is not None and ranks.first else {}
         return Samples(drawn.followed, drawn.seconds, drawn.inside, asked=files)
 
     def snapshot(self, run: Path, ranks: Ranks) -> None:

@@ -1,12 +1,16 @@
 """AdamW against torch's."""
 
+import pytest
 import torch
 from torch import nn
 
+from daybreak.optim import adamw
 from daybreak.optim.adamw import AdamW
 
 
-def test_it_is_torchs_to_the_bit():
+@pytest.mark.parametrize("form", ["fused", "foreach"])
+def test_it_is_torchs_to_the_bit(form, monkeypatch):
+    monkeypatch.setattr(adamw, "fuses", lambda _: form == "fused")
     torch.manual_seed(0)
     ours = nn.Sequential(nn.Linear(7, 5), nn.LayerNorm(5), nn.Linear(5, 3))
     theirs = nn.Sequential(nn.Linear(7, 5), nn.LayerNorm(5), nn.Linear(5, 3))
@@ -14,7 +18,7 @@ def test_it_is_torchs_to_the_bit():
     settings = {"lr": 0.03, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
     mine, reference = (
         AdamW(ours.parameters(), **settings),
-        torch.optim.AdamW(theirs.parameters(), **settings, foreach=True),
+        torch.optim.AdamW(theirs.parameters(), **settings, **{form: True}),
     )
     for step in range(20):
         batch = torch.randn(4, 7)

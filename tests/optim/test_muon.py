@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from daybreak.optim.muon import POLAR_EXPRESS, Muon, orthogonalize
+from daybreak.optim.muon import POLAR_EXPRESS, QUINTIC, Muon, orthogonalize
 
 SHAPES = [(32, 32), (64, 32), (32, 96), (64, 32)]
 
@@ -28,7 +28,7 @@ def test_agrees_with_torch_step_by_step(weight_decay):
         b.step()
         for p, q, old in zip(ours, theirs, before, strict=True):
             moved = (q - old).norm()
-            assert (p - q).norm() < 0.05 * moved  # bfloat16 has 8 bits: products summed in another order differ
+            assert (p - q).norm() < 0.08 * moved  # bfloat16 has 8 bits: products summed in another order differ
         with torch.no_grad():
             for p, q in zip(ours, theirs, strict=True):
                 p.copy_(q)
@@ -43,6 +43,24 @@ def test_float32_follows_the_polynomial_on_the_singular_values(shape):
         s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
     expected = u @ torch.diag_embed(s) @ vt
     assert (orthogonalize(m).double() - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(2, 32, 96), (1, 384, 64), (2, 64, 448)])
+def test_bfloat16_is_as_near_the_polynomial_as_plain_iterations_are(shape):
+    m = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    u, s, vt = torch.linalg.svd(m, full_matrices=False)
+    m = u @ torch.diag_embed(s * torch.logspace(0, -2, s.shape[-1])) @ vt  # small singular values are the hard ones
+
+    def plain(x: torch.Tensor) -> torch.Tensor:
+        x = x / x.norm(dim=(-2, -1), keepdim=True)
+        for a, b, c in QUINTIC:
+            gram = x @ x.mT
+            x = a * x + (b * gram + c * gram @ gram) @ x
+        return x
+
+    exact = plain(m.double())
+    ours, theirs = orthogonalize(m.bfloat16()).double(), plain(m.bfloat16()).double()
+    assert (ours - exact).norm() < 1.2 * (theirs - exact).norm() < 0.2 * exact.norm()
 
 
 def test_singular_values_come_near_one():

@@ -26,7 +26,7 @@ MOST_BYTES = 200_000
 def take(
     driver: webdriver.Chrome, url: str, name: str, width: int, height: int, script: str, dark: bool = False
 ) -> None:
-    """A picture of a page as DOCS/NAME, after a script has run in it; in as many colours as MOST_BYTES allow."""
+    """A picture of a page as DOCS/NAME, after a script has run in it."""
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
@@ -38,6 +38,11 @@ def take(
         time.sleep(0.1)
     driver.execute_script(script)
     time.sleep(2)
+    save(driver, name)
+
+
+def save(driver: webdriver.Chrome, name: str) -> None:
+    """What the browser shows as DOCS/NAME, in as many colours as MOST_BYTES allow."""
     shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
     picture = Image.open(io.BytesIO(base64.b64decode(shot["data"]))).convert("RGB")
     for colours in (256, 128, 64, 32):
