@@ -36,15 +36,17 @@ class FrozenLinear(nn.Linear):
         codes, scale = (to_int8 if kind == "int8" else to_nf4)(layer.weight.detach())
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
-        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
+        bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
+        self.register_parameter("bias", bias)
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """[out, in] in float32, made anew each time."""
         return _whole(self.codes, self.scale, (self.out_features, self.in_features), torch.float32)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in] -> [..., out], in the format that autocast asks for, else in that of x."""
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in] -> [..., out], in the format that autocast asks for, else in that of the input."""
+        x = input
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         y = _Product.apply(x, self.codes, self.scale, (self.out_features, self.in_features))
@@ -61,7 +63,8 @@ class _Product(torch.autograd.Function):
         return functional.linear(x, _whole(codes, scale, shape, x.dtype))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = gradients
         codes, scale = ctx.saved_tensors
         return gradient @ _whole(codes, scale, ctx.shape, gradient.dtype), None, None, None
 
