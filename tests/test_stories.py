@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -50,7 +51,13 @@ def tell(name: str, folder: Path, **variables: str) -> list[str]:
             return re.search(r"serving .* at\s+(http://\S+:\d+)", "".join(lines))
 
         url = wait_until(served, "the server")[1]
-        wait_until(lambda: httpx.get(f"{url}/ready").status_code == 200, "the server to be ready")
+
+        def ready() -> bool:
+            with suppress(httpx.TransportError):
+                return httpx.get(f"{url}/ready").status_code == 200
+            return False
+
+        wait_until(ready, "the server to be ready")
         answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": "a red circle", "steps": 2}, timeout=LONG)
         assert answer.status_code == 200, answer.text
         process.send_signal(signal.SIGTERM)
@@ -82,7 +89,7 @@ def test_speedrun(tmp_path):
 def test_finetune(tmp_path):
     pytest.importorskip("diffusers", reason="pip install 'daybreak[finetune]'")
     base, pictures = tiny.save_sd(tmp_path / "base"), tiny.write_pictures(tmp_path / "pictures")
-    settings = "--steps 4 --batch 4 --sample-steps 2 --rank 2 --sample-every 4 --warmup-steps 0"
+    settings = "--steps 4 --batch 4 --sample-steps 2 --rank 2 --sample-every 4 --warmup 0"
     tell("finetune.sh", tmp_path, PICTURES=str(pictures), BASE=str(base), LIMIT="", SETTINGS=settings)
     assert all((tmp_path / "out" / name).stat().st_size > 500 for name in ("mine.png", "base.png"))
 

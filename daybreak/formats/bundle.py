@@ -18,6 +18,11 @@ from pathlib import Path
 from daybreak import __version__
 
 PACKAGE = "daybreak"
+KERNELS = "daybreak.cpu"
+"""What speeds training up on a CPU, with the machine's own compiler: files go without it, by the plain forms."""
+NO_KERNELS = """# {package}: left out
+kernels = SimpleNamespace(in_training=lambda _x: False, usable=lambda _x: False)
+functions = SimpleNamespace()  # asked of where kernels are usable alone"""
 HEAD = '''"""{first_line}
 
 Written by `daybreak export` (daybreak {version}, Apache-2.0) out of the modules named below, word for word.
@@ -68,6 +73,7 @@ def bundle(module: str, name: str, first_line: str) -> str:
     needs: dict[str, list[str]] = {}  # modules by module
     namespaces: dict[tuple[str, str], set[str]] = {}  # (module, how it is called) -> what is asked of it
     foreign: set[_Import] = set()
+    left_out: set[str] = set()
 
     def keep(module: str, name: str) -> None:
         if name in kept.setdefault(module, set()):
@@ -82,6 +88,9 @@ def bundle(module: str, name: str, first_line: str) -> str:
             if found is None:
                 continue
             place, definition = found
+            if place.startswith(KERNELS):
+                left_out.add(place)
+                continue
             needs.setdefault(module, []).append(place)
             if definition is not None:
                 keep(place, definition)
@@ -92,10 +101,10 @@ def bundle(module: str, name: str, first_line: str) -> str:
                 keep(place, attribute)
 
     keep(module, name)
-    if namespaces:
+    if namespaces or left_out:
         foreign.add(_Import("types", "SimpleNamespace", "SimpleNamespace"))
     taken: dict[str, str] = {}
-    sections = []
+    sections: list[str] = [NO_KERNELS.format(package=KERNELS)] if left_out else []
     for place in _in_order(module, needs):
         for n in kept[place]:
             if taken.setdefault(n, place) != place:

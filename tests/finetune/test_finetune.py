@@ -198,7 +198,7 @@ def test_what_is_wrong_is_said_before_training(base, pictures, tmp_path):
         ({"lr": 0.0}, "--lr is 0"),
         ({"epochs": math.inf}, "--epochs is inf; it must be a number"),
         ({"guidance": math.inf}, "--guidance is inf; it must be a number"),
-        ({"rank": 4}, "--rank has no effect without --method lora or dora"),
+        ({"rank": 4}, "--rank has no effect without --method lora, dora, loha or lokr"),
         ({"text_lr": 1e-5}, "--text-lr has no effect without --train-text-encoder"),
         ({"class_count": 9}, "--class-count has no effect without --class-prompt"),
     ):
