@@ -118,7 +118,7 @@ def test_the_score_is_told_with_and_without(demo_run, tmp_path):
     assert {f"as_they_stand_{k}" for k in SUMMARY} == {k for k in found if k.startswith("as_they_stand_")}
     assert all(found[f"as_they_stand_{k}"] == alone[k] for k in SUMMARY)
     assert not any(k.startswith("as_they_stand_") for k in alone)
-    assert json.loads((tmp_path / "score.json").read_text()) == alone
+    assert alone.items() <= json.loads((tmp_path / "score.json").read_text()).items()
 
 
 def test_a_grid_keeps_its_parameters(tmp_path):
