@@ -31,7 +31,7 @@ from daybreak.files import check_empty
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.launch.settings import LaunchSettings
 from daybreak.library_messages import keep_messages, keeper
-from daybreak.model_folder import is_own, model_folder
+from daybreak.model_folder import Format, model_folder
 from daybreak.phases import phase
 from daybreak.plan.hardware import GPUS
 from daybreak.recipes import RECIPES, VARIANTS
@@ -166,7 +166,7 @@ def finetune(
     daybreak finetune my/model --data dog --instance-prompt "a photo of sks dog" --class-prompt "a photo of a dog"
     daybreak finetune --resume runs/mine
     """
-    from daybreak.finetune.asked import check_finetune, run_to_resume
+    from daybreak.finetune.asked import check_finetune, run_to_resume, trains_own
 
     if resume is not None or not settings.base or not settings.data:
         run = run_to_resume(resume, settings, out, find_lr)
@@ -177,7 +177,7 @@ def finetune(
         return
     settings = replace(settings, base=str(model_folder(settings.base)))
     check_finetune(settings, out)
-    if is_own(settings.base):
+    if trains_own(settings):
         with phase("loading"):
             from daybreak.commands.finetune_own import finetune_own
 
@@ -230,8 +230,10 @@ def evaluate(
     out: Annotated[Path | None, "Folder for the results; default: the run's, or one in evaluations/."] = None,
 ) -> None:
     """Judge models and pictures, by numbers and by eye."""
-    from daybreak.evaluate.checks import check_subject
+    from daybreak.evaluate.adapter_option import check_adapters
+    from daybreak.evaluate.checks import check_subject, subject_name
 
+    check_adapters(request.drawing.lora, [subject_name(str(model_folder(s))) for s in subjects])
     for subject in subjects:
         check_subject(subject, request)
     with phase("loading"):
@@ -543,10 +545,11 @@ def distill(
 def export(
     licences: Licences,
     run: Model,
-    out: Annotated[Path, "Folder to write."],
+    out: Annotated[Path, "Folder to write, or file."],
     to: Annotated[
-        Literal["diffusers", "safetensors"],
-        "diffusers: a folder that diffusers loads. safetensors: plain weights under our names.",
+        Format,
+        "diffusers: a folder that diffusers loads. safetensors: plain weights under our names. single-file: a "
+        "fine-tuned Stable Diffusion 1, 2 or XL as one file, for ComfyUI, A1111 and Forge.",
     ] = "diffusers",
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], "Number format of the weights."] = "float32",
     ema: Annotated[AverageLength | None, "Relative length of the average (--train.posthoc_ema)."] = None,

@@ -22,7 +22,7 @@ WEIGHTS_FILE = "transformer.safetensors"
 PIPELINE, TRANSFORMER = "DaybreakPipeline", "DaybreakTransformer"
 PIPELINE_FILE, TRANSFORMER_FILE = "daybreak_pipeline", "daybreak_transformer"
 """Of a folder that brings its code (own_folder.py): its classes, and the files they are in."""
-Format = Literal["diffusers", "safetensors"]
+Format = Literal["diffusers", "safetensors", "single-file"]
 Kind = Literal["run", "finetuned", "quantized", "safetensors", "own", "prx", "pipeline"]
 """A run of daybreak train or of daybreak finetune; what `shrink` or `export --to safetensors` wrote; an export that
 brings its code, or is a PRXPixelPipeline; any other pipeline of diffusers."""
@@ -78,6 +78,11 @@ def is_own(base: str) -> bool:
     folder = Path(base).expanduser()
     kind = kind_of(folder)
     return kind in ("run", "safetensors", "own") or (kind == "prx" and (folder / CONFIG_FILE).is_file())
+
+
+def own_adapted(base: str) -> bool:
+    """Whether adapters of a base are of our transformer's layers; those of an export as PRX are of diffusers'."""
+    return is_own(base) and kind_of(Path(base).expanduser()) != "prx"
 
 
 def is_own_index(index: dict[str, Any]) -> bool:

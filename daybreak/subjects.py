@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +14,13 @@ from torch import Tensor
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.checks import find_subject, told
+from daybreak.evaluate.adapter_option import AdapterFile, adapters_for
+from daybreak.evaluate.checks import find_subject, subject_name, told
 from daybreak.evaluate.pictures import open_pictures
 from daybreak.evaluate.request import Drawing
 from daybreak.evaluate.subjects import RunDrawer, Subject
 from daybreak.finetune.drawing import AT_ONCE, call
+from daybreak.finetune.loras import add_to_own
 from daybreak.finetune.result import drawing_of, open_pipeline
 from daybreak.formats.open import open_model
 from daybreak.model.transformer import Transformer
@@ -24,34 +28,37 @@ from daybreak.model_folder import check_without_data, model_folder
 from daybreak.sampling.expand import expanded
 
 SEED = 1234
+log = logging.getLogger("daybreak")
 
 
 def open_subject(text: str, drawing: Drawing, device: torch.device) -> Subject:
     """A run folder, a folder that holds a diffusers pipeline or pictures, or a pipeline's id on the Hugging Face hub.
 
-    Raises ConfigError where it is none of them or can't be loaded.
+    Adapters of `drawing` are made part of its weights. Raises ConfigError where it is none of them or can't be loaded.
     """
     text = str(model_folder(text))
     kind, path = find_subject(text), Path(text).expanduser()
+    loras = adapters_for(drawing.lora, subject_name(text))
     if kind == "run":
-        return _run(path, drawing, device)
+        transformer, text_encoder, config = open_model(path, device)
+        config = configs.check(told(config, drawing))
+        return replace(_ours(path, transformer, text_encoder, config, drawing, loras), run=path)
     if kind == "pictures":
         pictures = open_pictures(path, "evaluate")
         return Subject(path.resolve().name, {"pictures": f"{len(pictures):,} in {path}"}, pictures=pictures)
     if kind == "hub":
-        return _pipeline(text, text.replace("/", "--"), drawing, device)
+        return _pipeline(text, subject_name(text), drawing, device, loras)
     if kind == "model":  # of an export that brings its code: drawn with our own code, not with the folder's
         transformer, text_encoder, config = open_model(path, device)
-        return _ours(path, transformer, text_encoder, check_without_data(told(config, drawing)), drawing)
-    return _pipeline(str(path), path.resolve().name, drawing, device)
+        return _ours(path, transformer, text_encoder, check_without_data(told(config, drawing)), drawing, loras)
+    return _pipeline(str(path), subject_name(text), drawing, device, loras)
 
 
-def _run(path: Path, drawing: Drawing, device: torch.device) -> Subject:
-    transformer, text_encoder, config = open_model(path, device)
-    return replace(_ours(path, transformer, text_encoder, configs.check(told(config, drawing)), drawing), run=path)
-
-
-def _ours(path: Path, transformer: Transformer, text_encoder: TextEncoder, config: Config, drawing: Drawing) -> Subject:
+def _ours(
+    path: Path, transformer: Transformer, text_encoder: TextEncoder, config: Config, drawing: Drawing,
+    loras: Sequence[AdapterFile],
+) -> Subject:  # fmt: skip
+    add_to_own(transformer, text_encoder, loras, log.warning)
     seed = config.evaluate.seed if drawing.seed is None else drawing.seed
     parameters = sum(p.numel() for m in (transformer, text_encoder) for p in m.parameters())
     facts = {
@@ -62,18 +69,25 @@ def _ours(path: Path, transformer: Transformer, text_encoder: TextEncoder, confi
         "drawn at": f"{drawing.size or config.data.resolution} px, {config.sample.sampler}, {config.sample.steps} "
         f"steps, guidance {config.sample.guidance:g}, seed {seed}",
         "prompts written out by": config.sample.expand or "none",
-    }
+    } | _facts(loras)
     drawer = RunDrawer(transformer, text_encoder, config, seed, drawing.size)
     return Subject(path.resolve().name, facts, drawer, config=config)
 
 
-def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) -> Subject:
+def _facts(loras: Sequence[AdapterFile]) -> dict[str, str]:
+    return {"adapters": ", ".join(map(str, loras))} if loras else {}
+
+
+def _pipeline(
+    source: str, name: str, drawing: Drawing, device: torch.device, loras: Sequence[AdapterFile]
+) -> Subject:  # fmt: skip
     try:
         import diffusers  # noqa: F401
     except ImportError:
         raise ConfigError("evaluating a diffusers pipeline needs diffusers: pip install daybreak[export]") from None
     drawing = drawing_of(source, drawing)
-    pipeline = open_pipeline(source, torch.bfloat16 if device.type == "cuda" else torch.float32).to(device)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    pipeline = open_pipeline(source, dtype, loras, log.warning).to(device)
     pipeline.set_progress_bar_config(disable=True)
     known = set(inspect.signature(pipeline.__call__).parameters)
     if "prompt" not in known:
@@ -114,7 +128,7 @@ def _pipeline(source: str, name: str, drawing: Drawing, device: torch.device) ->
         "parameters": f"{sum(p.numel() for m in parts for p in m.parameters()) / 1e6:,.1f} M",
         "drawn with": ", ".join(f"{k} {v}" for k, v in ({"seed": seed} | options).items()),
         "prompts written out by": expand or "none",
-    }
+    } | _facts(loras)
     return Subject(name, facts, PipelineDrawer())
 
 

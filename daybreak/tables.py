@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from daybreak.finite import finite
 
 GAP = 2
 """Columns between two columns of a table."""
@@ -101,7 +102,9 @@ def print_known(console: Console, facts: Iterable[Fact], title: str = "") -> Non
 
 def print_json(console: Console, value: Any) -> None:
     """A value as JSON; facts as an object of their names, and numbers that JSON does not know as null."""
-    console.out(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False, default=str), highlight=False)
+    console.out(
+        json.dumps(finite(_named(value)), indent=2, ensure_ascii=False, allow_nan=False, default=str), highlight=False
+    )
 
 
 def by_name(facts: Iterable[Fact]) -> dict[str, Any]:
@@ -133,11 +136,12 @@ def _lines(markup: str) -> list[str]:
     return Text.from_markup(markup).plain.split("\n")
 
 
-def _plain(value: Any) -> Any:
+def _named(value: Any) -> Any:
+    """A value in which lists of facts are objects of their names."""
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        return {key: _named(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
         if value and all(isinstance(v, Fact) for v in value):
-            return _plain(by_name(value))
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+            return _named(by_name(value))
+        return [_named(v) for v in value]
+    return value

@@ -219,6 +219,7 @@ launch folder --out new --data nowhere
 loadtest http://127.0.0.1:9
 loadtest ftp://x
 note nowhere --text x
+note full
 plan scnes
 plan scenes --gpu nope
 plan scenes --calibration nowhere

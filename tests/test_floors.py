@@ -8,8 +8,8 @@ from pathlib import Path
 import daybreak
 
 FLOORS = [
-    "compiler", "phases", "terminal", "tables", "config", "extras", "hub_models", "files", "library_messages", "html",
-    "checkpoint_files", "model_folder", "run_folder", "run_requests", "run_notes", "caption_words", "allocator",
+    "compiler", "finite", "phases", "terminal", "tables", "config", "extras", "hub_models", "files", "library_messages",
+    "html", "checkpoint_files", "model_folder", "run_folder", "run_requests", "run_notes", "caption_words", "allocator",
     "products", "cpu", "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats",
     "losses", "evaluate", "train", "display", "watch", "finetune", "history", "plan", "arguments", "export",
     "subjects", "ablate", "distill", "box", "launch", "vote", "serve", "commands", "cli", "__main__",

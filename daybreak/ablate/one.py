@@ -33,7 +33,7 @@ from daybreak.train.guard import TrainingError
 from daybreak.train.host_memory import process_peak_bytes
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel
-from daybreak.watch.report import write_report
+from daybreak.watch.report import Reporter, write_report
 
 MEASURES = "measures.json"
 LOSS_SHARE = 0.1
@@ -48,7 +48,7 @@ def run_one(plan: plans.Plan, folder: Path, recipe: str, seed: int) -> None:
     if not resume:
         shutil.rmtree(run, ignore_errors=True)  # of an interrupted run that had saved nothing yet
     with Display(Console()) as display:
-        state = train(config, run, [display], resume)
+        state = train(config, run, [display, Reporter(run, display.on_note)], resume)
     if Clock(config.train, state.seconds).progress(state.step) < 1:
         raise TrainingError(f"stopped at step {state.step} and saved; the ablation goes on from there")
     measures = measure(state, config, run, plan)

@@ -18,7 +18,7 @@ from daybreak.config.fields import as_words
 from daybreak.config.values import shown
 from daybreak.tables import print_facts, print_table
 from daybreak.vote import study as studies
-from daybreak.vote.contestants import read_prompts
+from daybreak.vote.contestants import Contestant, contestants_of, read_prompts
 from daybreak.vote.pairs import pairs_of_study, schedule
 from daybreak.vote.results import QuestionResults, VoterSummary, results_of, voters_of, write_csv
 from daybreak.vote.settings import QUESTIONS, Address, BlindSettings
@@ -38,16 +38,17 @@ def run_compare_blind(console: Console, contestants: list[Path], settings: Blind
             raise ConfigError("--results DIR stands alone: the folder knows its contestants")
         show_results(console, s.results)
         return
+    them = contestants_of(contestants, s.lora) if contestants else []
     folder = s.out or Path("runs") / f"blind-{datetime.now():%Y%m%d-%H%M%S}"
     if (folder / "study.json").is_file():
-        study = _same_study(folder, contestants, s)
-    elif len(contestants) < 2:
+        study = _same_study(folder, them, s)
+    elif len(them) < 2:
         raise ConfigError("say what to compare: daybreak compare-blind A B, or --out DIR to go on with a comparison")
     else:
         _need_server()
         questions = s.questions or ("overall",)
         study = studies.create(
-            folder, contestants, s.prompts, questions, s.seed or 0, s.pairs, lambda line: _print(console, line)
+            folder, them, s.prompts, questions, s.seed or 0, s.pairs, lambda line: _print(console, line)
         )
     votes = Votes(folder / "votes.sqlite", study.questions)
     shown = pairs_of_study(len(study.prompts), len(study.contestants), study.limit, study.seed)
@@ -56,11 +57,11 @@ def run_compare_blind(console: Console, contestants: list[Path], settings: Blind
     _serve(console, folder, study, votes, s.address)
 
 
-def _same_study(folder: Path, contestants: list[Path], s: BlindSettings) -> Study:
+def _same_study(folder: Path, them: list[Contestant], s: BlindSettings) -> Study:
     """The study in `folder`; ConfigError where the command says anything else of it than when it was made."""
     study = studies.load(folder)
     given = (
-        ("contestants", study.paths, tuple(str(p.resolve()) for p in contestants)),
+        ("contestants", study.paths, tuple(c.where for c in them)),
         ("--questions", study.questions, s.questions),
         ("--seed", study.seed, s.seed),
         ("--pairs", study.limit or "all", s.pairs),

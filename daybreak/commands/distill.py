@@ -21,6 +21,7 @@ from daybreak.phases import phase
 from daybreak.train import checkpoint
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel
+from daybreak.watch.report import Reporter, write_report
 
 
 def run_distill(console: Console, asked: Distillation) -> None:
@@ -29,13 +30,14 @@ def run_distill(console: Console, asked: Distillation) -> None:
     with phase("loading the teacher"):
         start(run, teacher, config, out)
     with Display(console) as display:
-        state = train(config, out, [display], resume=True)
+        state = train(config, out, [display, Reporter(out, display.on_note)], resume=True)
     if state.step == 0:
         return
     with phase("comparing with the teacher"):
         *_, student = compare(console, run, teacher, state, config, out)
     figures = {k: v for k, v in asdict(student).items() if isinstance(v, float)}
     log_score(config, out, state.step, figures, console.print)
+    write_report(out)
     console.print(f"go on with: daybreak train --resume {out} --train.minutes ...", highlight=False, soft_wrap=True)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from daybreak.config import ConfigError
 from daybreak.export.licences import Licences
 from daybreak.files import check_empty
+from daybreak.finetune.settings import load
 from daybreak.model_folder import Format, check_kind, kind_of
 from daybreak.run_folder import stored_averages, trained_config
 
@@ -20,12 +21,18 @@ def run_export(
 
     ema: the relative length of the average (train/phema.py), where the run kept snapshots; none: the run's own.
     """
+    if to == "single-file":
+        _check_single_file(run, out, ema)
+        from daybreak.export.write import export_single_file
+
+        export_single_file(console, run, out, dtype)
+        return
     check_empty(out)
     if kind_of(run) == "finetuned":
         if ema is not None:
             raise ConfigError(f"--ema: {run} is a fine-tuning run, which keeps one average; leave it out")
         if to != "diffusers":
-            raise ConfigError(f"{run} is a run of daybreak finetune: it is exported --to diffusers")
+            raise ConfigError(f"{run} is a run of daybreak finetune: it is exported --to diffusers, or single-file")
         from daybreak.export.write import export_finetuned
 
         export_finetuned(console, run, out, dtype, licences)
@@ -36,6 +43,20 @@ def run_export(
     from daybreak.export.write import export_run
 
     export_run(console, run, config, to, out, dtype, licences, ema)
+
+
+def _check_single_file(run: Path, out: Path, ema: float | None) -> None:
+    """ConfigError for what can be known to be wrong before the model is opened."""
+    if kind_of(run) != "finetuned":
+        raise ConfigError(f"--to single-file is for runs of daybreak finetune; {run} is none")
+    if ema is not None:
+        raise ConfigError(f"--ema: {run} is a fine-tuning run, which keeps one average; leave it out")
+    if load(run).token is not None:
+        raise ConfigError(f"{run} trained a new word, for which a single file has no place: take {run / 'embedding'}")
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"--out {out}: a single file ends in .safetensors")
+    if out.exists():
+        raise ConfigError(f"--out {out} exists already; choose another name")
 
 
 def run_import(console: Console, folder: Path, out: Path, data: Path | None) -> None:

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from daybreak import config as configs
 from daybreak.config import ConfigError
-from daybreak.evaluate.checks import told
+from daybreak.evaluate.adapter_option import adapters_for
+from daybreak.evaluate.checks import subject_name, told
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.request import Drawing
 from daybreak.formats.open import open_model
-from daybreak.model_folder import check_without_data, is_pipeline
+from daybreak.model_folder import check_without_data, is_pipeline, kind_of
 from daybreak.parallel import pick_device
 from daybreak.phases import phase
 from daybreak.sampling.expand import expanded
@@ -25,7 +26,7 @@ def run_sample(console: Console, run: Path, prompts: list[str], out: Path, drawi
     """`daybreak sample`: prompts to one PNG, drawn by a run, what export or shrink wrote of one, or a pipeline."""
     seed = drawing.seed or 0
     drawing = replace(drawing, seed=seed)
-    if is_pipeline(run):
+    if is_pipeline(run) or (drawing.lora and kind_of(run) == "prx"):  # whose layers adapters name as diffusers does
         from daybreak.subjects import sample_pipeline
 
         written = _written_out(console, prompts, None if drawing.expand == "none" else drawing.expand, seed)
@@ -35,6 +36,11 @@ def run_sample(console: Console, run: Path, prompts: list[str], out: Path, drawi
     with phase("loading the model"):
         transformer, text_encoder, config = open_model(run, pick_device())
     config = check_without_data(told(config, drawing))
+    if drawing.lora:
+        from daybreak.finetune.loras import add_to_own
+
+        tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
+        add_to_own(transformer, text_encoder, adapters_for(drawing.lora, subject_name(str(run))), tell)
     written = _written_out(console, prompts, config.sample.expand, seed)
     config = configs.override(config, "sample.expand", "none")
     for prompt in written:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from daybreak.commands.listen import is_loopback, listen
 from daybreak.config import ConfigError
+from daybreak.evaluate.adapter_option import check_adapters
 from daybreak.extras import require
 from daybreak.phases import phase
 from daybreak.serve.find import check_names, find_served
@@ -37,7 +38,9 @@ def run_serve(
         )
     if local and settings.hosts == ("*",):
         settings = replace(settings, hosts=("localhost", "127.0.0.1", "[::1]", host))
-    check_names([find_served(spec)[0] for spec in models])
+    names = [find_served(spec)[0] for spec in models]
+    check_names(names)
+    check_adapters(settings.lora, names)
     listener = listen(host, port)
     if settings.keys is not None:
         read_keys(settings.keys)

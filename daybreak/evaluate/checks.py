@@ -9,6 +9,7 @@ from typing import Literal
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.data.pictures import PICTURE_SUFFIXES
+from daybreak.evaluate.adapter_option import adapters_for, check_adapters
 from daybreak.evaluate.geneval.prompts import read_prompts
 from daybreak.evaluate.measures import METRICS, check_frechet
 from daybreak.evaluate.pictures import open_pictures
@@ -44,6 +45,12 @@ def find_subject(text: str) -> SubjectKind:
     raise ConfigError(f"{text}: no such run folder, folder of pictures or diffusers pipeline")
 
 
+def subject_name(text: str) -> str:
+    """What a subject is called: the last part of its path, or its id with -- for the slash."""
+    path = Path(text).expanduser()
+    return path.resolve().name if path.exists() else text.replace("/", "--")
+
+
 def told(config: Config, drawing: Drawing) -> Config:
     """`config` with what `drawing` says in place of its own settings; ConfigError for a size that it does not draw."""
     given = {"steps": drawing.steps, "guidance": drawing.guidance, "batch": drawing.batch, "expand": drawing.expand}
@@ -72,6 +79,10 @@ def check_subject(text: str, request: Request) -> None:
     """ConfigError for what can be known to be wrong with a subject, or what is asked of it, before it is opened."""
     text = str(model_folder(text))
     kind, path = find_subject(text), Path(text).expanduser()
+    if kind == "pictures" and (mine := adapters_for(request.drawing.lora, subject_name(text))):
+        raise ConfigError(f"--lora {mine[0].path} is for models; {text} is a folder of pictures: name one, NAME=FILE")
+    if path.is_dir() and adapters_for(request.drawing.lora, subject_name(text)):
+        check_weights(path)
     config = config_of(path, kind, request.drawing)
     check_request(request.of(config, path.resolve().name), kind != "pictures", config)
 
@@ -81,8 +92,17 @@ def check_sample(model: Path, out: Path, drawing: Drawing) -> None:
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out {out}: the grid is written as PNG, so the name should end in .png")
     kind = check_kind(model)
+    check_adapters(drawing.lora, [subject_name(str(model))])
+    if drawing.lora:
+        check_weights(model)
     ours = kind not in ("finetuned", "pipeline") and (model / CONFIG_FILE).is_file()
     config_of(model, "run" if kind == "run" else "model" if ours else "pipeline", drawing)
+
+
+def check_weights(model: Path) -> None:
+    """ConfigError for a model that can carry no adapter."""
+    if kind_of(model) == "quantized":
+        raise ConfigError(f"--lora: {model} holds 8-bit weights, which an adapter cannot become part of")
 
 
 def check_request(request: Request, draws: bool, config: Config | None) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 from daybreak.config import Config, ConfigError
 from daybreak.config.bounds import Bounds, Count, Natural, NotNegative, Typed
 from daybreak.config.fields import Checked
+from daybreak.evaluate.adapter_option import parse_adapter
 from daybreak.evaluate.measures import METRICS, SOME_METRICS
 from daybreak.hub_models import HUB_MODELS
 
@@ -42,9 +43,16 @@ class Drawing(Checked):
     """Side of the pictures, px; none: that of training."""
     batch: Count | None = None
     """Pictures drawn at once; none: the model's own."""
+    lora: tuple[str, ...] = ()
+    """[NAME=]FILE[:STRENGTH] of an adapter, whoever trained it, on the model (of this name); 1 is what was trained."""
     expand: str | None = None
     """Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API.
     `none` draws prompts as they stand; default: as the model has it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.lora:
+            parse_adapter(text)
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from daybreak.config import Config
 from daybreak.diffusion.times import sampling_times
 from daybreak.export.licences import Licences
 from daybreak.export.usage import drawing_lines, install_line, opening_lines, versions
+from daybreak.finetune.drawing import own_guidance, own_steps
 from daybreak.finetune.families import family_of
 from daybreak.finetune.prepared import side_of
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.model_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE
+from daybreak.model_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE, own_adapted, read_json
 from daybreak.run_folder import read_events, read_score
 from daybreak.sampling.expand import RULES, expanded
 from daybreak.terminal import duration
@@ -30,6 +31,8 @@ METHODS = {
     "full": "all weights of its denoiser trained",
     "lora": "LoRA trained, and merged into its weights",
     "dora": "DoRA trained, and merged into its weights",
+    "loha": "LoHa trained, and merged into its weights",
+    "lokr": "LoKr trained, and merged into its weights",
     "textual-inversion": "a new word trained",
 }
 _templates = Environment(
@@ -90,7 +93,7 @@ def write_finetuned_card(
     folder: Path, run: Path, settings: FinetuneSettings, pipeline: Any, dtype: str, licences: Licences, place: str
 ) -> Path:
     """As `write_card`, of a fine-tuned pipeline."""
-    kind, base = type(pipeline).__name__, Path(settings.base)
+    kind, base = kind_written(folder), Path(settings.base)
     local = base.is_absolute() or base.exists()  # what `absolute` made of it; not a hub id
     side = side_of(family_of(pipeline, settings.base), settings)
     options: dict[str, object] = {
@@ -99,6 +102,9 @@ def write_finetuned_card(
         "height": side,
         "width": side,
     }
+    if own_adapted(settings.base):
+        told = {"num_inference_steps": own_steps(settings), "guidance_scale": own_guidance(settings)}
+        options = {k: v for k, v in (options | told).items() if v is not None}
     if kind.startswith("PRX"):
         options["use_resolution_binning"] = side == 1024
     named = f"{settings.trigger}, your prompt" if settings.trigger else "your prompt"
@@ -109,11 +115,17 @@ def write_finetuned_card(
         library="diffusers", tags=[], **{} if local else {"base_model": settings.base},
         settings=settings, base=base.name if local else settings.base, kind=kind, method=METHODS[settings.method],
         dtype=dtype, place=place, install=install_line(kind),
-        lines=[*opening_lines(place, dtype), *drawing_lines(prompt, options)], versions=versions(kind),
-        side=side, square=settings.square, data_name=Path(settings.data).name,
+        lines=[*opening_lines(place, dtype, trust=kind == PIPELINE), *drawing_lines(prompt, options)],
+        versions=versions(kind), side=side, square=settings.square, data_name=Path(settings.data).name,
         trained_on=_lines(run / "training.jsonl"),
         verdict=json.loads(report.read_text(encoding="utf-8"))["verdict"] if report.is_file() else None,
     )  # fmt: skip
+
+
+def kind_written(folder: Path) -> str:
+    """The class of the pipeline that a folder holds."""
+    name = read_json(folder / "model_index.json")["_class_name"]
+    return str(name[1] if isinstance(name, list) else name)
 
 
 def _write(

@@ -63,6 +63,9 @@ def drawing_lines(prompt: str, options: dict[str, object]) -> list[str]:
 
 def versions(pipeline: str) -> str:
     """The card's sentence on other versions."""
+    if pipeline not in OPENS:
+        written = " and ".join(f"{name} {version(name)}" for name in PACKAGES[1:3] if find_spec(name))
+        return f"It was written with {written}; other versions were not tried."
     pairs = [f"diffusers {diffusers} with transformers {transformers}" for diffusers, transformers in OPENS[pipeline]]
     return (
         f"Tiny models of this kind, written alike, were opened and sampled as float32, float16 and bfloat16 by "

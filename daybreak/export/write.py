@@ -10,8 +10,9 @@ from rich.console import Console
 from daybreak import config as configs
 from daybreak.config import Config, ConfigError
 from daybreak.data.listing import of_pictures
-from daybreak.export.card import write_card, write_finetuned_card
+from daybreak.export.card import kind_written, write_card, write_finetuned_card
 from daybreak.export.licences import Licences
+from daybreak.export.single_file import write_single_file
 from daybreak.export.usage import install_line, opening_lines, shown
 from daybreak.files import folder_bytes, new_folder
 from daybreak.finetune.families import family_of
@@ -88,10 +89,19 @@ def export_finetuned(console: Console, run: Path, out: Path, dtype: str, licence
         family_of(pipeline.to(DTYPES[dtype]), str(run)).save(building)
         write_finetuned_card(building, run, load_settings(run), pipeline, dtype, licences, shown(out))
         size = folder_bytes(building)
-    kind = type(pipeline).__name__
+    kind = kind_written(out)
     console.print(f"{out}: {kind} as {dtype}, {size / 1e6:.1f} MB", highlight=False, soft_wrap=True)
     _say_how_to_open(console, kind, out, dtype)
     _say_licence(console, licences)
+
+
+def export_single_file(console: Console, run: Path, out: Path, dtype: str) -> None:
+    """A fine-tuned Stable Diffusion as one file; adapters become part of the weights."""
+    pipeline = open_result(run)
+    merge(pipeline)
+    size = write_single_file(pipeline, out, DTYPES[dtype], run.resolve().name)
+    line = f"{out}: {type(pipeline).__name__} as {dtype}, {size / 1e6:.1f} MB, for ComfyUI, A1111 and Forge"
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def import_folder(console: Console, folder: Path, out: Path, data: Path | None) -> None:

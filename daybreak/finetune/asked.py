@@ -8,12 +8,13 @@ from pathlib import Path
 from daybreak.config import ConfigError
 from daybreak.config.fields import fields_of
 from daybreak.data.listing import check_place, holds_shards
+from daybreak.evaluate.adapter_option import find_adapter
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import check_empty
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.base_files import check_base
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.model_folder import is_own
+from daybreak.model_folder import is_own, own_adapted
 from daybreak.run_folder import FOUND_RATE, check_there
 
 NO_EFFECT = (
@@ -35,11 +36,19 @@ def check_finetune(settings: FinetuneSettings, out: Path | None) -> None:
     check_place(settings.data, settings.reading)
     if out is not None:
         check_run_folder(out)
-    if is_own(settings.base):
+    if settings.lora is not None:
+        find_adapter(settings.lora)
+    if trains_own(settings):
         check_own(settings)
     else:
         parse_weights(list(settings.metric_weights))
-        check_base(settings.base, settings.allow_pickle, settings.base_config, settings.variant)
+        if not own_adapted(settings.base):
+            check_base(settings.base, settings.allow_pickle, settings.base_config, settings.variant)
+
+
+def trains_own(settings: FinetuneSettings) -> bool:
+    """Whether the base is a model of our own that is trained as daybreak train does; adapters are trained otherwise."""
+    return is_own(settings.base) and not settings.low_rank
 
 
 def check_run_folder(folder: Path) -> None:
@@ -85,7 +94,10 @@ def is_own_run(run: Path) -> bool:
 def check_own(settings: FinetuneSettings) -> None:
     """ConfigError for what a run of our own cannot be fine-tuned by, or on."""
     if settings.method != "full" or settings.class_prompt or settings.instance_prompt:
-        raise ConfigError(f"{settings.base} is a model of our own: it is trained whole, with --method full")
+        raise ConfigError(
+            f"{settings.base} is a model of our own: it is trained whole, --method full, or with an adapter, "
+            "--method lora"
+        )
     refuse_what_has_no_effect(settings)
     if len(set(settings.caption.values())) > 1:
         raise ConfigError(f"--caption: the weights have no effect with {settings.base}, a model of our own")

@@ -11,6 +11,7 @@ from daybreak.config import ConfigError
 from daybreak.extras import require
 from daybreak.finetune.base_files import check_base
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.model_folder import own_adapted
 
 PURPOSE = "fine-tuning"
 FAMILY_OF_FILE = (
@@ -46,6 +47,10 @@ def open_base(
     diffusers = require("diffusers", "finetune", PURPOSE)
     diffusers.utils.logging.disable_progress_bar()  # of loading; it would break into what daybreak shows
     path = Path(base).expanduser()
+    if own_adapted(base):
+        from daybreak.finetune.family.own import open_own_base
+
+        return open_own_base(path)
     variant = check_base(base, allow_pickle, config, variant)
     if path.is_file():
         return _open_file(diffusers, path, config, dtype)

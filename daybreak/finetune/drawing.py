@@ -10,6 +10,7 @@ from torch import Tensor
 
 from daybreak.data.shards.buckets import Bucket
 from daybreak.finetune.settings import FinetuneSettings, Sampler
+from daybreak.model_folder import PIPELINE
 from daybreak.phases import advance, counted
 
 AT_ONCE = 8
@@ -32,10 +33,21 @@ def scheduler_for(pipeline: Any, sampler: Sampler, zero_snr: bool = False) -> An
     """
     import diffusers
 
-    if "beta_start" not in pipeline.scheduler.config:
-        return pipeline.scheduler
+    own = getattr(pipeline, "scheduler", None)
+    if own is None or "beta_start" not in own.config:  # a pipeline of our own has none
+        return own
     zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"} if zero_snr else {}
     return getattr(diffusers, SCHEDULERS[sampler]).from_config(pipeline.scheduler.config, **zero)
+
+
+def own_steps(settings: FinetuneSettings) -> int | None:
+    """Of a model of our own: what was asked for, else None, the run's own."""
+    return settings.sample_steps if settings.differs("sample_steps") else None
+
+
+def own_guidance(settings: FinetuneSettings) -> float | None:
+    """As `own_steps`."""
+    return settings.guidance if settings.differs("guidance") else None
 
 
 def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: int, seed: int = 0) -> Tensor:
@@ -48,7 +60,7 @@ def draw_each(
 ) -> list[Tensor]:
     """As `draw`, each picture [3, H, W] of its own shape (width, height)."""
     known = inspect.signature(pipeline.__call__).parameters
-    own, checker = pipeline.scheduler, getattr(pipeline, "safety_checker", None)
+    own, checker = getattr(pipeline, "scheduler", None), getattr(pipeline, "safety_checker", None)
     pipeline.scheduler = scheduler_for(pipeline, settings.sampler, settings.zero_snr)
     if checker is not None:
         pipeline.safety_checker = None  # a black square would tell nothing of the training
@@ -63,6 +75,8 @@ def draw_each(
                 "width": width,
                 "use_resolution_binning": False,
             }
+            if type(pipeline).__name__ == PIPELINE:  # whose run says how it is sampled
+                wanted |= {"num_inference_steps": own_steps(settings), "guidance_scale": own_guidance(settings)}
             options = {k: v for k, v in wanted.items() if k in known}
             generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in some]
             pictures |= dict(zip(some, call(pipeline, [prompts[i] for i in some], generators, options), strict=True))

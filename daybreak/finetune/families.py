@@ -101,6 +101,10 @@ class Family:
         """The network's output, of x_t's shape; `t` as the process gives it."""
         raise NotImplementedError
 
+    def another(self) -> Any:
+        """A network of the denoiser's kind and sizes, with new weights, or without where the device is "meta"."""
+        return type(self.network).from_config(self.network.config)
+
     def save(self, folder: Path) -> None:
         """Writes the pipeline, so that `DiffusionPipeline.from_pretrained` opens it."""
         save_pipeline(self.pipeline, folder)
@@ -236,7 +240,7 @@ class Flux(Family):
     def predict(self, network: nn.Module, x_t: Tensor, t: Tensor, text: Text) -> Tensor:
         """See `Family`; a distilled guidance is trained at 1, as diffusers' own scripts do."""
         b, c, h, w = x_t.shape
-        tokens = x_t.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
+        tokens = to_patches(x_t)
         places = self.pipeline._prepare_latent_image_ids(b, h // 2, w // 2, x_t.device, x_t.dtype)
         distilled = getattr(network, "config", None) is not None and network.config.guidance_embeds  # type: ignore[union-attr]
         output = network(
@@ -249,13 +253,26 @@ class Flux(Family):
             img_ids=places,
             return_dict=False,
         )[0]
-        return output.view(b, h // 2, w // 2, c, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(b, c, h, w)
+        return from_patches(output, c, h, w)
+
+
+def to_patches(x: Tensor) -> Tensor:
+    """[B, C, h, w] to two by two: [B, h w / 4, 4 C]."""
+    b, c, h, w = x.shape
+    return x.view(b, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
+
+
+def from_patches(patches: Tensor, c: int, h: int, w: int) -> Tensor:
+    """`to_patches` undone."""
+    b = len(patches)
+    return patches.view(b, h // 2, w // 2, c, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(b, c, h, w)
 
 
 class Prx(Family):
     """PRX in latents."""
 
     text_encoders = ("text_encoder",)
+    targets = ("img_qkv_proj", "txt_kv_proj", "to_out.0")
 
     @property
     def multiple(self) -> int:
@@ -331,10 +348,12 @@ FAMILIES: dict[str, type[Family]] = {
 
 def family_of(pipeline: Any, base: str) -> Family:
     """ConfigError where the base is of no kind that is known here."""
-    kind = type(pipeline).__name__
-    if kind not in FAMILIES:
-        raise ConfigError(f"{base} is a {kind}; fine-tuning knows {', '.join(FAMILIES)}")
-    return FAMILIES[kind](pipeline)
+    from daybreak.finetune.family import MORE_FAMILIES  # which are made of what stands here
+
+    kind, known = type(pipeline).__name__, FAMILIES | MORE_FAMILIES
+    if kind not in known:
+        raise ConfigError(f"{base} is a {kind}; fine-tuning knows {', '.join(known)}")
+    return known[kind](pipeline)
 
 
 def _tokens(tokenizer: Any, captions: list[str], device: torch.device) -> Any:

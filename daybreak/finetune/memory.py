@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from daybreak.config import ConfigError
+from daybreak.finetune.adapters import inject_alike
 from daybreak.finetune.families import Family
-from daybreak.finetune.methods import add_adapter
+from daybreak.finetune.frozen_weights import Kind, frozen_bytes, saved_bytes
 from daybreak.finetune.settings import FinetuneSettings
 
 GIB = 2**30
@@ -63,13 +64,14 @@ def make_plan(
     available = device_bytes(device)
     size = torch.empty(0, dtype=dtype).element_size()
     frozen = dtype if device.type == "cuda" and settings.method != "full" else torch.float32
+    frozen_size = torch.empty(0, dtype=frozen).element_size()
     count = sum(p.numel() for p in family.network.parameters())
     if settings.train_text_encoder or settings.token or settings.shuffle_tags:
         count += sum(p.numel() for e in family.encoders.values() for p in e.parameters())
     in_full = trained if settings.method == "full" else 0
     moments = 2 if settings.adam_8bit else 8
     fixed = [
-        ("weights, frozen", float(count - in_full) * torch.empty(0, dtype=frozen).element_size()),
+        ("weights, frozen", (count - in_full) * frozen_size + frozen_bytes(family.network)),
         ("weights, trained (float32)", 4.0 * trained),
         ("gradients", 4.0 * trained),
         (f"optimiser ({'8' if settings.adam_8bit else '32'} bit)", float(moments) * trained),
@@ -100,11 +102,21 @@ def make_plan(
         return max(fitting, key=lambda c: (c.at_once, not c.recompute))
     if settings.micro_batch is not None:
         return choices[-1]  # the user's word; the plan that is printed says that it does not fit
-    least = choices[-1].total / GIB
+    least = choices[-1].total
     raise ConfigError(
-        f"one picture at {side} px takes about {least:.1f} GiB, and there are {available / GIB:.1f}: try --method "
-        "lora, --adam-8bit or a smaller --resolution"
+        f"one picture at {side} px takes about {least / GIB:.1f} GiB, and there are {available / GIB:.1f}: "
+        + _cheaper(family, settings, least, FILL * available, frozen_size)
     )
+
+
+def _cheaper(family: Family, settings: FinetuneSettings, least: float, room: float, size: int) -> str:
+    """The setting nearest to the user's with which one picture fits, where there is one."""
+    if settings.method != "full" and settings.base_weights == "plain":
+        kinds: tuple[Kind, ...] = ("int8", "nf4")
+        for kind in kinds:
+            if (total := least - saved_bytes(family.network, kind, size)) <= room:
+                return f"with --base-weights {kind} it takes {total / GIB:.1f}"
+    return "try --method lora, --adam-8bit or a smaller --resolution"
 
 
 def _halvings(batch: int) -> list[int]:
@@ -118,11 +130,11 @@ def kept_bytes(family: Family, settings: FinetuneSettings, side: int, recompute:
     """Bytes that autograd keeps of one picture's forward pass through the denoiser, in float32."""
     network = family.network
     with torch.device("meta"):
-        empty = type(network).from_config(network.config)
+        empty = family.another()
         low_rank = settings.low_rank
         empty.requires_grad_(not low_rank and settings.token is None)
         if low_rank:
-            add_adapter(empty, settings.targets or family.targets, settings)
+            inject_alike(network, empty)
     empty.train()
     if recompute and getattr(empty, "_supports_gradient_checkpointing", False):
         empty.enable_gradient_checkpointing()

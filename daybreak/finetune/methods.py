@@ -1,18 +1,20 @@
-"""What is trained: the whole network, low-rank adapters on it (LoRA, DoRA), or the embedding of a new word."""
+"""What is trained: the whole network, adapters on it (LoRA, DoRA, LoHa, LoKr), or the embedding of a new word."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from daybreak.config import ConfigError
-from daybreak.extras import require
-from daybreak.finetune.adapters import layer_names, targeted
+from daybreak.evaluate.adapter_option import find_adapter
+from daybreak.finetune.adapter_reading import read
+from daybreak.finetune.adapters import Adapters, adapted, inject, kind_of_adapters, layer_names, put, targeted
 from daybreak.finetune.families import Family
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.parallel import local
@@ -75,8 +77,15 @@ def make_trainable(family: Family, settings: FinetuneSettings) -> Trained:
     parts = {family.denoiser: family.network}
     if settings.train_text_encoder:
         parts |= family.encoders
+    begun = _begun(family, parts, settings) if settings.lora is not None else {}
     for name, network in parts.items():
-        if settings.low_rank:
+        if name in begun:
+            put(network, begun[name], f"--lora {settings.lora}")
+            for _, layer in adapted(network):
+                for attribute in layer.adapter_layer_names:
+                    getattr(layer, attribute).requires_grad_(True)
+            network.train()
+        elif settings.low_rank:
             add_adapter(network, targets_of(family, settings, name), settings)
         else:
             network.requires_grad_(True)
@@ -85,6 +94,26 @@ def make_trainable(family: Family, settings: FinetuneSettings) -> Trained:
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
     return Trained(parameters, list(parts.values()))
+
+
+def _begun(family: Family, parts: dict[str, Any], settings: FinetuneSettings) -> dict[str, Adapters]:
+    """The adapters of --lora by network. ConfigError where they are not all for what is trained."""
+    assert settings.lora is not None
+    path = find_adapter(settings.lora)
+    found = read(path, {family.denoiser: family.network} | family.encoders)
+    if found.left:
+        key, reason = next(iter(found.left.items()))
+        raise ConfigError(f"--lora {path} cannot be trained further: {len(found.left)} tensors, as {key}, {reason}")
+    for part, adapters in found.adapters.items():
+        if part not in parts:
+            raise ConfigError(f"--lora {path} adapts the {part} too: give --train-text-encoder")
+        kind = kind_of_adapters(adapters)
+        if kind != settings.method:
+            way = f"give --method {kind}" if kind else "it can be drawn with, but not trained further"
+            raise ConfigError(f"--lora {path} is no {settings.method}: {way}")
+    if family.denoiser not in found.adapters:
+        raise ConfigError(f"--lora {path} says nothing of the {family.denoiser}")
+    return found.adapters
 
 
 def targets_of(family: Family, settings: FinetuneSettings, part: str) -> tuple[str, ...]:
@@ -105,15 +134,9 @@ def add_adapter(network: nn.Module, targets: Sequence[str], settings: FinetuneSe
     Through peft itself: transformers' own `add_adapter` refuses the newest peft that there is
     (findings/add_adapter_peft.sh).
     """
-    peft = require("peft", "finetune", f"--method {settings.method}")
-    config = peft.LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha or settings.rank,
-        init_lora_weights="gaussian",
-        target_modules=targeted(network, targets),  # by their whole names: other modules may end alike
-        use_dora=settings.method == "dora",
-    )
-    peft.inject_adapter_in_model(config, network)
+    assert settings.method in ("lora", "dora", "loha", "lokr")
+    ranks = dict.fromkeys(targeted(network, targets), settings.rank)
+    inject(network, settings.method, ranks, settings.alpha or settings.rank, f"--method {settings.method}")
     network.train()
 
 

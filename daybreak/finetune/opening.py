@@ -223,5 +223,6 @@ def absolute(settings: FinetuneSettings) -> FinetuneSettings:
         data=full(settings.data) or settings.data,
         base_config=full(settings.base_config),
         class_data=full(settings.class_data),
+        lora=full(settings.lora),
         masks=settings.masks if settings.masks in (ALPHA, BESIDE) else full(settings.masks),
     )

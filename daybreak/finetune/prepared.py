@@ -12,9 +12,11 @@ from torch import nn
 
 from daybreak.config import Config, ConfigError
 from daybreak.extras import require
+from daybreak.finetune.adapters import inject_alike
 from daybreak.finetune.bases import base_of
 from daybreak.finetune.families import Family, family_of
-from daybreak.finetune.methods import Averages, Trained, add_adapter, make_trainable, targets_of
+from daybreak.finetune.frozen_weights import freeze
+from daybreak.finetune.methods import Averages, Trained, make_trainable
 from daybreak.finetune.process import Process, process_of
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.shapes import Shapes, side_step
@@ -71,6 +73,8 @@ class Prepared:
         """Spreads the denoiser over processes, except where one word alone is trained; to be called before training."""
         if mesh is None or self.settings.token is not None:
             return
+        if self.settings.base_weights != "plain":
+            raise ConfigError("--base-weights is for one process: several share the base out among them")
         spread([self.family.network], config, mesh, self.device)
         self._rebind()
 
@@ -80,9 +84,9 @@ class Prepared:
         weights = {k: full(v).cpu() for k, v in network.state_dict().items()}
         averages = {k: full(v).cpu() for k, v in self.averages.tensors.items()}
         with torch.device("meta"):
-            whole = type(network).from_config(network.config)
+            whole = family.another()
             if self.settings.low_rank:
-                add_adapter(whole, targets_of(family, self.settings, family.denoiser), self.settings)
+                inject_alike(network, whole)
         for name, parameter in whole.named_parameters():
             parameter.requires_grad_(dict(network.named_parameters())[name].requires_grad)
         whole.load_state_dict(weights, assign=True)
@@ -139,8 +143,8 @@ def open_prepared(settings: FinetuneSettings, device: torch.device) -> Prepared:
         pipeline.vae.float()  # SDXL's overflows in float16, and it works once
     family = family_of(pipeline, settings.base)
     process = process_of(pipeline, settings)
-    if settings.low_rank and not hasattr(family.network, "add_adapter"):
-        raise ConfigError(f"diffusers has no LoRA format for {type(pipeline).__name__}: take --method full")
+    if settings.base_weights != "plain":
+        freeze(family.network, settings.base_weights)
     torch.manual_seed(settings.seed)  # what adapters begin with
     trained = make_trainable(family, settings)
     averages = Averages(trained, settings.ema)

@@ -12,6 +12,7 @@ from daybreak.config import ConfigError
 from daybreak.diffusion import flow, vp
 from daybreak.diffusion.times import sample_times
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.model_folder import PIPELINE
 
 FLOOR = 0.05
 """Least divisor of t where the network predicts x0, as PRXPixelPipeline has it."""
@@ -147,6 +148,9 @@ def process_of(pipeline: Any, settings: FinetuneSettings) -> Process:
     """The base's own process, with what the settings change. ConfigError for what does not go together."""
     from diffusers import DDPMScheduler
 
+    if type(pipeline).__name__ == PIPELINE:
+        _refuse_for_flow(settings)
+        return Flow(float(pipeline.config.shift), "x0", float(pipeline.config.noise_scale))
     scheduler = pipeline.scheduler.config
     if "num_train_timesteps" in scheduler and "beta_start" in scheduler:
         predicts = scheduler.get("prediction_type", "epsilon")
@@ -162,12 +166,13 @@ def process_of(pipeline: Any, settings: FinetuneSettings) -> Process:
                 )
             abar = vp.zero_terminal_snr(abar)
         return VariancePreserving(abar, predicts, settings.min_snr)
-    for flag, given in (
-        ("--min-snr", settings.min_snr is not None),
-        ("--zero-snr", settings.zero_snr),
-    ):
-        if given:
-            raise ConfigError(f"{flag} is for epsilon- and v-prediction; {settings.base} is a flow model")
+    _refuse_for_flow(settings)
     if type(pipeline).__name__ == "PRXPixelPipeline":
         return Flow(float(scheduler.get("shift", 1.0)), "x0", float(pipeline.config.noise_scale))
     return Flow(float(scheduler.get("shift", 1.0)))
+
+
+def _refuse_for_flow(settings: FinetuneSettings) -> None:
+    for flag, given in (("--min-snr", settings.min_snr is not None), ("--zero-snr", settings.zero_snr)):
+        if given:
+            raise ConfigError(f"{flag} is for epsilon- and v-prediction; {settings.base} is a flow model")

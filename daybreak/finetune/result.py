@@ -1,12 +1,13 @@
 """What a run leaves, in the formats of those who use it, and opening it again.
 
 RUN/model/      full: a diffusers pipeline folder, which `DiffusionPipeline.from_pretrained` loads
-RUN/lora/       two files of the same adapters, for different readers (adapter_files.py)
+RUN/lora/       files of the same adapters, for different readers (adapter_files.py)
 RUN/embedding/  learned_embeds.safetensors of textual inversion
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +17,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from daybreak.config import ConfigError
+from daybreak.evaluate.adapter_option import AdapterFile
 from daybreak.files import whole_folder
 from daybreak.finetune import adapter_files, adapters
 from daybreak.finetune import settings as settings_file
-from daybreak.finetune.adapter_files import LORA
 from daybreak.finetune.bases import base_of, open_base
-from daybreak.finetune.drawing import scheduler_for
+from daybreak.finetune.drawing import own_guidance, own_steps, scheduler_for
 from daybreak.finetune.families import Family, family_of
+from daybreak.finetune.loras import Tell, add_to_pipeline
 from daybreak.finetune.prepared import Prepared
 from daybreak.finetune.settings import FinetuneSettings
-from daybreak.model_folder import kind_of
+from daybreak.model_folder import kind_of, own_adapted
 
 if TYPE_CHECKING:
     from daybreak.evaluate.request import Drawing
@@ -76,7 +78,7 @@ def open_result(run: Path, dtype: torch.dtype = torch.float32) -> Any:
     settings = settings_file.load(run)
     if (run / "model" / "model_index.json").is_file():
         return open_base(str(run / "model"), dtype=dtype)
-    lora, embedding = run / "lora" / LORA, run / "embedding" / EMBEDDING
+    lora, embedding = adapter_files.result_file(run / "lora"), run / "embedding" / EMBEDDING
     if not lora.is_file() and not embedding.is_file():
         raise ConfigError(f"{run} has no result yet; go on with daybreak finetune --resume {run}")
     pipeline = base_of(settings, dtype)
@@ -95,7 +97,7 @@ def open_result(run: Path, dtype: torch.dtype = torch.float32) -> Any:
 def _put_lora(family: Family, path: Path) -> None:
     """Has the base's networks carry the adapters of a file, all of them or none."""
     parts = {family.denoiser: family.network} | family.encoders
-    for part, layers in adapter_files.read(path, parts).items():
+    for part, layers in adapter_files.read_own(path, parts).items():
         adapters.put(parts[part], layers, str(path))
 
 
@@ -109,14 +111,22 @@ def _load_embedding(pipeline: Any, path: Path, settings: FinetuneSettings) -> No
         pipeline.load_textual_inversion({settings.token: tensors[key]}, token=settings.token, **parts)
 
 
-def open_pipeline(place: str, dtype: torch.dtype = torch.float32) -> Any:
-    """A run of daybreak finetune, or a diffusers pipeline (folder or hub id), as a pipeline. ConfigError otherwise."""
+def open_pipeline(
+    place: str, dtype: torch.dtype = torch.float32, loras: Sequence[AdapterFile] = (), tell: Tell = print
+) -> Any:
+    """A run of daybreak finetune, or a diffusers pipeline (folder or hub id), as a pipeline. ConfigError otherwise.
+
+    loras: made part of its weights; tell: is told what of them is not loaded.
+    """
     folder = Path(place).expanduser()
     if kind_of(folder) != "finetuned":
-        return open_base(place, dtype=dtype)
-    pipeline = open_result(folder, dtype)
-    told = settings_file.load(folder)
-    pipeline.scheduler = scheduler_for(pipeline, told.sampler, told.zero_snr)
+        pipeline = open_base(place, dtype=dtype)
+    else:
+        pipeline = open_result(folder, dtype)
+        told = settings_file.load(folder)
+        pipeline.scheduler = scheduler_for(pipeline, told.sampler, told.zero_snr)
+    if loras:
+        add_to_pipeline(pipeline, loras, tell)
     return pipeline
 
 
@@ -134,4 +144,6 @@ def drawing_of(place: str, drawing: Drawing) -> Drawing:
         return drawing
     told = settings_file.load(folder)
     own: dict[str, Any] = {"steps": told.sample_steps, "guidance": told.guidance, "size": told.resolution}
+    if own_adapted(told.base):
+        own |= {"steps": own_steps(told), "guidance": own_guidance(told)}
     return replace(drawing, **{k: v for k, v in own.items() if getattr(drawing, k) is None})

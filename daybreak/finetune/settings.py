@@ -20,9 +20,9 @@ from daybreak.model_folder import FINETUNED_FILE
 
 OWN_FILE = "finetune_own.yaml"
 """In its place where the base is a run of our own: the folder is then a run of daybreak train."""
-Method = Literal["full", "lora", "dora", "textual-inversion"]
+Method = Literal["full", "lora", "dora", "loha", "lokr", "textual-inversion"]
 Sampler = Literal["ddim", "dpm", "euler", "unipc"]
-LEARNING_RATES = {"full": 5e-6, "lora": 1e-4, "dora": 1e-4, "textual-inversion": 5e-3}
+LEARNING_RATES = {"full": 5e-6, "textual-inversion": 5e-3} | dict.fromkeys(("lora", "dora", "loha", "lokr"), 1e-4)
 """Defaults of the tutorial recipe; textual inversion's is that of its paper's code (arXiv 2208.01618)."""
 
 
@@ -46,19 +46,24 @@ class FinetuneSettings:
     data: str = ""
     """Folder of captioned pictures, or prepared shards."""
     method: Method = "full"
-    """What is trained: the whole network, low-rank updates of it (dora: with their sizes apart), or a new word."""
+    """What is trained: the whole network, an adapter of it, or a new word. dora: LoRA with lengths apart; loha, lokr:
+    products value by value, or Kronecker's."""
     rank: Count = 16
-    """Rank of the updates of LoRA and DoRA."""
+    """Rank of an adapter's factors."""
     alpha: Positive | None = None
-    """LoRA: the update is scaled by alpha / rank; none: by 1."""
+    """An adapter's update is scaled by alpha / rank; none: by 1."""
     targets: Annotated[tuple[str, ...], Flag("--target")] = ()
-    """Layers that LoRA adapts, by the end of their name, such as to_k; empty: the attention's projections."""
+    """Layers that are adapted, by the end of their name, such as to_k; empty: the attention's projections."""
+    lora: str | None = None
+    """Adapter file of the method's kind to go on from, whoever wrote it; rank, alpha and layers are its own."""
     token: str | None = None
     """Textual inversion: the new word, such as <mine>."""
     init_word: str | None = None
     """Textual inversion: the known word that the new one starts from."""
     vectors: Count = 1
     """Textual inversion: embeddings of the new word."""
+    base_weights: Literal["plain", "int8", "nf4"] = "plain"
+    """How the denoiser's own weights are kept while an adapter or a word is trained: plain, in 8 or in 4 bits."""
     train_text_encoder: bool = False
     """Train the text encoder too."""
     text_lr: Positive | None = None
@@ -105,7 +110,7 @@ class FinetuneSettings:
     held_out: Annotated[float, Bounds(least=0, most=0.5)] = 0.1
     """Share of the pictures kept from training, to measure with."""
     lr: Positive | None = None
-    """Learning rate; none: 5e-6 for full, 1e-4 for lora and dora, 5e-3 for textual-inversion."""
+    """Learning rate; none: 5e-6 for full, 5e-3 for textual-inversion, 1e-4 for adapters."""
     warmup_steps: Annotated[int, Bounds(least=0), Flag("--warmup")] = 20
     """Steps over which the learning rate rises."""
     decay_share: Annotated[float, Bounds(least=0, most=1), Flag("--decay")] = 0.0
@@ -186,7 +191,7 @@ class FinetuneSettings:
         if self.class_data is not None and self.class_prompt is None:
             raise ConfigError("--class-data holds pictures of a class: say with --class-prompt what they show")
         for used, names, needs in (
-            (self.low_rank, ("rank", "alpha", "targets"), "--method lora or dora"),
+            (self.low_rank, ("rank", "alpha", "targets", "lora"), "--method lora, dora, loha or lokr"),
             (self.token is not None, ("init_word", "vectors"), "--method textual-inversion"),
             (self.train_text_encoder, ("text_lr",), "--train-text-encoder"),
             (self.class_prompt is not None, ("class_count", "prior_weight"), "--class-prompt"),
@@ -196,6 +201,11 @@ class FinetuneSettings:
             for name in names:
                 if not used and self.differs(name):
                     raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect without {needs}")
+        if self.base_weights != "plain" and self.method == "full":
+            raise ConfigError("--base-weights keeps weights that are not trained: --method full trains them all")
+        for name in ("rank", "alpha", "targets"):
+            if self.lora is not None and self.differs(name):
+                raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect with --lora, whose own it keeps")
         for name in ("max_ratio", "upscale"):
             if self.square and self.differs(name):
                 raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect with --square")
@@ -223,7 +233,7 @@ class FinetuneSettings:
     @property
     def low_rank(self) -> bool:
         """Whether adapters are trained, and not the network itself."""
-        return self.method in ("lora", "dora")
+        return self.method in ("lora", "dora", "loha", "lokr")
 
 
 def plain(settings: FinetuneSettings) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def write_own(
         "_diffusers_version": DIFFUSERS,
         "transformer": [TRANSFORMER_FILE, TRANSFORMER],
         **save_text(text_encoder, folder, dtype),
-        **_settings(config, text_encoder),
+        **pipeline_settings(config, text_encoder),
     }
     _write_json(folder / "model_index.json", index)
 
@@ -94,7 +94,7 @@ def read_own(folder: Path) -> tuple[Transformer, TextEncoder, Config]:
     return transformer.eval(), text_encoder.eval(), config
 
 
-def _settings(config: Config, text_encoder: TextEncoder) -> dict[str, Any]:
+def pipeline_settings(config: Config, text_encoder: TextEncoder) -> dict[str, Any]:
     """The arguments of `DaybreakPipeline` beside its parts."""
     s, d = config.sample, config.diffusion
     return {

@@ -25,6 +25,7 @@ class DaybreakTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def forward(self, x_t: Tensor, t: Tensor, text: TextTokens) -> Prediction:
         """As the network's; weights in half precision are worked with as in training, by autocast."""
-        half = self.dtype != torch.float32
-        with torch.autocast(x_t.device.type, self.dtype if half else torch.bfloat16, enabled=half):
+        if self.dtype == torch.float32:
+            return self.network(x_t, t, text)
+        with torch.autocast(x_t.device.type, self.dtype):
             return self.network(x_t, t, text)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from daybreak import __version__
 from daybreak.files import write_whole
+from daybreak.finite import finite
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
@@ -42,7 +43,7 @@ def asset(name: str) -> Markup:
 
 def as_script(value: Any) -> Markup:
     """A plain value as JSON inside a script element, out of which no text of it can break."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 

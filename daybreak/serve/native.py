@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Hashable
 from pathlib import Path
@@ -13,6 +14,7 @@ from daybreak.data.batch import to_uint8
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sampling_times
 from daybreak.encoders.text import TextTokens
+from daybreak.evaluate.adapter_option import adapters_for
 from daybreak.formats.open import open_model
 from daybreak.sampling.generate import noise_of
 from daybreak.sampling.guidance import classifier_free_by_row
@@ -21,6 +23,7 @@ from daybreak.serve.jobs import Job, Order, Pixels, Preview, Start
 from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
 from daybreak.serve.settings import ServeSettings
 
+log = logging.getLogger("daybreak")
 CACHED_PROMPTS = 256
 
 
@@ -68,6 +71,10 @@ class NativeModel(ServedModel):
 
     def __init__(self, name: str, folder: Path, settings: ServeSettings, device: torch.device) -> None:
         self._transformer, self._text_encoder, self._config = open_model(folder, device)
+        if loras := adapters_for(settings.lora, name):
+            from daybreak.finetune.loras import add_to_own
+
+            add_to_own(self._transformer, self._text_encoder, loras, log.warning)
         if settings.compile:
             self._transformer.compile(dynamic=True)
         self._device = device

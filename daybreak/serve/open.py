@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from daybreak.evaluate.adapter_option import adapters_for
+from daybreak.evaluate.checks import check_weights
 from daybreak.model_folder import Kind
 from daybreak.serve.about import about_model
 from daybreak.serve.find import find_served
@@ -22,7 +24,10 @@ def open_served(spec: str, settings: ServeSettings, device: torch.device) -> Ser
 
 
 def _opened(name: str, folder: Path, kind: Kind, settings: ServeSettings, device: torch.device) -> ServedModel:
-    if kind in ("finetuned", "pipeline"):
+    adapted = bool(adapters_for(settings.lora, name))
+    if adapted:
+        check_weights(folder)
+    if kind in ("finetuned", "pipeline") or (kind == "prx" and adapted):  # adapters name its layers as diffusers does
         from daybreak.serve.pipeline import PipelineModel
 
         return PipelineModel(name, folder, settings, device)

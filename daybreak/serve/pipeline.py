@@ -7,6 +7,7 @@ on the way.
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.evaluate.adapter_option import adapters_for
 from daybreak.extras import require
 from daybreak.finetune.drawing import ONE_AT_A_TIME
 from daybreak.finetune.result import open_pipeline
@@ -23,6 +25,7 @@ from daybreak.serve.jobs import Job, Order, Start
 from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
 from daybreak.serve.settings import ServeSettings
 
+log = logging.getLogger("daybreak")
 MULTIPLE = 8
 """Divides the sides that latent pipelines generate."""
 
@@ -36,7 +39,7 @@ class PipelineModel(ServedModel):
     def __init__(self, name: str, folder: Path, settings: ServeSettings, device: torch.device) -> None:
         require("diffusers", "export", f"serving {folder}")
         dtype = torch.bfloat16 if settings.bfloat16 else torch.float32
-        pipeline = open_pipeline(str(folder), dtype)
+        pipeline = open_pipeline(str(folder), dtype, adapters_for(settings.lora, name), log.warning)
         self._arguments = inspect.signature(pipeline.__call__).parameters
         if not {"prompt", "num_inference_steps", "height", "width", "generator"} <= set(self._arguments):
             raise ConfigError(f"{folder} holds a {type(pipeline).__name__}, which does not generate pictures from text")

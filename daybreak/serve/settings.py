@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from daybreak.config.bounds import Bounds, Count, Flag
 from daybreak.config.fields import Checked
 from daybreak.config.quantities import time_in
+from daybreak.evaluate.adapter_option import parse_adapter
 
 MAX_PROMPT = 32_000
 """Characters of a prompt, whatever the operator allows; OpenAI's image API has the same limit for its largest model."""
@@ -54,6 +55,8 @@ class ServeSettings(Checked):
     """Compile the networks with torch.compile before the server is ready."""
     bfloat16: bool = False
     """Compute in bfloat16 (weights stay float32)."""
+    lora: tuple[str, ...] = ()
+    """[NAME=]FILE[:STRENGTH] of an adapter, whoever trained it, on all models or on the one of this name."""
     expand: str | None = None
     """Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API.
     `none` draws prompts as they stand; default: as each model has it."""
@@ -77,6 +80,11 @@ class ServeSettings(Checked):
     """Add prompts to the lines of --access-log."""
     hosts: Annotated[tuple[str, ...], Flag("--allow-host")] = ("*",)
     """Host names that requests may ask for: a page elsewhere can't reach a loopback server by rebinding its name."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.lora:
+            parse_adapter(text)
 
 
 @dataclass(frozen=True)

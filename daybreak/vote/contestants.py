@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from daybreak.config import ConfigError
 from daybreak.data.listing import list_items
+from daybreak.evaluate.adapter_option import parse_adapter
 from daybreak.run_folder import trained_config
 
 PROMPTS = "prompts.jsonl"
@@ -36,6 +37,48 @@ class Match:
 def is_run(path: Path) -> bool:
     """Whether `path` is a run folder or a diffusers pipeline, whose pictures have to be generated first."""
     return any((path / name).is_file() for name in ("config.yaml", "finetune.yaml", "model_index.json"))
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """place: a folder of pictures, or a run or pipeline; lora: adapters that it draws with; name: for results."""
+
+    place: Path
+    name: str
+    lora: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """What a study knows it by."""
+        return " + ".join([str(self.place.resolve()), *self.lora])
+
+
+def contestants_of(places: list[Path], lora: tuple[str, ...]) -> list[Contestant]:
+    """The places, and the only one again with each adapter that is for no contestant by name.
+
+    Raises ConfigError for an adapter that nothing can draw with, and for a place that is given twice.
+    """
+    names = names_of(places)
+    found, more = [Contestant(place, name) for place, name in zip(places, names, strict=True)], []
+    for text in lora:
+        adapter = parse_adapter(text)
+        if adapter.model is None and len(places) != 1:
+            raise ConfigError(f"--lora {text}: say which contestant draws with it, as {names[0]}={text}")
+        number = 0 if adapter.model is None else names.index(adapter.model) if adapter.model in names else None
+        if number is None:
+            raise ConfigError(f"--lora {text}: no contestant is named {adapter.model}; there is {', '.join(names)}")
+        if not is_run(places[number]):
+            raise ConfigError(f"--lora {text}: {places[number]} is a folder of pictures, which no adapter changes")
+        plain = text if adapter.model is None else text.partition("=")[2]
+        if adapter.model is None:
+            strength = "" if adapter.strength == 1 else f":{adapter.strength:g}"
+            more.append(Contestant(places[0], f"{names[0]} with {adapter.path.stem}{strength}", (plain,)))
+        else:
+            found[number] = replace(found[number], lora=(*found[number].lora, plain))
+    every = found + more
+    if len({c.name for c in every}) < len(every):  # adapters of one name in several folders
+        every = [replace(c, name=f"{c.name} ({i})") for i, c in enumerate(every, start=1)]
+    return every
 
 
 def names_of(paths: list[Path]) -> list[str]:
@@ -207,8 +250,10 @@ def prompts_for_runs(runs: list[Path], folders: list[list[Picture]], listed: Pat
     return [p.text for p in prompts_of_tasks(SCENES_PROMPTS_PER_TASK, seed)]
 
 
-def draw(run: Path, prompts: list[str], seed: int, folder: Path, say: Callable[[str], None]) -> list[Picture]:
-    """The run's pictures of `prompts`, generated with its averaged weights, as PNG in `folder`.
+def draw(
+    run: Path, prompts: list[str], seed: int, folder: Path, say: Callable[[str], None], lora: tuple[str, ...] = ()
+) -> list[Picture]:
+    """The run's pictures of `prompts`, generated with its averaged weights and these adapters, as PNG in `folder`.
 
     Picture i starts from the same noise for every run of one picture size, so that luck is no one's advantage.
     """
@@ -219,9 +264,9 @@ def draw(run: Path, prompts: list[str], seed: int, folder: Path, say: Callable[[
     from daybreak.parallel import pick_device
     from daybreak.subjects import open_subject
 
-    drawer = open_subject(str(run), Drawing(seed=seed), pick_device()).drawer
+    drawer = open_subject(str(run), Drawing(seed=seed, lora=lora), pick_device()).drawer
     assert drawer is not None
-    say(f"generating {len(prompts)} pictures with {run} ...")
+    say(f"generating {len(prompts)} pictures with {' and '.join([str(run), *lora])} ...")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
     for start in range(0, len(prompts), drawer.batch):

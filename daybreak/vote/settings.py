@@ -9,6 +9,7 @@ from typing import Annotated
 from daybreak.config.bounds import Bounds, Count, Natural
 from daybreak.config.fields import Checked
 from daybreak.config.values import some_of
+from daybreak.evaluate.adapter_option import parse_adapter
 
 QUESTIONS = {
     "overall": "Which picture is better?",
@@ -38,6 +39,9 @@ class BlindSettings(Checked):
     """Folder of the comparison: a new one, or one to go on with; none: a new one in runs/."""
     results: Path | None = None
     """Tell the results of the comparison in this folder."""
+    lora: tuple[str, ...] = ()
+    """[NAME=]FILE[:STRENGTH] of an adapter: on the contestant of this name; without one, a contestant more, the only
+    model with it."""
     prompts: Path | None = None
     """What runs draw: a prompt a line, or .jsonl with text."""
     questions: Annotated[tuple[str, ...], some_of(QUESTIONS)] = ()
@@ -49,3 +53,8 @@ class BlindSettings(Checked):
     seed: Natural | None = None
     """Of order, sides, and the noise that runs draw from; none: 0."""
     address: Address = field(default_factory=Address)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.lora:
+            parse_adapter(text)

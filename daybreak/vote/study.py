@@ -22,7 +22,7 @@ from PIL import Image
 from daybreak.config import ConfigError
 from daybreak.data.pictures import decode
 from daybreak.vote import contestants
-from daybreak.vote.contestants import Match
+from daybreak.vote.contestants import Contestant, Match
 from daybreak.vote.settings import QUESTIONS as QUESTIONS
 
 MAX_SIDE_PX = 2048
@@ -63,29 +63,28 @@ def load(folder: Path) -> Study:
 
 
 def create(
-    folder: Path, paths: list[Path], prompts: Path | None, questions: tuple[str, ...], seed: int, limit: int | None,
-    say: Callable[[str], None],
+    folder: Path, them: list[Contestant], prompts: Path | None, questions: tuple[str, ...], seed: int,
+    limit: int | None, say: Callable[[str], None],
 ) -> Study:  # fmt: skip
     """Gathers the contestants' pictures into `folder`; study.json comes last, so a study is whole or not there.
 
     `say` gets lines on what happens. Raises ConfigError for contestants that cannot be compared.
     """
-    names = contestants.names_of(paths)
     if folder.exists() and {p.name for p in folder.iterdir()} - {"pictures", "drawn", "skipped.jsonl"}:
         raise ConfigError(f"--out {folder} holds other files; a new comparison needs a folder of its own")
-    runs = [p for p in paths if contestants.is_run(p)]
+    runs = [c.place for c in them if contestants.is_run(c.place)]
     if prompts is not None and not runs:
         raise ConfigError(
             "--prompts has no effect here: it says what runs generate, and none of the contestants is a run folder"
         )
-    folders = {p: contestants.read_folder(p) for p in paths if p not in runs}
+    folders = {i: contestants.read_folder(c.place) for i, c in enumerate(them) if c.place not in runs}
     wanted = contestants.prompts_for_runs(runs, list(folders.values()), prompts, seed) if runs else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for i, path in enumerate(paths):
-            if path in runs:
-                folders[path] = contestants.draw(path, wanted, seed, folder / "drawn" / str(i), say)
-        matches, lost = contestants.match(names, [folders[p] for p in paths])
+        for i, c in enumerate(them):
+            if i not in folders:
+                folders[i] = contestants.draw(c.place, wanted, seed, folder / "drawn" / str(i), say, c.lora)
+        matches, lost = contestants.match([c.name for c in them], [folders[i] for i in range(len(them))])
         if "prompt" in questions and not all(m.prompt for m in matches):
             raise ConfigError(
                 f"the question 'prompt' needs every picture's prompt: put a {contestants.PROMPTS} (file_name, text) "
@@ -101,7 +100,12 @@ def create(
         if not kept:
             raise ConfigError(f"no picture can be compared; {folder / 'skipped.jsonl'} says why")
         study = Study(
-            tuple(names), tuple(str(p.resolve()) for p in paths), tuple(m.prompt for m in kept), questions, seed, limit
+            tuple(c.name for c in them),
+            tuple(c.where for c in them),
+            tuple(m.prompt for m in kept),
+            questions,
+            seed,
+            limit,
         )
         partial = folder / "study.json.partial"
         with partial.open("w", encoding="utf-8") as file:

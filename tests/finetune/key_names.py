@@ -58,6 +58,38 @@ FLUX = [  # dev
 CLIP_L = ["text_model.encoder.layers.{0-11}.self_attn.{q_proj,k_proj,v_proj,out_proj}"]
 CLIP_G = ["text_model.encoder.layers.{0-31}.self_attn.{q_proj,k_proj,v_proj,out_proj}"]
 
+ORIGINAL_RESNET = "{in_layers.2,emb_layers.1,out_layers.3}"
+ORIGINAL_SD1 = [
+    "input_blocks.{1,2,4,5,7,8}.1." + ATTENTION.replace("DEPTH", "0"),
+    "middle_block.1." + ATTENTION.replace("DEPTH", "0"),
+    "output_blocks.{3-11}.1." + ATTENTION.replace("DEPTH", "0"),
+    "input_blocks.{1,2,4,5,7,8,10,11}.0." + ORIGINAL_RESNET,
+    "middle_block.{0,2}." + ORIGINAL_RESNET,
+    "output_blocks.{0-11}.0." + ORIGINAL_RESNET,
+    "input_blocks.{4,7}.0.skip_connection",
+    "output_blocks.{0-11}.0.skip_connection",
+    "input_blocks.{3,6,9}.0.op",
+    "{output_blocks.2.1,output_blocks.5.2,output_blocks.8.2}.conv",
+    "{input_blocks.0.0,out.2,time_embed.0,time_embed.2}",
+]
+"""As in CompVis' v1-inference.yaml and openaimodel.py, and in the published checkpoints."""
+ORIGINAL_SDXL = [
+    "input_blocks.{4,5}.1." + ATTENTION.replace("DEPTH", "{0,1}"),
+    "input_blocks.{7,8}.1." + ATTENTION.replace("DEPTH", "{0-9}"),
+    "middle_block.1." + ATTENTION.replace("DEPTH", "{0-9}"),
+    "output_blocks.{0-2}.1." + ATTENTION.replace("DEPTH", "{0-9}"),
+    "output_blocks.{3-5}.1." + ATTENTION.replace("DEPTH", "{0,1}"),
+    "input_blocks.{1,2,4,5,7,8}.0." + ORIGINAL_RESNET,
+    "middle_block.{0,2}." + ORIGINAL_RESNET,
+    "output_blocks.{0-8}.0." + ORIGINAL_RESNET,
+    "input_blocks.{4,7}.0.skip_connection",
+    "output_blocks.{0-8}.0.skip_connection",
+    "input_blocks.{3,6}.0.op",
+    "{output_blocks.2.2,output_blocks.5.2}.conv",
+    "{input_blocks.0.0,out.2,time_embed.0,time_embed.2,label_emb.0.0,label_emb.0.2}",
+]
+"""As in Stability's sd_xl_base.yaml."""
+
 ENDS = {
     "kohya": ("lora_down.weight", "lora_up.weight", "alpha", "dora_scale"),
     "unet": ("lora.down.weight", "lora.up.weight"),

@@ -58,7 +58,7 @@ def written(family, folder, text=False):
 
 def opened(base, file):
     family = family_of(open_base(str(base)), str(base))
-    for part, layers in adapter_files.read(file, carried(family, text=True)).items():
+    for part, layers in adapter_files.read_own(file, carried(family, text=True)).items():
         adapters.put(getattr(family.pipeline, part), layers, str(file))
     return family.pipeline
 
@@ -218,7 +218,7 @@ def test_a_file_of_another_base_gets_one_line(bases, tmp_path):
             {"unet.nowhere.lora.down.weight": torch.ones(1)},
             "unet.nowhere.lora.down.weight belongs to no layer",
         ),
-        ({"unet.conv_in.bias": torch.ones(1)}, "unet.conv_in.bias is no part of a LoRA or DoRA layer"),
+        ({"unet.conv_in.bias": torch.ones(1)}, "unet.conv_in.bias is no part of a LoRA, DoRA, LoHa or LoKr layer"),
         ({key: tensors[key][:, :3]}, r"mid_block.resnets.0.conv1 does not fit the base: a tensor is \[2, 3, 3, 3\]"),
     ):
         save_file({k: v.contiguous() for k, v in (tensors | changed).items()}, tmp_path / "other.safetensors")
@@ -226,7 +226,7 @@ def test_a_file_of_another_base_gets_one_line(bases, tmp_path):
             opened(bases["sd"], tmp_path / "other.safetensors")
     del tensors[key]
     save_file(tensors, tmp_path / "other.safetensors")
-    with pytest.raises(ConfigError, match="mid_block.resnets.0.conv1 has no down tensor"):
+    with pytest.raises(ConfigError, match=r"conv1.lora.up.weight cannot be used: its layer has no lora_down.weight"):
         opened(bases["sd"], tmp_path / "other.safetensors")
     (tmp_path / "half.safetensors").write_bytes((folder / LORA).read_bytes()[:500])
     with pytest.raises(ConfigError, match="half.safetensors is damaged or missing"):
@@ -238,7 +238,7 @@ def test_targets_that_other_modules_end_in_too_are_layers_alone(bases, tmp_path)
         bases["sd"], targets=("0", "proj")
     )  # down_blocks.0 is a block, ff.net.0.proj and to_out.0 are layers
     folder = written(family, tmp_path / "lora")
-    found = adapter_files.read(folder / LORA, carried(family))["unet"]
+    found = adapter_files.read_own(folder / LORA, carried(family))["unet"]
     assert {name.split(".")[-1] for name in found} == {"0", "proj"} and len(found) == 12
 
 

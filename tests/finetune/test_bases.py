@@ -33,8 +33,6 @@ def test_prx(save, pictures, tmp_path):
     generator = torch.Generator().manual_seed(1)
     alone = pipeline("a dog", generator=generator, use_resolution_binning=False, output_type="np", **options)
     assert torch.allclose((both[1].permute(1, 2, 0) + 1) / 2, torch.from_numpy(alone.images[0]), atol=1e-3)
-    with pytest.raises(ConfigError, match="no LoRA format.*--method full"):
-        finetune(base, pictures, tmp_path / "other", method="lora")
 
 
 def test_a_single_file(base, pictures, tmp_path):

@@ -170,7 +170,11 @@ def test_our_own_runs_are_a_base(finished_run, pictures, tmp_path):
     assert again["losses"] == found["losses"] and again["drift"] == found["drift"]
     assert not is_own(str(tiny.save_prx_pixel(tmp_path / "published")))  # by another's hand: a pipeline like others
     with pytest.raises(ConfigError, match="--method full"):
-        finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", method="lora"), tmp_path / "other")
+        finetune_own(
+            QUIET,
+            FinetuneSettings(base=str(finished_run), data="x", method="textual-inversion", token="<x>"),
+            tmp_path / "other",
+        )
     for flag, setting in (("--min-snr", {"min_snr": 5.0}), ("--save-every", {"save_every": 9})):
         with pytest.raises(ConfigError, match=f"{flag} has no effect"):
             finetune_own(QUIET, FinetuneSettings(base=str(finished_run), data="x", **setting), tmp_path / "other")

@@ -1,17 +1,29 @@
 """Processes that draw come and go: killed under load, no accepted request is lost."""
 
+import base64
 import concurrent.futures
+import io
 import os
 import signal
 import subprocess
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from daybreak.config import ConfigError
 from daybreak.serve.line import Line
 from daybreak.serve.metrics import Metrics
 from daybreak.serve.settings import ServeSettings
 from tests.waiting import LONG, wait_until
+
+
+def pixels_of(answer) -> np.ndarray:
+    return pixels_of_b64(answer.json()["data"][0]["b64_json"])
+
+
+def pixels_of_b64(b64: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(b64)))).astype(int)
 
 
 def drawers(server) -> list[int]:
@@ -22,7 +34,7 @@ def drawers(server) -> list[int]:
 
 def test_a_killed_process_costs_no_accepted_request(finished_run, serving):
     with serving(finished_run, "--max-steps", 5000) as server, concurrent.futures.ThreadPoolExecutor(12) as clients:
-        expected = [server.draw("x", seed=i, steps=400).json()["data"] for i in range(3)]
+        expected = [pixels_of(server.draw("x", seed=i, steps=400)) for i in range(3)]
         steps = 'daybreak_step_seconds_count{model="run"}'
         before = server.metric(steps)
         answers = [clients.submit(server.draw, "x", seed=i % 3, steps=400) for i in range(12)]
@@ -31,7 +43,8 @@ def test_a_killed_process_costs_no_accepted_request(finished_run, serving):
         os.kill(pid, signal.SIGKILL)
         for i, answer in enumerate(answers):
             assert answer.result().status_code == 200
-            assert answer.result().json()["data"] == expected[i % 3]  # the same pictures, drawn again
+            drawn = pixels_of(answer.result())  # the same picture, drawn again, in other company
+            assert np.abs(drawn - expected[i % 3]).max() <= 1
         assert drawers(server) != [pid]
         assert "ended (signal 9)" in "".join(server.lines)
         assert server.terminate() == 0
@@ -66,8 +79,10 @@ def test_a_killed_server_leaves_no_process_behind(finished_run, serving):
 
 def test_pictures_go_to_all_processes_and_are_the_same(server, finished_run, serving):
     with serving(finished_run, "--processes", 2) as two:
-        answer = two.draw("a red circle", n=6, seed=1, steps=4)
-        assert answer.json()["data"] == server.draw("a red circle", n=6, seed=1, steps=4).json()["data"]
+        answers = [s.draw("a red circle", n=6, seed=1, steps=4).json()["data"] for s in (two, server)]
+        assert [p["seed"] for p in answers[0]] == [p["seed"] for p in answers[1]]
+        pictures = [np.asarray([pixels_of_b64(p["b64_json"]) for p in of]) for of in answers]
+        assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
 def test_a_model_that_cannot_be_opened_is_told_by_name(tmp_path, finished_run):

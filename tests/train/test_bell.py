@@ -78,7 +78,7 @@ def test_the_end_of_a_run_is_posted_after_its_score(tmp_path):
 
 def test_a_command_hears_of_alarms_once_and_of_the_failure(tmp_path):
     file = tmp_path / "heard.jsonl"
-    done = trained(tmp_path / "run", noted_by(file), train__steps=40, diffusion__noise_scale=1e30)
+    done = trained(tmp_path / "run", noted_by(file), train__steps=40, diffusion__noise_scale=3e38)
     assert isinstance(done.exception, TrainingError)
     alarm, failed = map(json.loads, file.read_text().splitlines())
     assert (alarm["event"], alarm["alarm"]) == ("alarm", "bad step") and "not applied" in alarm["text"]

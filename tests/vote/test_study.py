@@ -21,7 +21,7 @@ from daybreak.run_folder import load_run_config
 from daybreak.sampling.generate import generate
 from daybreak.train.loop import train
 from daybreak.vote import study as studies
-from daybreak.vote.contestants import Picture, match, names_of, read_folder, read_prompts
+from daybreak.vote.contestants import Picture, contestants_of, match, names_of, read_folder, read_prompts
 from daybreak.vote.pairs import pairs_of_study, schedule
 from daybreak.vote.votes import Votes
 from tests.conftest import tiny_config
@@ -30,7 +30,7 @@ from tests.in_process import here
 
 def create(folder, paths, prompts=None, questions=("overall",), seed=0, limit=None):
     said = []
-    return studies.create(folder, paths, prompts, questions, seed, limit, said.append), said
+    return studies.create(folder, contestants_of(paths, ()), prompts, questions, seed, limit, said.append), said
 
 
 def picture(path, colour=(1, 2, 3), size=(16, 16)):
