@@ -36,12 +36,14 @@ def test_training_starts_without_transformers_and_the_compiler(tmp_path):
         "def on_step(self, record):\n"
         "    assert not [m for m in late if m in sys.modules], [m for m in late if m in sys.modules]\n"
         "    print('no', *late)\n    real(self, record)\n"
-        "watch.LogFiles.on_step = on_step\nentry()\n"
+        "watch.LogFiles.on_step = on_step\n"
+        "atexit.register(lambda: print('matplotlib' in sys.modules and 'heavy' or 'light'))\nentry()\n"
     )
     words = ["train", "scenes", "--train.minutes", "none", "--train.steps", "1", "--train.batch", "4", "--out", "run"]
     words += ["--evaluate.prompts_per_task", "1", "--evaluate.held_out_prompts", "1", "--sample.steps", "1"]
     done = subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "no transformers" in done.stdout, done.stderr[-2000:]
+    assert done.stdout.endswith("light\n"), "samples are drawn without matplotlib"
 
 
 def test_a_plan_is_made_without_the_compiler_which_is_there_afterwards(tmp_path):

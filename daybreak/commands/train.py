@@ -9,6 +9,7 @@ from rich.console import Console
 
 from daybreak import STARTED
 from daybreak import config as configs
+from daybreak.allocator import give_back_freed_memory
 from daybreak.arguments import Training
 from daybreak.commands.find_rate import find_rate
 from daybreak.config import Config
@@ -79,6 +80,7 @@ def _judge(display: Display, state: Pixel, config: Config, run: Path, ranks: Ran
     if has_deadline(config.budget):
         left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
         until, twice = time.monotonic() + left - afterwards(state.durations, wanted), False
+    give_back_freed_memory()
     with phase("judging", -(-wanted // ranks.world) * (1 + twice)):
         evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks, until)
     if evaluation.pictures < wanted:

@@ -23,6 +23,8 @@ log = logging.getLogger("daybreak")
 
 GPU_LENGTHS = 64
 """On a GPU captions are padded to a multiple of this many tokens: few lengths, so few shapes to compile kernels for."""
+CPU_LENGTHS = 8
+"""The same on a CPU, where captions differ in length: of each length oneDNN makes kernels, and keeps 9 MiB of them."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class TextEncoder(nn.Module):
     def tokens(self, captions: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids [B, L] and mask [B, L] (bool), padded to the longest caption; longer than the limit is cut.
 
-        On a GPU L is a multiple of `GPU_LENGTHS`, or the limit.
+        On a GPU L is a multiple of `GPU_LENGTHS`, or the limit; on a CPU of `CPU_LENGTHS`, where there is any padding.
 
         The first caption that is cut is logged, with what was not read.
         """
@@ -175,7 +177,7 @@ class TextEncoder(nn.Module):
         rows, where = self._encoded(captions, offsets)
         lengths = torch.tensor([len(row) for row in rows])
         length = int(lengths.max())
-        if self.network.device.type == "cuda":
+        if self.network.device.type == "cuda" or int(lengths.min()) < length:
             length = self.padded_length(length)
         ids = torch.tensor([row + [self.pad_id] * (length - len(row)) for row in rows], dtype=torch.long)
         mask = torch.arange(length) < lengths[:, None]
@@ -191,8 +193,9 @@ class TextEncoder(nn.Module):
         return ids, mask, [row + [(0, 0)] * (length - len(row)) for row in where] if offsets else None
 
     def padded_length(self, length: int) -> int:
-        """The next of the few lengths that a GPU sees."""
-        return min(self.max_tokens, -(-length // GPU_LENGTHS) * GPU_LENGTHS)
+        """The next of the few lengths that the device sees."""
+        step = GPU_LENGTHS if self.network.device.type == "cuda" else CPU_LENGTHS
+        return min(self.max_tokens, -(-length // step) * step)
 
     def _encoded(self, captions: list[str], offsets: bool) -> tuple[list[list[int]], list[list[tuple[int, int]]]]:
         """Tokens of each caption, and where they stand; none of the latter unless asked for."""

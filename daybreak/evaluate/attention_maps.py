@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +19,7 @@ from daybreak.config import Config
 from daybreak.data.batch import Batch
 from daybreak.diffusion import flow
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.grid import CELL_PX, save_grid
+from daybreak.evaluate.grid import save_grid
 from daybreak.model.transformer import Transformer
 from daybreak.sampling.generate import noise_of
 
@@ -29,6 +30,9 @@ MOST_PX = 256
 MOST_WORDS = 12
 OTHERS = "(marks)"
 """Tokens that belong to no word: a caption's begin and end."""
+FIRE = ((0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21), (250, 193, 39),
+        (252, 255, 164))  # fmt: skip
+"""RGB from the least attention to the most, evenly spaced, as on the page (html/watch/words.js)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def draw_attention(pictures: Tensor, prompts: Sequence[str], looks: list[list[Lo
     Each is as bright as its own brightest place; the percentage tells how much of the attention the word gets. Of long
     prompts those words are shown that get most.
     """
-    pictures = _shown(pictures)
+    pictures = _smaller(pictures)
     columns = 1 + min(MOST_WORDS, max(len(found) for found in looks))
     tiles, titles = [], []
     for picture, prompt, found in zip(pictures, prompts, looks, strict=True):
@@ -83,7 +87,7 @@ def draw_attention(pictures: Tensor, prompts: Sequence[str], looks: list[list[Lo
         empty = columns - 1 - len(shown)
         tiles += [torch.ones_like(picture)] * empty
         titles += [""] * empty
-    save_grid(torch.stack(tiles), titles, path, columns=columns)
+    save_grid(tiles, titles, path, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def predict(
 
 def draw_predictions(rows: Sequence[Predicted], path: Path) -> None:
     """A PNG: each picture of the data in a row above its caption, and beside it what the model takes it for."""
-    tiles = torch.cat([_shown(row.pictures) for row in rows])
+    tiles = [picture for row in rows for picture in row.pictures]
     titles = [title for row in rows for title in (row.caption, *row.labels[1:])]
     save_grid(tiles, titles, path, columns=len(rows[0].labels))
 
@@ -126,12 +130,6 @@ def _noised(transformer: Transformer, pictures: Tensor, config: Config, seed: in
     x0, noise = pictures.to(device), config.diffusion.noise_scale * noise
     times = [torch.full((len(pictures),), level, device=device) for level in LEVELS]
     return [(flow.interpolate(x0, noise, t), t) for t in times]
-
-
-def _shown(pictures: Tensor) -> Tensor:
-    """Pictures at the size at which a grid shows them: small ones with their pixels, large ones smoothed."""
-    pictures = _smaller(pictures)
-    return F.interpolate(pictures, scale_factor=max(1, -(-CELL_PX // pictures.shape[3])), mode="nearest")
 
 
 def _smaller(pictures: Tensor) -> Tensor:
@@ -148,10 +146,10 @@ def _lit(picture: Tensor, where: Tensor) -> Tensor:
 
     Patch by patch: smoothed, a sheet of them is eight times as many bytes, and looks as if it knew more.
     """
-    import matplotlib
-
     heat = (where - where.min()) / (where.max() - where.min()).clamp(min=1e-12)
     heat = F.interpolate(heat[None, None], size=picture.shape[1:], mode="nearest-exact")[0, 0].clamp(0, 1)
-    colours = torch.from_numpy(matplotlib.colormaps["inferno"](heat.numpy())[..., :3]).float().permute(2, 0, 1)
+    stops = np.linspace(0, 1, len(FIRE))
+    bands = [np.interp(heat, stops, [colour[band] / 255 for colour in FIRE]) for band in range(3)]
+    colours = torch.from_numpy(np.stack(bands)).float()
     grey = picture.mean(dim=0, keepdim=True) / 2 + 0.5
     return 2 * ((1 - heat) * 0.6 * grey + heat * colours) - 1

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from daybreak import checkpoint_files as folders
+from daybreak.allocator import give_back_freed_memory
 from daybreak.config import Config
 from daybreak.evaluate.measures import METRICS
 from daybreak.parallel import Ranks
@@ -63,10 +64,12 @@ class Pauses:
         self._clock.pause()
         self.watchdog.alive(self._trainee.step, name)
         began = time.monotonic()
+        give_back_freed_memory()
         try:
             with phase(PHASES.get(name, name)):
                 yield
         finally:
+            give_back_freed_memory()
             self._trainee.durations[name] = time.monotonic() - began
             self._keep_room()
             self.watchdog.alive(self._trainee.step)
