@@ -95,6 +95,14 @@ def test_polar_express_brings_small_singular_values_near_one_too(shape):
     assert torch.linalg.svdvals(orthogonalize(m)).min() < 0.7
 
 
+def test_polar_express_stays_near_one_in_bfloat16_where_singular_values_are_tiny():
+    torch.manual_seed(0)
+    left, right = torch.linalg.qr(torch.randn(128, 128))[0], torch.linalg.qr(torch.randn(640, 128))[0]
+    m = (left * torch.logspace(0, -4, 128)) @ right.mT
+    result = orthogonalize(m[None].bfloat16(), POLAR_EXPRESS)[0].float()
+    assert torch.linalg.matrix_norm(result, 2) < 1.5
+
+
 def test_normuon_moves_every_row_alike_and_keeps_the_size():
     """Rows of very different gradients: Muon's first update has rows of unequal size where the matrix is tall."""
     g = torch.Generator().manual_seed(2)
