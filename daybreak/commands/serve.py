@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +19,6 @@ from daybreak.serve.settings import ServeSettings
 
 SHUTDOWN_MARGIN = 10
 """Seconds beyond a request's own limit that a server on its way down waits for answers to be taken."""
-
-
-SWITCH_SECONDS = 0.0005
-"""How long the thread that answers may hold up the one that draws, which asks for the lock hundreds of times a step.
-With Python's own 5 ms a storm of refused requests slows the drawing twice as much (benchmarks/RESULTS.md)."""
 
 
 def run_serve(
@@ -68,7 +62,6 @@ def run_serve(
     console.print("the page is at /, the API at /v1, its description at /openapi.json", highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is down; that is no failure
         signal.signal(number, lambda *_: None)
-    sys.setswitchinterval(SWITCH_SECONDS)
     uvicorn.Server(config).run(sockets=[listener])
     console.print("stopped", highlight=False)
 
