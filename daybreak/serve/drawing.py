@@ -60,7 +60,7 @@ class Drawing:
 
     def _take(self, message: Draw | Cancel) -> None:
         if isinstance(message, Cancel):
-            for job in [self._jobs[n] for n in message.numbers if n in self._jobs]:
+            if (job := self._jobs.get(message.number)) is not None:
                 job.cancelled = True
             return
         job = Job(message.order, partial(self._tell, message.number), message.deadline, message.preview_steps)
@@ -68,7 +68,9 @@ class Drawing:
         self._worker.queue.put([job])
 
     def _tell(self, number: int, event: Event) -> None:
-        job = self._jobs[number]
+        job = self._jobs.get(number)
+        if job is None:  # cancelled and forgotten, though this step of it was still under way
+            return
         self._send(Told(number, event, job.revised_prompt, job.text_tokens))
         if isinstance(event, Done | Failed):
             self._forget(job)

@@ -50,11 +50,6 @@ class Drawer:
         self._thread = threading.Thread(target=self._run, name=f"drawer {asked.spec}", daemon=True)
         self._thread.start()
 
-    @property
-    def pid(self) -> int:
-        """Of the process as it is now."""
-        return self._process.pid
-
     def send(self, message: Draw | Cancel) -> None:
         """Hands a message on without waiting."""
         self._outbox.put(message)
@@ -202,7 +197,7 @@ class Line:
             unfinished = [(n, handed) for n, handed in self._handed.items() if handed.job in jobs]
             for number, handed in unfinished:
                 handed.job.cancelled = True
-                handed.drawer.send(Cancel((number,)))
+                handed.drawer.send(Cancel(number))
                 del self._handed[number]
 
     def place(self, job: Job) -> tuple[int, float | None] | None:

@@ -70,11 +70,14 @@ class Guard:
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
+        self._held += len(body)
         try:
             await self._app(scope, replay, guarded_send)
         except TimeoutError:
             if not started:
                 raise
+        finally:
+            self._held -= len(body)
 
     async def _body(self, scope: Scope, receive: Receive, most: int) -> bytes | None:
         length = dict(scope["headers"]).get(b"content-length", b"0")

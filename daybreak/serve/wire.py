@@ -53,9 +53,9 @@ class Draw:
 
 @dataclass(frozen=True)
 class Cancel:
-    """To the process: no client waits for these any more."""
+    """To the process: no client waits for this order any more."""
 
-    numbers: tuple[int, ...]
+    number: int
 
 
 @dataclass(frozen=True)

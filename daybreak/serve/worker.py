@@ -67,7 +67,6 @@ class Worker(threading.Thread):
                 rows = []
                 continue
             rows = [row for row in rows if self._goes_on(row)]
-            self._drawing = len(rows)
 
     def _writes_out(self, job: Job) -> bool:
         """Gives a job that wants it a longer prompt; False, and its client is told, where none could be written."""

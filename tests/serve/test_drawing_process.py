@@ -6,15 +6,22 @@ import io
 import os
 import signal
 import subprocess
+import time
+from multiprocessing import Pipe
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.serve.drawing import Drawing
+from daybreak.serve.jobs import Order
 from daybreak.serve.line import Line
 from daybreak.serve.metrics import Metrics
+from daybreak.serve.open import open_served
 from daybreak.serve.settings import ServeSettings
+from daybreak.serve.wire import Begun, Cancel, Draw
 from tests.waiting import LONG, wait_until
 
 
@@ -95,3 +102,17 @@ def test_a_model_that_cannot_be_opened_is_told_by_name(tmp_path, finished_run):
             target.write_bytes(b"" if file.suffix == ".safetensors" else file.read_bytes())
     with pytest.raises(ConfigError, match="broken"):
         Line(str(broken), ServeSettings(), Metrics())
+
+
+def test_a_step_of_a_picture_that_was_just_given_up_harms_no_other(finished_run):
+    here, there = Pipe()
+    model = open_served(str(finished_run), ServeSettings(), torch.device("cpu"))
+    drawing = Drawing(there, model, ServeSettings())
+    order = Order("x", "", 32, 32, steps=4, guidance=1.0, seed=1)
+    drawing._take(Draw(1, order, time.monotonic() + LONG, frozenset({1})))
+    (job,) = drawing._worker.queue.first(1, 0)
+    (row,) = model.begin([job])
+    drawing._take(Cancel(1))
+    drawing._begun([])  # others begin, and what was given up is forgotten
+    model.advance([row])  # which tells of a preview
+    assert here.recv() == Begun(()) and not here.poll()
