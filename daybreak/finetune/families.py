@@ -209,11 +209,8 @@ class StableDiffusion3(Family):
         return network(hidden_states=x_t, timestep=t * 1000, **given, return_dict=False)[0]
 
 
-class Flux(Family):
-    """FLUX.1: latents in patches of two by two."""
-
-    text_encoders = ("text_encoder", "text_encoder_2")
-    targets = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+class InPatches(Family):
+    """A base whose network takes latents in patches of two by two, and whose pipeline knows its size."""
 
     @property
     def multiple(self) -> int:
@@ -224,6 +221,13 @@ class Flux(Family):
     def resolution(self) -> int:
         """See `Family`."""
         return int(self.pipeline.default_sample_size) * int(self.pipeline.vae_scale_factor)
+
+
+class Flux(InPatches):
+    """FLUX.1."""
+
+    text_encoders = ("text_encoder", "text_encoder_2")
+    targets = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
     def max_tokens(self) -> int:
         """See `Family`."""

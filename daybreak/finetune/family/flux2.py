@@ -5,24 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from daybreak.finetune.families import ATTENTION, Family, Text
+from daybreak.finetune.families import ATTENTION, InPatches, Text
 
 
-class Flux2Klein(Family):
+class Flux2Klein(InPatches):
     """FLUX.2 [klein] of 4 and 9 B. A row holds means and deviations of patches."""
 
     text_encoders = ("text_encoder",)
     targets = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "to_qkv_mlp_proj", "attn.to_out")
-
-    @property
-    def multiple(self) -> int:
-        """See `Family`."""
-        return 2 * int(self.pipeline.vae_scale_factor)
-
-    @property
-    def resolution(self) -> int:
-        """See `Family`."""
-        return int(self.pipeline.default_sample_size) * int(self.pipeline.vae_scale_factor)
 
     def max_tokens(self) -> int:
         """See `Family`."""

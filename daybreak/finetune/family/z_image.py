@@ -5,21 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from daybreak.finetune.families import Family, Text
+from daybreak.finetune.families import InPatches, Text
 
 LONGEST = 512
 """Tokens that the pipeline reads."""
 
 
-class ZImage(Family):
+class ZImage(InPatches):
     """Z-Image and Z-Image-Turbo (6 B). Its network is asked with 1 - t, and answers with the velocity from noise."""
 
     text_encoders = ("text_encoder",)
-
-    @property
-    def multiple(self) -> int:
-        """See `Family`; the network takes latents in patches of two by two."""
-        return 2 * int(self.pipeline.vae_scale_factor)
 
     @property
     def resolution(self) -> int:
