@@ -11,7 +11,10 @@ from typing import Any
 from daybreak import config as configs
 from daybreak.checkpoint_files import complete
 from daybreak.config import Config, ConfigError
+from daybreak.model_folder import FINETUNED_FILE
 
+RUN_FILES = ("config.yaml", FINETUNED_FILE)
+"""A folder that holds one of them is a run, of `daybreak train` or of `daybreak finetune`."""
 FOUND_RATE = ("lr.json", "lr.png")
 """What --find-lr writes."""
 IN_THE_BOX = "in-the-box.png"
@@ -53,6 +56,18 @@ def check_there(run: Path) -> None:
     """ConfigError where there is no such folder."""
     if not run.is_dir():
         raise ConfigError(f"{run}: no such run folder")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, from its first moment on."""
+    return any((folder / mark).is_file() for mark in RUN_FILES)
+
+
+def check_run(run: Path) -> None:
+    """ConfigError where there is no such folder, or it is no run's."""
+    check_there(run)
+    if not is_run(run):
+        raise ConfigError(f"{run} is no run folder: it holds neither {' nor '.join(RUN_FILES)}")
 
 
 def check_free(run: Path) -> None:

@@ -7,17 +7,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from daybreak.config import ConfigError
-from daybreak.run_folder import check_there
+from daybreak.run_folder import check_run
 from daybreak.run_notes import read_notes, write_notes
-from daybreak.watch.find import MARKS, is_run
 
 
 def run_note(console: Console, run: Path, text: str | None, favourite: bool | None) -> None:
     """Changes what is given, and shows what a run's notes are then."""
-    check_there(run)
-    if not is_run(run):
-        raise ConfigError(f"{run} is no run folder: it holds neither {' nor '.join(MARKS)}")
+    check_run(run)
     notes = read_notes(run)
     if text is not None:
         notes = replace(notes, text=text.strip())

@@ -12,7 +12,7 @@ from daybreak.config.values import shown
 from daybreak.finetune import settings as finetuning
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.model_folder import FINETUNED_FILE
-from daybreak.run_folder import check_there, read_events, read_score
+from daybreak.run_folder import check_run, read_events, read_score
 
 SMOOTH = 50
 """Steps over which a loss is averaged."""
@@ -107,17 +107,15 @@ class History:
 
 def read(run: Path, tail: bool = False) -> History:
     """The history of a run folder; ConfigError where it is none. tail: of its log only what came last."""
-    check_there(run)
+    check_run(run)
     base: str | None = None
     settings: Config | FinetuneSettings
     if (run / FINETUNED_FILE).is_file():
         settings = finetuning.load(run)
-    elif (run / "config.yaml").is_file():
+    else:
         settings = load(run / "config.yaml")
         if (run / finetuning.OWN_FILE).is_file():
             base = finetuning.load(run, finetuning.OWN_FILE).base
-    else:
-        raise ConfigError(f"{run} is no run folder: it holds neither config.yaml nor {FINETUNED_FILE}")
     events = read_events(run, TAIL_BYTES if tail else None)
     names = ("step", "samples", "metrics", "probe", "bad_step")
     kinds = {name: [e for e in events if e.get("event") == name] for name in names}

@@ -7,19 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from daybreak.config import ConfigError
-from daybreak.model_folder import FINETUNED_FILE
+from daybreak.run_folder import RUN_FILES, is_run
 
 DEPTH = 3
 """How deep runs are looked for: runs/ABLATION/RECIPE/SEED."""
-MARKS = ("config.yaml", FINETUNED_FILE)
-"""A folder that holds one of them is a run, of `daybreak train` or of `daybreak finetune`."""
 NOT_RUNS = {"checkpoints", "samples", "tensorboard", "averages", "metrics"}
 """Folders of a run, in which there is no other."""
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run, from its first moment on."""
-    return any((folder / mark).is_file() for mark in MARKS)
 
 
 def find_runs(places: Sequence[Path]) -> dict[str, Path]:
@@ -46,7 +39,7 @@ def check_places(places: Sequence[Path]) -> None:
     if not find_runs(places):
         where = ", ".join(map(str, places))
         raise ConfigError(
-            f"{where} holds no run (no {' or '.join(MARKS)} in it, nor {DEPTH} folders deep); "
+            f"{where} holds no run (no {' or '.join(RUN_FILES)} in it, nor {DEPTH} folders deep); "
             "daybreak train writes runs into runs/"
         )
 
