@@ -5,9 +5,6 @@ They are those of real programs: the model in the box draws, and people would ch
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +13,8 @@ from pathlib import Path
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.serve.running import ROOT, serving
+from tests.program import started
+from tests.serve.running import serving
 from tests.waiting import wait_until
 from tests.watch.chromium import chromium
 from tests.watch.pictures import save
@@ -48,26 +46,13 @@ def blind(run: str, name: str) -> None:
         prompts = Path(folder) / "prompts.txt"
         prompts.write_text("\n".join(PROMPTS))
         words = ["compare-blind", run, "scenes", "--prompts", prompts, "--out", Path(folder) / "study", "--port", "0"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "daybreak", *map(str, words)], stdout=subprocess.PIPE, text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-        try:
-            said = ""
-            while not (link := re.search(r"http://127\S+/\S+", said)):
-                said += process.stdout.readline()
+        with started([sys.executable, "-m", "daybreak", *words], COLUMNS="200", PYTHONUNBUFFERED="1") as program:
+            link = program.url(r"(http://127\S+/\S+)")
             with chromium() as driver:
-                driver.get(link[0])
-                time.sleep(2)
-                for button in driver.find_elements(By.CSS_SELECTOR, "button"):  # the page begins with what is asked
-                    if button.is_displayed() and "tart" in button.text:
-                        button.click()
-                        break
+                driver.get(link)
                 wait_until(lambda: driver.find_elements(By.CSS_SELECTOR, "img"), "two pictures")
                 time.sleep(1)
                 save(driver, name)
-        finally:
-            process.kill()
 
 
 if __name__ == "__main__":

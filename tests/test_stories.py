@@ -1,11 +1,9 @@
 """The stories in runs/, each from data to served model, as bash runs them, at tiny size."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,9 +15,8 @@ from tests.data.tiny_vlm import tiny_vlm
 from tests.encoders.test_pretrained_text import saved
 from tests.finetune import tiny
 from tests.making import captioned_folder
+from tests.program import ROOT, started
 from tests.waiting import LONG, wait_until
-
-ROOT = Path(__file__).parents[1]
 
 
 def words(**changes: object) -> str:
@@ -28,31 +25,20 @@ def words(**changes: object) -> str:
     return " ".join(f"--{k} {v}" for k, v in (small | {k.replace("__", "."): v for k, v in changes.items()}).items())
 
 
-def tell(name: str, folder: Path, **variables: str) -> list[str]:
-    """Runs a story up to its server, which has to draw a picture; what it said."""
+def tell(name: str, folder: Path, **variables: str) -> None:
+    """Runs a story up to its server, which has to draw a picture."""
     commands = folder / "bin"
     commands.mkdir()
     for command, module in (("daybreak", "daybreak"), ("torchrun", "torch.distributed.run")):
         (commands / command).write_text(f'#!/bin/sh\nexec {sys.executable} -m {module} "$@"\n')
         (commands / command).chmod(0o755)
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    own = {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        ["bash", ROOT / "runs" / name], env=os.environ | own | {"OUT": str(folder / "out"), "PORT": "0"} | variables,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, start_new_session=True,
-    )  # fmt: skip
-    lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True)
-    reader.start()
-    try:
-
-        def served() -> re.Match[str] | None:
-            assert process.poll() is None, "".join(lines)
-            return re.search(r"serving .* at\s+(http://\S+:\d+)", "".join(lines))
-
-        url = wait_until(served, "the server")[1]
+    own = {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "PORT": "0"}
+    own["OUT"] = str(folder / "out")
+    with started(["bash", ROOT / "runs" / name], folder, **own | variables) as story:
+        url = story.url(r"serving .* at\s+(http://\S+:\d+)")
 
         def ready() -> bool:
+            story.check()
             with suppress(httpx.TransportError):
                 return httpx.get(f"{url}/ready").status_code == 200
             return False
@@ -60,13 +46,8 @@ def tell(name: str, folder: Path, **variables: str) -> list[str]:
         wait_until(ready, "the server to be ready")
         answer = httpx.post(f"{url}/v1/images/generations", json={"prompt": "a red circle", "steps": 2}, timeout=LONG)
         assert answer.status_code == 200, answer.text
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(LONG) == 0, "".join(lines)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        reader.join()
-    return lines
+        story.process.send_signal(signal.SIGTERM)
+        assert story.process.wait(LONG) == 0, "".join(story.lines)
 
 
 def test_scenes(tmp_path):

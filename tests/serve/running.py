@@ -1,11 +1,9 @@
 """Real servers in processes of their own, around a real small model."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,9 +16,8 @@ from daybreak import config as configs
 from daybreak.data.batch import to_uint8
 from daybreak.formats.run import load_averaged
 from daybreak.sampling.generate import generate
+from tests.program import started
 from tests.waiting import LONG, wait_until
-
-ROOT = Path(__file__).parents[2]
 
 
 class RunningServer:
@@ -45,25 +42,12 @@ class RunningServer:
 @contextmanager
 def serving(*words: object, port: int = 0) -> Iterator[RunningServer]:
     """`daybreak serve ... --port PORT`, ready; killed at the end if it still runs."""
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "daybreak", "serve", *map(str, words), "--port", str(port)],
-        env=os.environ | {"PYTHONPATH": paths, "COLUMNS": "200", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True)
-    reader.start()
-    try:
-
-        def url() -> re.Match[str] | None:
-            assert process.poll() is None, "".join(lines)
-            return re.search(r"http://\S+:\d+", "".join(lines))
-
-        server = RunningServer(process, lines, wait_until(url, "the server's address")[0])
+    words = [sys.executable, "-m", "daybreak", "serve", *words, "--port", port]
+    with started(words, COLUMNS="200", OMP_NUM_THREADS="1") as program:
+        server = RunningServer(program.process, program.lines, program.url())
 
         def ready() -> bool:
-            assert process.poll() is None, "".join(lines)
+            program.check()
             with suppress(httpx.TransportError):
                 return server.http.get("/ready").status_code == 200
             return False
@@ -71,10 +55,6 @@ def serving(*words: object, port: int = 0) -> Iterator[RunningServer]:
         wait_until(ready, "the server to be ready")
         yield server
         server.http.close()
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
 
 
 def drawn_here(run: Path, prompt: str, seed: int) -> np.ndarray:

@@ -1,12 +1,9 @@
 """Logs of runs as they lie on disk, without the hours behind them, and a real `daybreak watch`."""
 
 import json
-import os
-import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +12,8 @@ import httpx
 
 from daybreak import config as configs
 from tests.conftest import tiny_config
-from tests.waiting import LONG, wait_until
-
-ROOT = Path(__file__).parents[2]
+from tests.program import started
+from tests.waiting import LONG
 
 
 def step_line(step: int, **changes: object) -> str:
@@ -60,22 +56,5 @@ class Watching:
 @contextmanager
 def watching(*words: object) -> Iterator[Watching]:
     """`daybreak watch ... --port 0`, ready; killed at the end if it still runs."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "daybreak", "watch", *map(str, words), "--port", "0"],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    lines: list[str] = []
-    reader = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True)
-    reader.start()
-    try:
-
-        def url() -> re.Match[str] | None:
-            assert process.poll() is None, "".join(lines)
-            return re.search(r"http://\S+:\d+", "".join(lines))
-
-        yield Watching(process, lines, wait_until(url, "the address")[0])
-    finally:
-        process.kill()
-        process.wait()
-        reader.join()
+    with started([sys.executable, "-m", "daybreak", "watch", *words, "--port", 0]) as program:
+        yield Watching(program.process, program.lines, program.url())
