@@ -29,6 +29,9 @@ def draw(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=G, dtype=torch.float64)
 
 
+PARTNERS = draw(B, N, C).bfloat16()  # the same in all precisions
+
+
 def norm(x: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=EPS)
 
@@ -95,20 +98,26 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[[], list
         )
         for own in (False, True)
     },
+    "cosine": (
+        lambda x: ours.Cosine.apply(x, PARTNERS.to(x.dtype)).to(x.dtype),
+        lambda x: F.cosine_similarity(x, PARTNERS.to(x.dtype), dim=-1),
+        lambda: [draw(B, N, C)],
+    ),
     **{
         f"attention {mask}": (
             lambda q, k, v, *m: ours.SoftmaxAttention.apply(q, k, v, *(m or (None,))),
             attention,
             lambda mask=mask: [draw(B, H, N, D), draw(B, H, N + L, D), draw(B, H, N + L, D), *mask_of(mask)],
         )
-        for mask in ("none", "keys", "pairs", "one for all")
+        for mask in ("none", "keys", "pairs", "one for all", "of heads")
     },
 }  # fmt: skip
 
 
 def mask_of(kind: str) -> list[Tensor]:
     """What is added to the logits."""
-    shapes = {"none": [], "keys": [(B, 1, 1, N + L)], "pairs": [(B, 1, N, N + L)], "one for all": [(1, 1, N, N + L)]}
+    shapes = {"none": [], "keys": [(B, 1, 1, N + L)], "pairs": [(B, 1, N, N + L)], "one for all": [(1, 1, N, N + L)],
+              "of heads": [(B, H, N, N + L)]}  # fmt: skip
     return [draw(*shape) for shape in shapes[kind]]
 
 
