@@ -210,6 +210,16 @@ class Cosine(torch.autograd.Function):
         return of_x, None
 
 
+def group_norm_silu(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """silu(group_norm(x)) without a gradient: [B, C, H, W] -> the same, channels last in memory."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    out = torch.empty_like(x)
+    b, c, h, w = x.shape
+    fixed = [v.detach().to(exact(x.dtype)).contiguous() for v in (weight, bias)]
+    call("group_norm_silu", x.dtype, b, h * w, c, groups, x, *fixed, eps, out)
+    return out
+
+
 def _moments(x: Tensor) -> Tensor:
     """Room for mean and inverse deviation of each token [B, N, C]."""
     return x.new_empty(*x.shape[:2], 2, dtype=exact(x.dtype))

@@ -351,3 +351,39 @@ void cosine_backward(Int n, Int c, const A *restrict grad, const T *restrict x, 
     EACH(j, c) to[i * c + j] = low(along * load(b[j]) - back * load(a[j]));
   }
 }
+
+// --- group norm and SiLU ---------------------------------------------------------------------------------------------
+
+// x [B, P, C], a picture's pixels with their channels side by side, in `groups` of channels; weight and bias [C].
+void group_norm_silu(Int b, Int p, Int c, Int groups, const T *restrict x, const A *restrict weight,
+                     const A *restrict bias, double eps, T *restrict to) {
+  Int at_once = 1;  // pixels, for loops of whole vectors
+  while (at_once < 16 && at_once * c % 16 && p % (2 * at_once) == 0) at_once *= 2;
+  const Int wide = at_once * c, n = p / at_once, each = c / groups;
+  PARALLEL
+  for (Int i = 0; i < b; i++) {
+    const T *restrict of = x + i * p * c;
+    T *restrict out = to + i * p * c;
+    A sum[wide], scale[wide], shift[wide];
+    EACH(j, wide) sum[j] = 0;
+    EACH(k, n) EACH(j, wide) sum[j] += load(of[k * wide + j]);
+    EACH(g, groups) {
+      A all = 0;
+      EACH(q, at_once) EACH(j, each) all += sum[q * c + g * each + j];
+      EACH(q, at_once) EACH(j, each) shift[q * c + g * each + j] = all / (each * p);
+    }
+    EACH(j, wide) sum[j] = 0;
+    EACH(k, n) EACH(j, wide) sum[j] += (load(of[k * wide + j]) - shift[j]) * (load(of[k * wide + j]) - shift[j]);
+    EACH(g, groups) {
+      A all = 0;
+      EACH(q, at_once) EACH(j, each) all += sum[q * c + g * each + j];
+      const A inverse = 1 / (A)__builtin_sqrt(all / (each * p) + eps);
+      EACH(q, at_once) EACH(j, each) scale[q * c + g * each + j] = inverse * weight[g * each + j];
+    }
+    EACH(j, wide) shift[j] = bias[j % c] - shift[j] * scale[j];
+    EACH(k, n) EACH(j, wide) {
+      const A y = load(of[k * wide + j]) * scale[j] + shift[j];
+      out[k * wide + j] = low(y * sigmoid(y));
+    }
+  }
+}

@@ -153,6 +153,16 @@ def test_gradients_are_those_of_the_values(case):
     assert torch.autograd.gradcheck(function, [x.requires_grad_() for x in make()], fast_mode=False)
 
 
+@pytest.mark.parametrize("channels, groups, side", [(24, 2, (6, 4)), (24, 2, (3, 5)), (48, 4, (2, 2)), (7, 7, (3, 1))])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 5e-6), (torch.bfloat16, 0.02)])
+def test_group_norm_with_silu_is_the_two(channels, groups, side, dtype, tolerance):
+    x, (weight, bias) = (draw(2, channels, *side) + 5).to(dtype), draw(2, channels)
+    got = ours.group_norm_silu(x, groups, weight, bias, EPS)
+    expected = F.silu(F.group_norm(x.double(), groups, weight, bias, EPS))
+    assert got.dtype == dtype and got.shape == x.shape
+    assert (got.double() - expected).abs().max() <= tolerance * max(1.0, float(expected.abs().max()))
+
+
 def test_large_and_masked_logits_and_what_is_no_number():
     q, k, v = draw(1, 1, 2, D).float() * 1e4, draw(1, 1, 4, D).float(), draw(1, 1, 4, D).float()
     mask = torch.zeros(1, 1, 1, 4)
