@@ -169,7 +169,9 @@ class NativeModel(ServedModel):
             together = self._text_encoder(new)
             for caption, embeddings, mask in zip(new, together.embeddings, together.mask, strict=True):
                 length = int(mask.sum())
-                self._prompts[caption, loras] = TextTokens(embeddings[None, :length].clone(), mask[None, :length].clone())
+                self._prompts[caption, loras] = TextTokens(
+                    embeddings[None, :length].clone(), mask[None, :length].clone()
+                )
         result = {}
         for caption in captions:
             self._prompts.move_to_end((caption, loras))

@@ -15,7 +15,9 @@ Name = Annotated[str, StringConstraints(max_length=MAX_NAME)]
 Strength = Annotated[float, Field(ge=-MAX_LORA, le=MAX_LORA, allow_inf_nan=False)]
 Format = Literal["png", "jpeg", "webp"]
 SIZE = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
-NO_EFFECT = ("quality", "style", "moderation", "user", "input_fidelity", "revised_prompt")
+NO_EFFECT = (
+    "quality", "complexity", "style", "moderation", "user", "safety_identifier", "input_fidelity", "revised_prompt",
+)  # fmt: skip
 """Fields that clients send and that change nothing here; an answer lists those that were given as `ignored`."""
 
 
@@ -66,15 +68,17 @@ class GenerationRequest(BaseModel):
     background: Literal["auto", "opaque", "transparent"] | None = Field(
         default=None, description="Pictures are opaque; transparent is refused."
     )
-    quality: Literal["auto", "low", "medium", "high", "standard", "hd"] | None = Field(
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = Field(
         default=None, description="No effect; `steps` is what there is."
     )
+    complexity: Literal["low", "medium", "high"] | None = Field(default=None, description="No effect.")
     style: Literal["vivid", "natural"] | None = Field(default=None, description="No effect.")
     moderation: Literal["auto", "low"] | None = Field(default=None, description="No effect.")
     input_fidelity: Literal["low", "high"] | None = Field(default=None, description="No effect.")
     user: str | None = Field(default=None, max_length=200, description="No effect.")
+    safety_identifier: str | None = Field(default=None, max_length=200, description="No effect.")
 
-    @field_validator("prompt", "negative_prompt", "revised_prompt", "model", "user", "loras")
+    @field_validator("prompt", "negative_prompt", "revised_prompt", "model", "user", "safety_identifier", "loras")
     @classmethod
     def _must_be_unicode(cls, value: str | dict[str, float] | None) -> str | dict[str, float] | None:
         if re.search(r"[\ud800-\udfff]", "".join(value or "")):

@@ -91,9 +91,7 @@ def test_what_is_asked_for_is_what_a_merged_model_draws(finished_run, style, ink
         ({"style": 0.8, "ink": -0.6}, (f"{style}:0.8", f"{ink}:-0.3")),
         ({"ink": 1.0}, (f"{ink}:0.5",)),
     ):
-        expected = latest_x(
-            open_served(str(finished_run), ServeSettings(lora=merged), CPU), order("a red circle", 3)
-        )
+        expected = latest_x(open_served(str(finished_run), ServeSettings(lora=merged), CPU), order("a red circle", 3))
         found = latest_x(model, order("a red circle", 3, **chosen))
         assert (found - expected).abs().max() <= 1e-5 < (found - plain).abs().max()
         assert torch.equal(latest_x(model, order("a red circle", 3)), plain)  # the base again, to the bit
