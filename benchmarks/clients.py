@@ -2,8 +2,8 @@
 
     python benchmarks/clients.py [MODEL] [--keep FOLDER]
 
-Installs the pinned clients into a temporary folder (pip and npm, each from its own registry), starts `daybreak serve` of
-MODEL (the model in the box, where none is named) with the options that a call needs, makes the calls of
+Installs the pinned clients into a temporary folder (pip and npm, each from its own registry), starts `daybreak serve`
+of MODEL (the model in the box, where none is named) with the options that a call needs, makes the calls of
 client_calls.py and client_calls.mjs, and prints Markdown for docs/serving.md. Ends with 1 where a call failed.
 """
 
@@ -57,9 +57,10 @@ def calls(folder: Path, model: str, url: str, options: str) -> list[dict[str, st
         ["node", folder / "js" / "client_calls.mjs"],
     )
     lines: list[str] = []
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "HF_", "PYTHON"))}
+    clean["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # it would ask for prices elsewhere
     for command in commands:
         words = [*map(str, command), url, model, options]
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "HF_", "PYTHON"))}
         done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=clean, cwd=folder, check=False)
         lines += [line for line in done.stdout.splitlines() if line.startswith('{"client":')]
         if done.returncode:

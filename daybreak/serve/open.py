@@ -20,7 +20,10 @@ from daybreak.serve.settings import ServeSettings
 def open_served(
     spec: str, settings: ServeSettings, device: torch.device, loras: Mapping[str, AdapterFile] = MappingProxyType({})
 ) -> ServedModel:
-    """A model from "FOLDER" or "NAME=FOLDER", and the adapters that orders may ask for. ConfigError where there is none."""
+    """A model from "FOLDER" or "NAME=FOLDER"; ConfigError where there is none.
+
+    loras: adapters that orders may ask for, by name; the model's `unfit` says which it can't draw with.
+    """
     name, folder, kind = find_served(spec)
     always = bool(adapters_for(settings.lora, name))
     if always:

@@ -58,7 +58,7 @@ def orders_of(
 
 
 def _loras(request: GenerationRequest, info: ModelInfo) -> tuple[tuple[str, float], ...]:
-    """In the model's order, so that a set is the same in whichever order it is asked for; without those of no effect."""
+    """In the model's order, so that a set is one in whichever order it is asked for; without those of no effect."""
     asked = request.loras or {}
     if unknown := [name for name in asked if name not in info.loras]:
         there = ", ".join(info.loras) or "none"

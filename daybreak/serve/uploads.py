@@ -23,7 +23,7 @@ FIELDS = 40
 
 @dataclass(frozen=True)
 class Upload:
-    """What a form holds: its pictures as files, a mask's, and its other fields as text; `loras[NAME]` as one of loras."""
+    """What a form holds: its pictures as files, a mask's, its other fields as text, all `loras[NAME]` as one field."""
 
     pictures: list[bytes]
     mask: bytes | None

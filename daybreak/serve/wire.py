@@ -13,7 +13,7 @@ from daybreak.serve.settings import ServeSettings
 
 @dataclass(frozen=True)
 class Open:
-    """To a new process: which model it draws with, on which of the devices (0, 1 ..), and which adapters may be chosen."""
+    """To a new process: which model it draws with, on which of the devices (0, 1 ..); adapters that may be chosen."""
 
     spec: str
     settings: ServeSettings
@@ -23,7 +23,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Opened:
-    """The model is there. devices: GPUs that the process sees, 0 without. unfit: adapters it can't draw with, and why."""
+    """The model is there. devices: GPUs that the process sees, 0 without. unfit: adapters that don't fit, and why."""
 
     info: ModelInfo
     about: About

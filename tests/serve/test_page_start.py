@@ -21,10 +21,15 @@ window.bytes = (b64) => Uint8Array.from(atob(b64), (c) => c.charCodeAt(0));
 window.dropOn = (place, b64, name = 'x.png') => {
   const data = new DataTransfer(); data.items.add(new File([bytes(b64)], name, { type: 'image/png' }));
   place.dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true })); };
-window.painted = () => { const c = $('start-mask'); const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
+window.painted = () => {
+  const c = $('start-mask');
+  const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
   return [...Array(c.width * c.height).keys()].map((i) => Number(data[4 * i + 3] > 127)); };
 window.share = () => painted().reduce((a, b) => a + b) / painted().length;
-window.boxOf = (id) => { $(id).scrollIntoView({ block: 'center' }); const b = $(id).getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; };
+window.boxOf = (id) => {
+  $(id).scrollIntoView({ block: 'center' });
+  const b = $(id).getBoundingClientRect();
+  return [b.left, b.top, b.width, b.height]; };
 """
 
 
