@@ -88,8 +88,7 @@ def ours(base: Path, data: Path, out: Path, method: str, batch: int, side: int) 
     plan = plan_of(base)
     print(f"plan: {plan.total / 2**30:.2f} GiB, {plan.at_once} at once, recompute {plan.recompute}", flush=True)
     run = open_trainee(base, plan, open_data(base)[:2], out, Ranks(), lambda *_: None)
-    if base.device.type == "cuda":
-        base._rest(base.family.pipeline)
+    base.rest()
     run.prepare()
     stage, taking = Stage(run, 0, Ranks()), Step(run, Ranks(), print)
 

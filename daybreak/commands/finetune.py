@@ -200,9 +200,13 @@ def print_shapes(console: Console, run: Diffusers) -> None:
 def print_plan(console: Console, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
     """What goes where in memory."""
     rows = [(name, f"{count / GIB:.2f} GiB") for name, count in plan.parts]
-    rows.append(("[bold]together[/bold]", f"[bold]{plan.total / GIB:.2f} GiB[/bold]"))
-    what = torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"
+    rows.append(("[bold]together[/bold]", f"[bold]{plan.step / GIB:.2f} GiB[/bold]"))
+    gpu = device.type == "cuda"
+    if gpu:
+        rows.append(("while samples are drawn", f"{plan.drawing / GIB:.2f} GiB"))
+    what = torch.cuda.get_device_name(device) if gpu else "this machine"
     rows.append((f"there is, on {what}", f"{plan.available / GIB:.2f} GiB"))
+    rows += [(f"in main memory: {name}", f"{count / GIB:.2f} GiB") for name, count in plan.elsewhere]
     print_table(console, ("memory plan", ""), rows)
     mode = ", activations recomputed in the backward pass" if plan.recompute else ""
     fits = "" if plan.fits else "; it does NOT fit: lower --micro-batch, or leave it to the plan"

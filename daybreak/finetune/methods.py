@@ -65,9 +65,8 @@ class GrownEmbedding(nn.Module):
 def make_trainable(family: Family, settings: FinetuneSettings) -> Trained:
     """Prepares the base for the method. Raises ConfigError where the base or the settings do not allow it."""
     pipeline = family.pipeline
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module):
-            part.eval().requires_grad_(False)
+    for part in family.parts():
+        part.eval().requires_grad_(False)
     if (settings.train_text_encoder or settings.token) and not family.trains_text:
         flag = "--token" if settings.token else "--train-text-encoder"
         raise ConfigError(f"{flag} is for Stable Diffusion 1, 2 and XL; {settings.base} is a {type(pipeline).__name__}")
@@ -94,6 +93,13 @@ def make_trainable(family: Family, settings: FinetuneSettings) -> Trained:
     for parameter in parameters.values():
         parameter.data = parameter.data.float()
     return Trained(parameters, list(parts.values()))
+
+
+def resting(family: Family, settings: FinetuneSettings) -> list[nn.Module]:
+    """The networks that take no part in a step: text encoders whose words are cached, and the autoencoder."""
+    reads = settings.train_text_encoder or settings.token is not None or settings.shuffle_tags
+    working = {id(family.network), *(id(encoder) for encoder in family.encoders.values() if reads)}
+    return [part for part in family.parts() if id(part) not in working]
 
 
 def _begun(family: Family, parts: dict[str, Any], settings: FinetuneSettings) -> dict[str, Adapters]:

@@ -27,7 +27,6 @@ from daybreak.evaluate.request import Request
 from daybreak.evaluate.subjects import Drawer, Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.finetune.advice import DRIFT, FORGETTING
-from daybreak.finetune.bases import base_of
 from daybreak.finetune.cache import Cache
 from daybreak.finetune.drawing import AT_ONCE, draw, draw_each
 from daybreak.finetune.probes import drift
@@ -82,11 +81,8 @@ def make_report(run: Diffusers, weights: dict[str, str], pictures: int, tell: Ca
         tell("drawing the general prompts again ...")
         prompts = [i.caption for i in open_pictures(run.folder / "general", "general").items]
         found["drift"] = show_general(run.folder, draw(base.family.pipeline, prompts, settings, base.side))
-    if base.device.type == "cuda":
-        base.family.pipeline.to("cpu")
-    plain = base_of(settings, base.dtype).to(base.device)
     with torch.no_grad():
-        found["base_model"] = compare("base", plain)
+        found["base_model"] = compare("base", base.leave())
     found["advice"] = [{"step": step, "alarm": a.alarm, "text": a.text} for step, a in run.adviser.given]
     found["probes"] = probes_of(run.folder)
     return write_report(run.folder, found, run.start, losses)
