@@ -29,6 +29,7 @@ PYTHON = {
     "langchain-community": "0.4.2",
     "langchain-openai": "1.7.4",
     "huggingface_hub": "2.4.0",
+    "pillow": "13.0.0",
 }
 NODE = {"openai": "6.49.0", "ai": "6.0.326", "@ai-sdk/openai": "3.0.141", "@ai-sdk/openai-compatible": "2.0.92"}
 OPTIONS = ((), ("--any-model",), ("--any-model", "--response-format", "url"))
