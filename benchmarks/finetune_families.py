@@ -54,8 +54,9 @@ RATES = {"full": "2e-3", "textual inversion": "5e-2"}
 
 def save_own(folder: Path) -> Path:
     """A run of daybreak train of a few steps."""
-    words = ["train", "scenes", "--out", folder, "--train.steps", "8", "--data.resolution", "16", "--model.width",
-             "32", "--model.depth", "2", "--model.heads", "2", "--train.batch", "8", "--evaluate.metrics", "none"]  # fmt: skip
+    sizes = {"data.resolution": 16, "model.width": 32, "model.depth": 2, "model.heads": 2}
+    told = {"train.steps": 8, "train.batch": 8, "evaluate.metrics": "none"} | sizes
+    words = ["train", "scenes", "--out", folder, *(word for k, v in told.items() for word in (f"--{k}", v))]
     command(words)
     return folder
 

@@ -178,11 +178,14 @@ def token_words(settings: FinetuneSettings) -> list[str]:
 
 
 class Averages:
-    """Averaged weights of what is trained, in float32: d average + (1 - d) trained, as in train/ema.py."""
+    """Averaged weights of what is trained, in float32: d average + (1 - d) trained, as in train/ema.py.
+
+    At decay 0 there are none.
+    """
 
     def __init__(self, trained: Trained, decay: float) -> None:
         self._trained, self._decay = trained, decay
-        self.tensors = {k: p.detach().clone() for k, p in trained.parameters.items()}
+        self.tensors = {k: p.detach().clone() for k, p in trained.parameters.items()} if decay else {}
 
     def to(self, device: torch.device) -> None:
         """Moves them where the networks are."""
@@ -191,6 +194,8 @@ class Averages:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """After step number `step`, from 0; short runs forget where they began (d = (1 + step) / (10 + step))."""
+        if not self._decay:
+            return
         d = min(self._decay, (1 + step) / (10 + step))
         trained = [local(p.data) for p in self._trained.parameters.values()]
         torch._foreach_lerp_([local(t) for t in self.tensors.values()], trained, 1 - d)
