@@ -1,0 +1,1 @@
+"""Trained models made better by what people and judges prefer."""
