@@ -10,7 +10,7 @@ LEAST_SPREAD = 1e-4
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
-    """rewards [P, G] of G pictures for each of P prompts -> [P, G]: less the group's mean, over its deviation (eq. 4)."""
+    """rewards [P, G], of G pictures for each of P prompts -> [P, G]: less the group's mean, over its spread (eq. 4)."""
     centred = rewards - rewards.mean(dim=1, keepdim=True)
     return centred / (rewards.std(dim=1, correction=0, keepdim=True) + LEAST_SPREAD)
 

@@ -53,7 +53,7 @@ def test_likelihood_and_kl_are_those_of_torch_s_distributions():
 
 @pytest.mark.parametrize("noise_scale", [1.0, 2.0])
 def test_a_step_is_the_paper_s_equation(noise_scale):
-    """Equation 9 of arXiv 2505.05470, number by number, in float64. With noise of another scale, x / s is the paper's x."""
+    """Equation 9 of arXiv 2505.05470 in float64. With noise of another scale, x / s is the paper's x."""
     g = torch.Generator().manual_seed(1)
     x = noise_scale * torch.randn(2, 3, 4, 4, generator=g, dtype=torch.float64)
     x0 = torch.rand(2, 3, 4, 4, generator=g, dtype=torch.float64)

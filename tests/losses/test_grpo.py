@@ -23,8 +23,8 @@ def test_advantages_are_over_the_group_s_own_mean_and_spread():
 # clipped ratio stands in the loss, which then has no gradient.
 @pytest.mark.parametrize(
     ("advantage", "moved", "clipped"),
-    [(1.5, 0.0, False), (-0.5, 0.0, False), (1.5, 0.3, True), (-0.5, 0.3, False), (1.5, -0.3, False), (-0.5, -0.3, True)],
-)  # fmt: skip
+    [(1.5, 0, False), (-0.5, 0, False), (1.5, 0.3, True), (-0.5, 0.3, False), (1.5, -0.3, False), (-0.5, -0.3, True)],
+)
 def test_the_gradient_is_that_of_the_formula(advantage, moved, clipped):
     g = torch.Generator().manual_seed(0)
     x = torch.randn(1, 3, 4, 4, generator=g, dtype=torch.float64)
