@@ -56,7 +56,7 @@ def gaussian_step(
 ) -> GaussianStep:
     """One step of the equation's Euler–Maruyama method, x [B, 3, H, W] from times `now` [B] to `then` [B].
 
-    level: the paper's a. noise_scale: s. At t = 1, where sigma has no bound, 1 - t is taken at `then`, as in their code.
+    level: the paper's a. noise_scale: s. At t = 1, where sigma has no bound, 1 - t is taken at `then`, as in theirs.
     """
     v = flow.velocity(x, denoise(x, now), now, FLOOR)
     signal = torch.where(now < 1, 1 - now, 1 - then)  # [B]
