@@ -455,13 +455,14 @@ def ablate(
 @app.command(panel=JUDGE)
 def compare_blind(
     settings: BlindSettings,
-    contestants: Annotated[tuple[Path, ...], Flag("A B ..."), "Two or more folders of pictures, or runs."] = (),
+    contestants: Annotated[tuple[Path, ...], Flag("A B ..."), "Two or more folders of pictures, or runs; or one run."] = (),
 ) -> None:
     """Let people say which model is better, on a page that does not tell them which is which.
 
     Pictures belong together by the prompt that prompts.jsonl or metadata.jsonl (file_name, text) gives them, else by
     file name; runs draw theirs first, from the same noise. Prints a link for each voter. Votes survive a crash; the
     same command goes on. --results DIR gives win rates, Bradley–Terry scores and agreement, as tables, CSV and a page.
+    A run alone draws each prompt twice, from two noises: votes that daybreak prefer learns from.
 
     [bold]Examples[/bold]
     daybreak compare-blind samples/old samples/new --voters 3 --out blind/new-vs-old
