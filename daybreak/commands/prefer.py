@@ -1,8 +1,8 @@
-"""`daybreak prefer`: a model learns from votes, from pairs, or from a judge; then what that gained, and what it cost."""
+"""`daybreak prefer`: a model learns from votes, from pairs, or from a judge; then what that gained, and cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,8 +10,7 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from daybreak import STARTED
-from daybreak.checkpoint_files import complete
-from daybreak.config import Config, override
+from daybreak.config import Config
 from daybreak.display import Display
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.request import Drawing, parse_weights
@@ -21,18 +20,18 @@ from daybreak.formats.run import load_averages
 from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks, pick_device
 from daybreak.phases import phase
-from daybreak.prefer.asked import learns_whole
 from daybreak.prefer.figures import Yardstick
 from daybreak.prefer.import_pairs import import_pairs
 from daybreak.prefer.judges import Judge, open_judge
 from daybreak.prefer.lessons import Lessons
 from daybreak.prefer.own import REFERENCE, preferring_config
 from daybreak.prefer.prompts import open_prompts
-from daybreak.prefer.ranking import Ranking, WriteOut
+from daybreak.prefer.ranking import Ranking
 from daybreak.prefer.report import report_preferences
 from daybreak.prefer.settings import PreferSettings
 from daybreak.prefer.trainee import Pairwise, Preferring
 from daybreak.run_folder import load_run_config, new_run_folder
+from daybreak.sampling.expand import expanded
 from daybreak.subjects import open_subject
 from daybreak.train import checkpoint
 from daybreak.train.bell import Bell
@@ -72,13 +71,14 @@ def begin(console: Console, settings: PreferSettings, run: Path) -> None:
     transformer, text_encoder, before = open_model(Path(settings.run), torch.device("cpu"))
     config = preferring_config(before, settings)
     with new_folder(run) as building:
-        told = import_pairs(settings, building, lambda: open_subject(settings.run, Drawing(seed=None), pick_device()))
+        building.mkdir()
+        told = import_pairs(settings, building, lambda seed: open_subject(settings.run, Drawing(seed), pick_device()))
         if told is not None:
             console.print(told, markup=False, highlight=False)
         write_reference(building / REFERENCE, transformer, text_encoder)
         trainee = Pairwise.around(transformer, text_encoder, config, torch.device("cpu"))
         assert isinstance(trainee, Preferring)
-        trainee.lessons = Lessons(settings, building, Yardstick([], [], {}, 0))
+        trainee.lessons = Lessons(settings, building, Yardstick([], [], {}, 0), lambda p, _: list(p))
         trainee.save_settings(building)
         checkpoint.save(trainee, building)
 
@@ -97,15 +97,13 @@ def open_trainee(settings: PreferSettings, run: Path, config: Config, note: Call
     folder = checkpoint.newest_good(run, note)
     trainee = Pairwise.of_checkpoint(folder, config, device)
     assert isinstance(trainee, Preferring)
-    trainee.learn(open_lessons(settings, run, config, trainee.write_out, device), *load_averages(run / REFERENCE, config))
+    trainee.learn(open_lessons(settings, run, config, device), *load_averages(run / REFERENCE, config))
     trainee.knows_others = True
     checkpoint.restore(trainee, folder)
     return trainee
 
 
-def open_lessons(
-    settings: PreferSettings, run: Path, config: Config | None, write_out: WriteOut, device: torch.device
-) -> Lessons:  # fmt: skip
+def open_lessons(settings: PreferSettings, run: Path, config: Config | None, device: torch.device) -> Lessons:
     """Judges and prompts. ConfigError for a judge that cannot be had."""
     weights = parse_weights(list(settings.weights))
     scenes = config is not None and config.data.source == "scenes"
@@ -114,9 +112,13 @@ def open_lessons(
     judges: dict[str, Judge] = {k: open_judge(v, weights, device) for k, v in named.items() if v is not None}
     only = judges["judge"].prompts if "judge" in judges else None
     prompts = open_prompts(settings, config, only)
+
+    def write_out(prompts: Sequence[str], numbers: Sequence[int]) -> list[str]:
+        return expanded(prompts, None if config is None else config.sample.expand, settings.seed, numbers)
+
     numbers, held_out = zip(*prompts.held_out_numbered(), strict=True)
     yardstick = Yardstick(list(held_out), write_out(held_out, numbers), judges, settings.seed)
     ranking = None
     if "judge" in judges:
         ranking = Ranking(judges["judge"], prompts, settings.prompts, settings.pictures, settings.seed)
-    return Lessons(settings, run, yardstick, ranking)
+    return Lessons(settings, run, yardstick, write_out, ranking)

@@ -1,9 +1,9 @@
 """Learning from pairs of which one picture is preferred: Diffusion-DPO (Wallace et al. 2023, arXiv 2311.12908).
 
-Direct preference optimisation takes the model itself for a reward: how much more likely it makes a picture than a frozen
-reference does. Of a diffusion model that is how much less it errs than the reference at the picture with noise added
-(eq. 14 there). With flow matching the error is that of the velocity (Flow-DPO, arXiv 2501.13918, eq. 7 with a constant
-beta, which they find to be best); where a network predicts noise or v, that of what it predicts.
+Direct preference optimisation takes the model itself for a reward: how much more likely it makes a picture than a
+frozen reference does. Of a diffusion model that is how much less it errs than the reference at the picture with noise
+added (eq. 14 there). With flow matching the error is that of the velocity (Flow-DPO, arXiv 2501.13918, section 4, with
+a constant beta, which they find to be best); where a network predicts noise or v, that of what it predicts.
 """
 
 from __future__ import annotations

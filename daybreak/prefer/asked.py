@@ -42,8 +42,13 @@ def check_prefer(settings: PreferSettings, out: Path | None) -> PreferSettings:
     parse_weights(list(settings.weights))
     if settings.captions is not None:
         read_lines(settings.captions, "--captions")
-    places = {name: _absolute(getattr(settings, name)) for name in ("votes", "pairs", "captions")}
-    return replace(settings, run=str(run.resolve()), **places)
+    return replace(
+        settings,
+        run=str(run.resolve()),
+        votes=_absolute(settings.votes),
+        pairs=_absolute(settings.pairs),
+        captions=_absolute(settings.captions),
+    )
 
 
 def run_to_resume(resume: Path, asked: PreferSettings, out: Path | None) -> PreferSettings:

@@ -1,5 +1,5 @@
-"""What is measured while preferences are learnt, on prompts that are not learnt from: whether the judge is won over, and
-whether it is won at a cost that another judge sees."""
+"""What is measured while preferences are learnt, on prompts that are not learnt from: whether the judge is won over,
+and whether it is won at a cost that another judge sees."""
 
 from __future__ import annotations
 
@@ -76,13 +76,15 @@ class Yardstick:
             error = float(change.std()) / math.sqrt(len(change))
             if float(change.mean()) < -SURE * max(error, 1e-9):
                 was, now = float(before.scores["check"].mean()), float(seen.scores["check"].mean())
-                found.append((
-                    "check", f"the other judge's figure fell from {was:.3g} to {now:.3g}: what is learnt may please the "
-                    "judge alone; a larger --beta, or fewer steps, stays nearer to the reference",
-                ))  # fmt: skip
+                text = (
+                    f"the other judge's figure fell from {was:.3g} to {now:.3g}: what is learnt may please the judge "
+                    "alone; a larger --beta, or fewer steps, stays nearer to the reference"
+                )
+                found.append(("check", text))
         if seen.diversity < ALIKE * before.diversity:
-            found.append((
-                "diversity", f"pictures of a prompt become alike: they differ by {seen.diversity:.3f}, and did by "
-                f"{before.diversity:.3f}",
-            ))  # fmt: skip
+            text = (
+                f"pictures of a prompt become alike: they differ by {seen.diversity:.3f}, and did by "
+                f"{before.diversity:.3f}"
+            )
+            found.append(("diversity", text))
         return found

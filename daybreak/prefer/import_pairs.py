@@ -15,17 +15,17 @@ from daybreak.prefer.settings import PreferSettings
 from daybreak.prefer.votes import voted_pairs
 
 
-def import_pairs(settings: PreferSettings, run: Path, open_model: Callable[[], Subject]) -> str | None:
+def import_pairs(settings: PreferSettings, run: Path, open_model: Callable[[int], Subject]) -> str | None:
     """Writes the pairs into a run's folder, and RUN/skipped.jsonl with what could not be used. Returns what to say of
     them; None where a judge makes the pairs. ConfigError for too few, and for votes on what the model does not draw.
 
-    open_model: opens what the votes are of, to see whether it draws their pictures.
+    open_model: opens what the votes are of, to draw with a seed, to see whether it draws their pictures.
     """
     folder = pairs_folder(run, 0)
     if settings.votes is not None:
         votes, model = Path(settings.votes), Path(settings.run)
         ballots = count_votes(votes, model, settings.question)
-        write_pairs(folder, voted_pairs(votes, model, ballots, open_model()))
+        write_pairs(folder, voted_pairs(votes, model, ballots, open_model(ballots.study.seed)))
         return ballots.describe()
     if settings.pairs is None:
         return None

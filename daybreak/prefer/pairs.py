@@ -8,7 +8,7 @@ FOLDER/000000-w.png   the pictures
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ WHITE = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Pair:
-    """winner, loser: paths. scores: of both by a judge, or votes for either; none where nothing but the order is known."""
+    """winner, loser: paths. scores: of both by a judge, or votes for either; none where only the order is known."""
 
     caption: str
     prompt: str
@@ -68,10 +68,10 @@ class PairBatch:
 
 
 class PairSource:
-    """The pairs of a folder as squares of `resolution` px; every pair once an epoch, in an order of (seed, epoch)."""
+    """The pairs of some folders as squares of `resolution` px; each once an epoch, in an order of (seed, epoch)."""
 
-    def __init__(self, folder: Path, resolution: int, seed: int) -> None:
-        self.folder, self.pairs = folder, read_pairs(folder)
+    def __init__(self, folders: Sequence[Path], resolution: int, seed: int) -> None:
+        self.folders, self.pairs = folders, [pair for folder in folders for pair in read_pairs(folder)]
         self._resolution, self._seed = resolution, seed
 
     def batch(self, position: int, size: int) -> PairBatch:
@@ -92,7 +92,7 @@ class PairSource:
 
     def describe(self) -> str:
         """One line for the log."""
-        return f"{self.folder}: {len(self.pairs)} pairs at {self._resolution} px"
+        return f"{', '.join(f.name for f in self.folders)}: {len(self.pairs)} pairs at {self._resolution} px"
 
     def _row(self, n: int) -> int:
         epoch, place = divmod(n, len(self.pairs))

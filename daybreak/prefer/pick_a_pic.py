@@ -1,4 +1,4 @@
-"""Pairs from a folder in Pick-a-Pic's layout (arXiv 2305.01569): Parquet files with two pictures and people's choice."""
+"""Pairs from a folder in Pick-a-Pic's layout (arXiv 2305.01569): Parquet files with two pictures and a choice."""
 
 from __future__ import annotations
 

@@ -77,4 +77,3 @@ def evaluation_prompts(config: Config) -> list[str]:
         judged = prompts_of_tasks(e.prompts_per_task, e.seed) + held_out_prompts(e.held_out_prompts, e.seed)
         found += [p.text for p in judged]
     return found
-

@@ -24,23 +24,17 @@ PROMPTS_AT_ONCE = 64
 
 @dataclass
 class Ranking:
-    """judge: ranks `pictures` pictures of each prompt. pairs, ties: of the round that was drawn last."""
+    """judge: ranks `pictures` pictures of each of `count` prompts a round. A prompt whose pictures are all as good
+    makes no pair."""
 
     judge: Judge
     prompts: Prompts
     count: int
     pictures: int
     seed: int
-    pairs: int = 0
-    ties: int = 0
-
-    def describe(self) -> str:
-        """One line for the log."""
-        return f"{self.pairs} pairs by the judge; {self.ties} prompts left out, whose pictures are all as good"
 
     def draw(self, index: int, draw: Draw, write_out: WriteOut) -> Iterator[Drawn]:
         """The pairs of round `index`."""
-        self.pairs = self.ties = 0
         asked = self.prompts.of_round(index, self.count)
         for start in range(0, len(asked), PROMPTS_AT_ONCE):
             numbers, prompts = zip(*asked[start : start + PROMPTS_AT_ONCE], strict=True)
@@ -53,11 +47,8 @@ class Ranking:
                 own, those = pictures[i * each : (i + 1) * each], scores[i * each : (i + 1) * each]
                 best, worst = int(those.argmax()), int(those.argmin())
                 if those[best] > those[worst]:
-                    self.pairs += 1
                     told = float(those[best]), float(those[worst])
                     yield Drawn(caption, prompt, own[best], own[worst], told)
-                else:
-                    self.ties += 1
 
 
 def judged(judge: Judge, pictures: Tensor, prompts: Sequence[str]) -> Tensor:

@@ -107,7 +107,8 @@ def load(run: Path) -> PreferSettings:
     """The settings of a run folder; ConfigError where it holds none, or damaged ones."""
     try:
         raw: Any = yaml.safe_load((run / FILE).read_text())
-        return PreferSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+        return PreferSettings(**fields)
     except FileNotFoundError:
         raise ConfigError(f"{run} is no run of daybreak prefer: it holds no {FILE}") from None
     except (OSError, yaml.YAMLError, TypeError, AttributeError, UnicodeDecodeError) as e:

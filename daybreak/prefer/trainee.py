@@ -26,7 +26,6 @@ from daybreak.prefer.lessons import Lessons
 from daybreak.prefer.pairs import PairBatch
 from daybreak.prefer.ranking import Draw
 from daybreak.prefer.settings import PreferSettings
-from daybreak.sampling.expand import expanded
 from daybreak.sampling.generate import generate
 from daybreak.train.meters import NoiseLevels, memory_gib
 from daybreak.train.pixel import ORDER_SEED, Pixel
@@ -35,7 +34,7 @@ from daybreak.train.trainee import Samples
 
 @dataclass
 class Preferring(Pixel):
-    """A model that learns what is preferred, and stays near to what it was: `reference` and `reference_text`, frozen."""
+    """A model that learns what is preferred, and stays near to what it was: `reference`, `reference_text`, frozen."""
 
     lessons: Lessons | None = field(default=None, kw_only=True)
     reference: Transformer | None = field(default=None, kw_only=True)
@@ -57,10 +56,6 @@ class Preferring(Pixel):
         """What the run was told."""
         assert self.lessons is not None
         return self.lessons.settings
-
-    def write_out(self, prompts: Sequence[str], numbers: Sequence[int]) -> list[str]:
-        """The captions that the network is given for prompts with these numbers."""
-        return expanded(prompts, self.config.sample.expand, self.settings.seed, numbers)
 
     def draw_with(self, transformer: Transformer, text_encoder: TextEncoder) -> Draw:
         """Draws captions, which are written out already, as the run draws."""
@@ -116,7 +111,7 @@ class Pairwise(Preferring):
         assert self.lessons is not None
         seed = self.config.train.seed + ORDER_SEED * self.rollbacks
         draw = self.draw_with(*self.drawing_networks())
-        return self.lessons.pairs(index, self.config.data.resolution, seed, draw, self.write_out)
+        return self.lessons.pairs(index, self.config.data.resolution, seed, draw)
 
     def random(self, batch: PairBatch, config: Config) -> PairRandomness:
         """See `Trainee`."""
