@@ -1,1 +1,1 @@
-"""Trained models made better by what people and judges prefer."""
+"""Learning from what people and judges prefer: `daybreak prefer`."""

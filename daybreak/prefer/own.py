@@ -1,0 +1,57 @@
+"""A model of our own that learns preferences: its config, and its run folder at step 0."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from daybreak import config as configs
+from daybreak.config import Config, StageConfig, override
+from daybreak.prefer.settings import PreferSettings
+
+REFERENCE = "reference"
+"""In a run's folder: the weights that it began with, from which learning is measured."""
+GENTLER = 0.1
+"""Of the rates that the model was trained with."""
+
+
+def preferring_config(before: Config, settings: PreferSettings) -> Config:
+    """The config of the run: as the model was trained, drawn and judged, with this budget and these rates, and without
+    what belongs to learning from pictures. Each round of a judge is a stage."""
+    o = before.optim
+    factor = GENTLER if settings.lr is None else settings.lr / o.adam_lr
+    ends = settings.minutes is None and settings.deadline is None
+    changes = {
+        "recipe": f"{before.recipe}-prefer",
+        "diffusion.p_uncond": 0.0,
+        "diffusion.contrastive": 0.0,
+        "alignment.weight": 0.0,
+        "grounding.weight": 0.0,
+        "perceptual.lpips": 0.0,
+        "perceptual.dino": 0.0,
+        "optim.muon_lr": factor * o.muon_lr,
+        "optim.adam_lr": factor * o.adam_lr,
+        "optim.warmup_steps": 20,
+        "optim.decay_share": 0.2,
+        "train.batch": settings.batch,
+        "train.microbatch": None,
+        "train.steps": settings.steps if ends else None,
+        "train.minutes": settings.minutes,
+        "train.seed": settings.seed,
+        "train.ema": 0.99,
+        "train.posthoc_ema": (),
+        "train.sample_every": 0.25,
+        "budget.hours": settings.deadline,
+        "budget.usd": None,
+        "evaluate.metrics": (),
+    }
+    for key, value in changes.items():
+        before = override(before, key, value)
+    rounds = settings.rounds if settings.judge is not None else 1
+    stages = (StageConfig(share=1 / rounds),) * rounds if rounds > 1 else ()
+    return configs.check(replace(before, stages=stages))
+
+
+def pairs_folder(run: Path, index: int) -> Path:
+    """Where the pairs of round `index` are."""
+    return run / "pairs" / f"round-{index:02d}"
