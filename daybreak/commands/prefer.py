@@ -24,6 +24,7 @@ from daybreak.prefer.figures import Yardstick
 from daybreak.prefer.import_pairs import import_pairs
 from daybreak.prefer.judges import Judge, open_judge
 from daybreak.prefer.lessons import Lessons
+from daybreak.prefer.online import Online
 from daybreak.prefer.own import REFERENCE, preferring_config
 from daybreak.prefer.prompts import open_prompts
 from daybreak.prefer.ranking import Ranking
@@ -76,11 +77,16 @@ def begin(console: Console, settings: PreferSettings, run: Path) -> None:
         if told is not None:
             console.print(told, markup=False, highlight=False)
         write_reference(building / REFERENCE, transformer, text_encoder)
-        trainee = Pairwise.around(transformer, text_encoder, config, torch.device("cpu"))
+        trainee = trainee_of(settings).around(transformer, text_encoder, config, torch.device("cpu"))
         assert isinstance(trainee, Preferring)
         trainee.lessons = Lessons(settings, building, Yardstick([], [], {}, 0), lambda p, _: list(p))
         trainee.save_settings(building)
         checkpoint.save(trainee, building)
+
+
+def trainee_of(settings: PreferSettings) -> type[Preferring]:
+    """What learns as the settings say."""
+    return Online if settings.online else Pairwise
 
 
 def write_reference(folder: Path, transformer: Transformer, text_encoder: TextEncoder) -> None:
@@ -95,7 +101,7 @@ def open_trainee(settings: PreferSettings, run: Path, config: Config, note: Call
     """The state of the newest undamaged checkpoint, with the reference, the judges and the prompts."""
     device = pick_device()
     folder = checkpoint.newest_good(run, note)
-    trainee = Pairwise.of_checkpoint(folder, config, device)
+    trainee = trainee_of(settings).of_checkpoint(folder, config, device)
     assert isinstance(trainee, Preferring)
     trainee.learn(open_lessons(settings, run, config, device), *load_averages(run / REFERENCE, config))
     trainee.knows_others = True

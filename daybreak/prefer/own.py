@@ -47,7 +47,7 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
     }
     for key, value in changes.items():
         before = override(before, key, value)
-    rounds = settings.rounds if settings.judge is not None else 1
+    rounds = settings.rounds if settings.judge is not None and not settings.online else 1
     stages = (StageConfig(share=1 / rounds),) * rounds if rounds > 1 else ()
     return configs.check(replace(before, stages=stages))
 

@@ -9,7 +9,7 @@ all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -24,24 +24,33 @@ Denoisers = Callable[[Sequence[str]], Denoiser]
 
 @dataclass(frozen=True)
 class Rollout:
-    """B pictures' stochastic steps, W of each, and what they were worth.
+    """G pictures of each of P prompts: the W stochastic steps that led to each, and what it was worth.
 
-    captions: B of them. states [B, W + 1, 3, H, W]: before each step, and after the last. times [B, W + 1]: of the
-    states. log_prob [B, W]: of each step when it was taken. advantages [B]: over the other pictures of the prompt.
-    rewards [B]: the judge's scores.
+    states [P, G, W + 1, 3, H, W]: before each step, and after the last. times [W + 1]: of the states. log_prob
+    [P, G, W]: of each step when it was taken. rewards [P, G]: the judge's scores. advantages [P, G]: over the other
+    pictures of the prompt.
     """
 
-    captions: list[str]
     states: Tensor
     times: Tensor
     log_prob: Tensor
-    advantages: Tensor
     rewards: Tensor
+    advantages: Tensor
+
+    @classmethod
+    def empty(cls, prompts: int, group: int, steps: int, side: int) -> Rollout:
+        """Zeros of the shapes of one, to be filled from a checkpoint."""
+        states = torch.zeros(prompts, group, steps + 1, 3, side, side)
+        rewards = torch.zeros(prompts, group)
+        return cls(states, torch.zeros(steps + 1), torch.zeros(prompts, group, steps), rewards, rewards.clone())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def rows(self, rows: slice) -> Rollout:
-        """Of some of the pictures."""
-        cut = {k: getattr(self, k)[rows] for k in ("states", "times", "log_prob", "advantages", "rewards")}
-        return replace(self, captions=self.captions[rows], **cut)
+        """Of some of the prompts."""
+        return replace(self, **{k: v if k == "times" else v[rows] for k, v in self.tensors().items()})
 
 
 @dataclass(frozen=True)
