@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,8 +64,8 @@ class Online(Preferring):
         """See `Trainee`; and rollout.NAME."""
         return super().tensors() | {f"rollout.{k}": v for k, v in self.held().tensors().items()}
 
-    def random(self, batch: PromptBatch, config: Config) -> Turn:
-        """See `Trainee`: a new rollout, drawn and judged, where the one before has served."""
+    def random(self, batch: Any, config: Config) -> Any:
+        """A `Turn` for a `PromptBatch`: of a new rollout, drawn and judged, where the one before has served."""
         turn = self.step % self.settings.stochastic
         if turn == 0:
             self.rollout = self._roll_out(batch, config)
@@ -93,10 +94,10 @@ class Online(Preferring):
         )  # fmt: skip
 
     def loss(
-        self, batch: PromptBatch, random: Turn, config: Config, progress: float, share: float,  # noqa: ARG002
+        self, batch: Any, random: Any, config: Config, progress: float, share: float,  # noqa: ARG002
         levels: NoiseLevels | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-        """See `Trainee`; losses/grpo.py."""
+        """See `Trainee`; of a `PromptBatch` and its `Turn`, by losses/grpo.py."""
         s, r, k, device = self.settings, random.rollout, random.step, self.device
         captions = [c for c in batch.captions for _ in range(s.pictures)]
         x, after = (r.states[:, :, i].flatten(0, 1).to(device) for i in (k, k + 1))

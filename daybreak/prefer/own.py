@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from daybreak import config as configs
 from daybreak.config import Config, StageConfig, override
@@ -17,11 +18,11 @@ GENTLER = 0.1
 
 def preferring_config(before: Config, settings: PreferSettings) -> Config:
     """The config of the run: as the model was trained, drawn and judged, with this budget and these rates, and without
-    what belongs to learning from pictures. Each round of a judge is a stage."""
+    what belongs to learning from pictures."""
     o = before.optim
     factor = GENTLER if settings.lr is None else settings.lr / o.adam_lr
     ends = settings.minutes is None and settings.deadline is None
-    changes = {
+    changes: dict[str, Any] = {
         "recipe": f"{before.recipe}-prefer",
         "diffusion.p_uncond": 0.0,
         "diffusion.contrastive": 0.0,
@@ -45,11 +46,17 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
         "budget.usd": None,
         "evaluate.metrics": (),
     }
+    if settings.expand is not None:
+        changes["sample.expand"] = settings.expand
     for key, value in changes.items():
         before = override(before, key, value)
+    return configs.check(replace(before, stages=stages_of(settings)))
+
+
+def stages_of(settings: PreferSettings) -> tuple[StageConfig, ...]:
+    """A stage for each round of a judge."""
     rounds = settings.rounds if settings.judge is not None and not settings.online else 1
-    stages = (StageConfig(share=1 / rounds),) * rounds if rounds > 1 else ()
-    return configs.check(replace(before, stages=stages))
+    return (StageConfig(share=1 / rounds),) * rounds if rounds > 1 else ()
 
 
 def pairs_folder(run: Path, index: int) -> Path:

@@ -10,7 +10,6 @@ import json
 import math
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +19,9 @@ from daybreak.evaluate.judge import LEAST_PX
 from daybreak.evaluate.pictures import save_pictures, write_captions
 from daybreak.evaluate.scoring import evaluate_scenes, judge_scenes
 from daybreak.parallel import Ranks
-from daybreak.prefer.figures import NOISES, Seen, Yardstick
+from daybreak.prefer.figures import NOISES
+from daybreak.prefer.lessons import Lessons
+from daybreak.prefer.pipeline import PairwisePipeline
 from daybreak.prefer.trainee import Preferring
 from daybreak.sampling.generate import generate
 
@@ -49,19 +50,15 @@ class Row:
         return [self.what, shown(self.before), shown(self.after), self.better]
 
 
-def report_preferences(trainee: Preferring) -> list[str]:
-    """Measures both, writes RUN/report; returns its verdict, sentences."""
+def report_own(trainee: Preferring) -> list[str]:
+    """Measures a model of our own beside its reference, writes RUN/report; returns its verdict, sentences."""
     lessons = trainee.lessons
     assert lessons is not None and trainee.reference is not None and trainee.reference_text is not None
-    run, yardstick = lessons.folder, lessons.yardstick
     now, then = trainee.drawing_networks(), (trainee.reference, trainee.reference_text)
     lessons.measure(trainee.draw_with(*now), trainee.draw_with(*then))
-    before, after = yardstick.before, lessons.last
-    assert before is not None and after is not None
-    rows = held_out_rows(before, after, judge_names(trainee))
-    config = trainee.config
+    rows, config = held_out_rows(lessons), trainee.config
     if config.data.source == "scenes" and config.data.resolution >= LEAST_PX:
-        scores = evaluate_scenes(*now, config, run, Ranks()).scores
+        scores = evaluate_scenes(*now, config, lessons.folder, Ranks()).scores
         e = config.evaluate
         was = judge_scenes(lambda prompts: generate(*then, prompts, config, e.seed), e, None).scores
         names = [*SCENES, *(k for k in was if k.startswith("attribute_"))]
@@ -71,30 +68,26 @@ def report_preferences(trainee: Preferring) -> list[str]:
             if k in was and k in scores
         ]
         distances = [frechet_on_scenes(*n, config, FRECHET_PICTURES)[0] for n in (then, now)]
-        rows.append(Row("scenes: Fréchet distance", *distances, better="lower"))
-    return write(run, rows, yardstick, before, after, trainee.step)
+        rows.append(Row("scenes: Fréchet distance", distances[0], distances[1], better="lower"))
+    return write(lessons, rows, trainee.step)
 
 
-def judge_names(trainee: Preferring) -> dict[str, str]:
-    """What "judge" and "check" are."""
-    assert trainee.lessons is not None
-    s = trainee.settings
-    return {"judge": f"judge {s.judge}", "check": f"other judge, {s.check or 'scenes'}"}
+def report_pipeline(trainee: PairwisePipeline) -> list[str]:
+    """The same of a pipeline, of which the judges and the pictures themselves tell."""
+    with trainee.base.drawing():
+        trainee.lessons.measure(trainee.draw_now(), trainee.draw_reference())
+    return write(trainee.lessons, held_out_rows(trainee.lessons), trainee.step)
 
 
-def held_out_rows(before: Seen, after: Seen, names: dict[str, str]) -> list[Row]:
-    """The yardstick's figures."""
-    rows = []
+def held_out_rows(lessons: Lessons) -> list[Row]:
+    """The yardstick's figures, of what was measured last."""
+    before, after = lessons.yardstick.before, lessons.last
+    assert before is not None and after is not None
+    s, rows = lessons.settings, []
+    names = {"judge": f"judge {s.judge}", "check": f"other judge, {s.check or 'scenes'}"}
     for name, scores in after.scores.items():
-        was = before.scores[name]
-        rows.append(
-            Row(
-                f"{names[name]}, held-out prompts",
-                float(was.mean()),
-                float(scores.mean()),
-                interval=_change(was, scores),
-            )
-        )
+        was, what = before.scores[name], f"{names[name]}, held-out prompts"
+        rows.append(Row(what, float(was.mean()), float(scores.mean()), interval=_change(was, scores)))
     rows.append(Row("spread between pictures of a prompt", before.diversity, after.diversity))
     rows.append(Row("drift from the reference", 0.0, after.drift(before), better="neither"))
     return rows
@@ -118,13 +111,13 @@ def verdict(rows: list[Row], alarms: list[tuple[str, str]]) -> list[str]:
     return lines + [text for _, text in alarms]
 
 
-def write(
-    run: Path, rows: list[Row], yardstick: Yardstick, before: Seen, after: Seen, steps: int
-) -> list[str]:  # fmt: skip
+def write(lessons: Lessons, rows: list[Row], steps: int) -> list[str]:
     """report.json, report.md and the pictures. Returns the verdict."""
-    folder = run / "report"
+    before, after = lessons.yardstick.before, lessons.last
+    assert before is not None and after is not None
+    folder = lessons.folder / "report"
     shutil.rmtree(folder, ignore_errors=True)
-    prompts = yardstick.prompts[:SHOWN]
+    prompts = lessons.yardstick.prompts[:SHOWN]
     general = []
     for name, seen in (("before", before), ("after", after)):
         files = [f"{i:05d}.png" for i in range(len(prompts))]
@@ -133,7 +126,7 @@ def write(
         write_captions(folder / name, files, prompts)
     for i, prompt in enumerate(prompts):
         general.append({"prompt": prompt, "file": f"report/before/{i:05d}.png", "other": f"report/after/{i:05d}.png"})
-    lines = verdict(rows, yardstick.alarms(after))
+    lines = verdict(rows, lessons.yardstick.alarms(after))
     cells = [row.cells() for row in rows]
     found: dict[str, Any] = {
         "heading": "What was learnt, and what it cost",

@@ -13,8 +13,8 @@ from daybreak.config import ConfigError
 from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Positive
 from daybreak.config.fields import Checked
 from daybreak.config.quantities import time_in
+from daybreak.run_folder import PREFERRING_FILE
 
-FILE = "prefer.yaml"
 Question = Literal["overall", "prompt", "realism"]
 ONLINE = ("draw_steps", "stochastic", "noise", "clip", "kl", "guidance")
 """What belongs to --online alone."""
@@ -38,9 +38,12 @@ class PreferSettings(Checked):
     check: str | None = None
     """Another judge, which is not learnt from: whether it agrees; none: scenes, where that is known and not --judge."""
     weights: tuple[str, ...] = ()
-    """NAME=FILE, FOLDER or hub id of the judges' networks, in place of a download."""
+    """NAME=PREFERRING_FILE, FOLDER or hub id of the judges' networks, in place of a download."""
     captions: str | None = None
     """File of prompts, one a line, to draw and to measure with; none: captions of the training pictures."""
+    expand: str | None = None
+    """Who writes out what prompts leave open, as daybreak sample has it; `none`: they are drawn, and learnt, as they
+    stand; default: as the model has it."""
     rounds: Count = 4
     """--judge: times that pictures are drawn anew, with what was learnt so far."""
     prompts: Count = 96
@@ -90,7 +93,12 @@ class PreferSettings(Checked):
                 f"say what is preferred, by one of {', '.join(self.sources)}"
                 + (f"; {' and '.join(given)} are given" if given else "")
             )
-        for flag, name in (("--rounds", "rounds"), ("--prompts", "prompts"), ("--pictures", "pictures")):
+        for flag, name in (
+            ("--rounds", "rounds"),
+            ("--prompts", "prompts"),
+            ("--pictures", "pictures"),
+            ("--expand", "expand"),
+        ):
             if self.judge is None and self.differs(name):
                 raise ConfigError(f"{flag} has no effect without --judge")
         if self.online:
@@ -130,16 +138,16 @@ def plain(settings: PreferSettings) -> dict[str, Any]:
 
 def save(settings: PreferSettings, run: Path) -> None:
     """Writes RUN/prefer.yaml."""
-    (run / FILE).write_text(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=False))
+    (run / PREFERRING_FILE).write_text(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=False))
 
 
 def load(run: Path) -> PreferSettings:
     """The settings of a run folder; ConfigError where it holds none, or damaged ones."""
     try:
-        raw: Any = yaml.safe_load((run / FILE).read_text())
+        raw: Any = yaml.safe_load((run / PREFERRING_FILE).read_text())
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
         return PreferSettings(**fields)
     except FileNotFoundError:
-        raise ConfigError(f"{run} is no run of daybreak prefer: it holds no {FILE}") from None
+        raise ConfigError(f"{run} is no run of daybreak prefer: it holds no {PREFERRING_FILE}") from None
     except (OSError, yaml.YAMLError, TypeError, AttributeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{run / FILE} cannot be read: {' '.join(str(e).split())}") from None
+        raise ConfigError(f"{run / PREFERRING_FILE} cannot be read: {' '.join(str(e).split())}") from None

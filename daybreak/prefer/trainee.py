@@ -23,7 +23,6 @@ from daybreak.model.transformer import Transformer
 from daybreak.parallel import Ranks
 from daybreak.prefer import settings as settings_file
 from daybreak.prefer.lessons import Lessons
-from daybreak.prefer.pairs import PairBatch
 from daybreak.prefer.ranking import Draw
 from daybreak.prefer.settings import PreferSettings
 from daybreak.sampling.generate import generate
@@ -118,17 +117,17 @@ class Pairwise(Preferring):
         draw = self.draw_with(*self.drawing_networks())
         return self.lessons.pairs(index, self.config.data.resolution, seed, draw)
 
-    def random(self, batch: PairBatch, config: Config) -> PairRandomness:
-        """See `Trainee`."""
+    def random(self, batch: Any, config: Config) -> Any:
+        """`PairRandomness` of a `PairBatch`."""
         d, shape = config.diffusion, (config.train.batch, *batch.shape[1:])
         noise = d.noise_scale * torch.randn(shape, generator=self.generator)
         return PairRandomness(noise, sample_times(shape[0], d.shift, self.generator, d.logit_mean, d.logit_std))
 
     def loss(
-        self, batch: PairBatch, random: PairRandomness, config: Config, progress: float, share: float,  # noqa: ARG002
+        self, batch: Any, random: Any, config: Config, progress: float, share: float,  # noqa: ARG002
         levels: NoiseLevels | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
-        """See `Trainee`; losses/preference.py."""
+        """See `Trainee`; of a `PairBatch` and its `PairRandomness`, by losses/preference.py."""
         device, twice = self.device, list(range(len(batch))) * 2
         x0 = torch.cat([batch.winners, batch.losers]).to(device)
         noise, t = (torch.cat([v, v]).to(device) for v in (random.noise, random.t))
