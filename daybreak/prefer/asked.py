@@ -14,7 +14,7 @@ from daybreak.model_folder import is_own, kind_of, model_folder
 from daybreak.prefer import settings as settings_file
 from daybreak.prefer.ballots import count_votes
 from daybreak.prefer.judges import check_judge
-from daybreak.prefer.pick_a_pic import files_of
+from daybreak.prefer.pick_a_pic_files import files_of
 from daybreak.prefer.settings import PreferSettings
 from daybreak.run_folder import check_there, trained_config
 
