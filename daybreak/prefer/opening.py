@@ -21,7 +21,7 @@ from daybreak.prefer.import_pairs import import_pairs
 from daybreak.prefer.judges import Judge, open_judge
 from daybreak.prefer.lessons import Lessons
 from daybreak.prefer.online import Online
-from daybreak.prefer.own import REFERENCE, preferring_config
+from daybreak.prefer.own import REFERENCE, freeze, preferring_config
 from daybreak.prefer.prompts import open_prompts
 from daybreak.prefer.ranking import Ranking
 from daybreak.prefer.settings import PreferSettings
@@ -41,7 +41,7 @@ def begin_own(settings: PreferSettings, run: Path, note: Note) -> None:
     config = preferring_config(before, settings)
     import_people(settings, run, note)
     _write_reference(run / REFERENCE, transformer, text_encoder)
-    trainee = learner(settings).around(transformer, text_encoder, config, torch.device("cpu"))
+    trainee = learner(settings).around(freeze(transformer, settings), text_encoder, config, torch.device("cpu"))
     trainee.lessons = Lessons(settings, run, Yardstick([], [], {}, 0), lambda prompts, _: list(prompts))
     trainee.save_settings(run)
     checkpoint.save(trainee, run)
@@ -56,7 +56,8 @@ def open_own(settings: PreferSettings, run: Path, note: Note) -> Preferring:
     """The state of the newest undamaged checkpoint, with the reference, the judges and the prompts."""
     device, config = pick_device(), load_run_config(run, last_stage=False)
     folder = checkpoint.newest_good(run, note)
-    trainee = learner(settings).of_checkpoint(folder, config, device)
+    transformer, text_encoder = load_averages(folder, config)
+    trainee = learner(settings).around(freeze(transformer, settings), text_encoder, config, device)
     trainee.learn(open_lessons(settings, run, config, device), *load_averages(run / REFERENCE, config))
     trainee.knows_others = True
     checkpoint.restore(trainee, folder)

@@ -68,12 +68,13 @@ class PreferSettings(Checked):
     """Prompts that are not learnt from, to measure with."""
     beta: Positive = 500.0
     """How much less the model must err than the reference to be sure of a pair: larger stays nearer to it."""
-    method: Literal["full", "lora"] = "full"
-    """What is trained: the whole network, or a LoRA of it."""
+    method: Literal["full", "text", "lora"] = "full"
+    """What is trained: the whole network; of our own models, what of it reads text; or a LoRA."""
     rank: Count = 16
     """Rank of the LoRA."""
     lr: Positive | None = None
-    """Learning rate; none: a tenth of what RUN was trained with, of a model of diffusers 1e-6, of a LoRA 1e-4."""
+    """Learning rate; none: a tenth of what RUN was trained with, --online three tenths; of a model of diffusers 1e-6,
+    of a LoRA 1e-4."""
     batch: Count = 16
     """Pairs a step; --online: prompts."""
     steps: Count = 400
@@ -107,14 +108,14 @@ class PreferSettings(Checked):
             raise ConfigError(f"--{said[0].replace('_', '-')} has no effect without --online")
         if self.votes is None and self.differs("question"):
             raise ConfigError("--question has no effect without --votes")
-        if self.method == "full" and self.differs("rank"):
+        if self.method != "lora" and self.differs("rank"):
             raise ConfigError("--rank has no effect without --method lora")
 
     def _check_online(self) -> None:
         if self.judge is None:
             raise ConfigError("--online learns from a judge: say which, --judge scenes")
         if self.method == "lora":
-            raise ConfigError("--online trains the whole network: leave --method lora out")
+            raise ConfigError("--online trains with --method full or text, and no LoRA")
         if said := [n for n in ("rounds", "prompts", "beta") if self.differs(n)]:
             raise ConfigError(f"--{said[0]} has no effect with --online")
         if self.stochastic > self.draw_steps:
