@@ -34,11 +34,11 @@ class PreferSettings(Checked):
     pairs: str | None = None
     """Folder of pairs as Pick-a-Pic has them: Parquet files with jpg_0, jpg_1, label_0, label_1 and caption."""
     judge: str | None = None
-    """What ranks pictures that RUN draws: scenes, geneval, clipscore, the folder of a reward model, or a command."""
+    """What ranks pictures that RUN draws: scenes, geneval:FILE, clipscore, the folder of a reward model, or a command."""
     check: str | None = None
     """Another judge, which is not learnt from: whether it agrees; none: scenes, where that is known and not --judge."""
     weights: tuple[str, ...] = ()
-    """NAME=PREFERRING_FILE, FOLDER or hub id of the judges' networks, in place of a download."""
+    """NAME=FILE, FOLDER or hub id of the judges' networks, in place of a download."""
     captions: str | None = None
     """File of prompts, one a line, to draw and to measure with; none: captions of the training pictures."""
     expand: str | None = None
