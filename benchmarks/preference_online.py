@@ -13,42 +13,69 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from preference import CPU, LOG, begin, scored, trained_plainly
+from preference import CPU, LOG, begin, trained_plainly
 
+from daybreak.ablate.frechet import frechet_on_scenes
 from daybreak.config import Config, override
-from daybreak.evaluate.composition import held_out_prompts, prompts_of_tasks, see_all
+from daybreak.data.scenes.source import ScenesSource
+from daybreak.data.scenes.world import TASKS
+from daybreak.evaluate.composition import judge_all, prompts_of_tasks, score_attributes, see_all
 from daybreak.evaluate.judge import share_right
 from daybreak.formats.open import open_model
 from daybreak.model_folder import model_folder
 from daybreak.prefer.opening import open_own
+from daybreak.prefer.prompts import evaluation_prompts
 from daybreak.prefer.settings import PreferSettings
 from daybreak.sampling.generate import generate
 from daybreak.train.loop import train_on
 
+FRECHET_PICTURES = 200
 
-def measured(networks: tuple, config: Config) -> dict[str, float]:
-    """`scored`; the judge's mean on the evaluation's prompts; how much two pictures of a prompt differ."""
+
+def measured(networks: tuple, config: Config, kinds: Sequence[str]) -> dict[str, float]:
+    """Of the evaluation's prompts of `kinds`, which are not learnt from: the judge's mean, the share followed, those of
+    attributes; how much two pictures of a prompt differ; the Fréchet distance over all kinds of scenes."""
     e = config.evaluate
-    prompts = prompts_of_tasks(e.prompts_per_task, e.seed) + held_out_prompts(e.held_out_prompts, e.seed)
+    prompts = [p for p in prompts_of_tasks(e.prompts_per_task, e.seed) if p.spec.task in kinds]
     first, second = (generate(*networks, [p.text for p in prompts], config, e.seed + k) for k in (0, 1))
-    shares = [share_right(seen, p.spec) for seen, p in zip(see_all(first), prompts, strict=True)]
+    seen = see_all(first)
+    shares = [share_right(s, p.spec) for s, p in zip(seen, prompts, strict=True)]
     spread = float((first - second).square().mean(dim=(1, 2, 3)).sqrt().mean())
-    return {"judge": sum(shares) / len(shares), "diversity": spread} | scored(networks, config)
+    found = {"prompts": len(prompts), "judge": sum(shares) / len(shares)}
+    found["followed"] = sum(judge_all(prompts, seen)) / len(prompts)
+    found |= score_attributes(prompts, seen)
+    return found | {"diversity": spread, "frechet": frechet_on_scenes(*networks, config, FRECHET_PICTURES)[0]}
+
+
+def captions_of(kinds: Sequence[str], config: Config, evaluated: set[str], file: Path) -> Path:
+    """A file of training captions of `kinds`, short, without the evaluation's."""
+    weights = tuple(float(task in kinds) for task in TASKS)
+    known = ScenesSource(config.data.resolution, config.train.seed, weights).some_captions(4000)
+    file.write_text("\n".join(c for c in dict.fromkeys(known) if c not in evaluated))
+    return file
 
 
 def learnt(run: Path, seed: int, work: Path, asked: argparse.Namespace) -> list[dict]:
     """Rows of a seed: as it was, learnt online, and trained on for the same time."""
     *before, config = open_model(run, CPU)
-    changes = {"sample.expand": asked.expand, "evaluate.prompts_per_task": asked.prompts_per_task}
+    e = asked.prompts_per_task
+    changes = {
+        "sample.expand": asked.expand, "sample.steps": asked.measure_steps, "evaluate.prompts_per_task": e,
+    }  # fmt: skip
     for key, value in changes.items():
         config = config if value is None else override(config, key, value)
-    common = {"what": "online", "run": run.name, "seed": seed, "expand": config.sample.expand}
-    rows = [common | {"way": "as it was"} | measured(tuple(before), config)]
+    kinds = asked.kinds.split(",")
+    evaluated = set(evaluation_prompts(config))
+    captions = captions_of(kinds, config, evaluated, work / "captions.txt")
+    common = {"kinds": asked.kinds, "what": "online", "run": run.name, "seed": seed, "expand": config.sample.expand}
+    rows = [common | {"way": "as it was"} | measured(tuple(before), config, kinds)] if asked.before else []
     settings = PreferSettings(
-        run=str(run), judge="scenes", online=True, expand=asked.expand, method=asked.method, steps=asked.steps,
+        run=str(run), judge="scenes", online=True, captions=str(captions), expand=asked.expand,
+        method=asked.method, steps=asked.steps,
         lr=asked.lr, kl=asked.kl, clip=asked.clip, noise=asked.noise, batch=asked.batch, pictures=asked.pictures,
         draw_steps=asked.draw_steps, stochastic=asked.stochastic, guidance=asked.guidance, seed=seed, held_out=8,
     )  # fmt: skip
@@ -63,12 +90,12 @@ def learnt(run: Path, seed: int, work: Path, asked: argparse.Namespace) -> list[
     drawn = asked.batch * asked.pictures * -(-asked.steps // asked.stochastic)
     online = {"way": "online", "cpu_seconds": round(seconds, 1), "pictures_judged": drawn} | told
     online["rewards"] = [round(sum(part) / len(part), 4) for part in tenths(rewards)]
-    rows.append(common | online | measured(trainee.drawing_networks(), config))
-    for dense in [None, 0.0] if asked.plain else []:
+    rows.append(common | online | measured(trainee.drawing_networks(), config, kinds))
+    for dense in {"none": [], "same": [None], "both": [None, 0.0]}[asked.plain]:
         name = "plain training" if dense is None else "plain training, short captions"
         pixel, steps, took = trained_plainly(run, config, seed, dense, seconds, work)
         plain = {"way": name, "cpu_seconds": round(took, 1), "steps": steps}
-        rows.append(common | plain | measured(pixel.drawing_networks(), config))
+        rows.append(common | plain | measured(pixel.drawing_networks(), config, kinds))
     return rows
 
 
@@ -86,8 +113,11 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--expand", default=None)
     parser.add_argument("--method", default="text")
+    parser.add_argument("--kinds", default=",".join(TASKS))
     parser.add_argument("--prompts-per-task", type=int, default=None)
-    parser.add_argument("--no-plain", dest="plain", action="store_false")
+    parser.add_argument("--measure-steps", type=int, default=None)
+    parser.add_argument("--no-before", dest="before", action="store_false")
+    parser.add_argument("--plain", default="both", choices=("none", "same", "both"))
     for name, default in (("steps", 400), ("batch", 8), ("pictures", 8), ("draw-steps", 8), ("stochastic", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, default in (("lr", None), ("kl", 0.0), ("clip", 1e-5), ("noise", 0.7), ("guidance", 1.0)):

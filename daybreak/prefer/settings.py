@@ -34,7 +34,7 @@ class PreferSettings(Checked):
     pairs: str | None = None
     """Folder of pairs as Pick-a-Pic has them: Parquet files with jpg_0, jpg_1, label_0, label_1 and caption."""
     judge: str | None = None
-    """What ranks pictures that RUN draws: scenes, geneval:FILE, clipscore, the folder of a reward model, or a command."""
+    """What scores pictures that RUN draws: scenes, geneval:FILE, clipscore, a reward model's folder, or a command."""
     check: str | None = None
     """Another judge, which is not learnt from: whether it agrees; none: scenes, where that is known and not --judge."""
     weights: tuple[str, ...] = ()
