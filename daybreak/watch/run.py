@@ -204,7 +204,8 @@ def _json(read: Any, path: Path) -> dict[str, Any]:
 
 def _finetuned(folder: Path) -> dict[str, Any]:
     found = _json(lambda path: json.loads(path.read_text(encoding="utf-8")), folder / REPORT)
-    kept = ("verdict", "rows", "notes", "method", "base", "steps", "sheets", "general", "contact")
+    kept = ("verdict", "rows", "notes", "method", "base", "steps", "sheets", "general", "contact", "heading", "columns",
+            "general_heading")  # fmt: skip
     return {k: found[k] for k in kept if k in found}
 
 
