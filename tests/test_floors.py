@@ -12,7 +12,7 @@ FLOORS = [
     "html", "checkpoint_files", "model_folder", "run_folder", "run_requests", "run_notes", "caption_words", "allocator",
     "products", "cpu", "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats",
     "losses", "evaluate", "train", "display", "watch", "finetune", "history", "plan", "arguments", "export",
-    "subjects", "ablate", "distill", "box", "launch", "vote", "serve", "commands", "cli", "__main__",
+    "subjects", "ablate", "track", "distill", "box", "launch", "vote", "serve", "commands", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up."""
 
