@@ -242,6 +242,11 @@ teach --data nowhere
 tell run stop
 tell run jump
 teach --out teacher.pt
+track scenes-demo
+track scenes-demo --track scenes-32
+track scenes --track scenes-32-cpu
+track --verify nowhere
+track --page nowhere
 train scnes
 train scenes --optim.lr abc
 train scenes --train.batch x

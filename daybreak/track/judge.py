@@ -27,6 +27,8 @@ from daybreak.track.rules import Track
 
 SCORES = "scores.json"
 SHOWN = 24
+NETWORKS = 4
+"""Random ones behind a Fréchet distance: one alone weighs blur three times as heavily as another."""
 
 
 class Judge(Protocol):
@@ -64,19 +66,23 @@ class ScenesJudge:
 
 
 class PicturesJudge:
-    """The Fréchet distance to the pictures of a folder, in features of a random network drawn from `seed`."""
+    """The Fréchet distance to the pictures of a folder, mean over random networks drawn from `seed`."""
 
     def __init__(self, track: Track, config: Config, seed: int) -> None:
         source = open_source(config)
         self.seed = seed
         self.prompts = spread(source.some_captions(1_000_000), track.pictures, seed)
-        pictures = source.batch(0, max(track.pictures, len(set(self.prompts)))).images
-        self._features = Scaled(RandomFeatures(seed), pictures)
-        self._reference: Moments = moments(self._features(pictures))
+        pictures = source.batch(0, track.pictures).images
+        self._features = [Scaled(RandomFeatures(seed * NETWORKS + i), pictures) for i in range(NETWORKS)]
+        self._references: list[Moments] = [moments(features(pictures)) for features in self._features]
 
     def score(self, pictures: Tensor) -> dict[str, float]:
         """See `Judge`: less is better."""
-        return {"frechet": frechet_distance(moments(self._features(pictures)), self._reference)}
+        found = [
+            frechet_distance(moments(features(pictures)), reference)
+            for features, reference in zip(self._features, self._references, strict=True)
+        ]
+        return {"frechet": sum(found) / NETWORKS}
 
     def shown(self) -> list[int]:
         """See `Judge`: the first ones; they were drawn at random."""

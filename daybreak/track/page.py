@@ -33,8 +33,6 @@ def keep(folder: Path, kept: Path) -> Path:
 def write_page(kept: Path) -> Path:
     """Writes the page beside the folder `kept`, under its name, and returns it. ConfigError for a changed entry."""
     found = sorted(kept.glob("*.json"))
-    if not found:
-        raise ConfigError(f"{kept} holds no entry: add some by daybreak track ENTRY --page {kept}")
     known = [(path, entries.read(path)) for path in found]
     for path, entry in known:
         sheet = path.with_suffix(".png")

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WIDTHS = (32, 64, 128)
+WIDTHS = (16, 32, 64)
 """Channels after each stage; each halves the side."""
 PLACES = 2
 """Features are averaged over so many parts of the picture in each direction: they know where things are."""
 
 
 class RandomFeatures(nn.Module):
-    """[B, 3, H, W] in [-1, 1] -> [B, 4 (32 + 64 + 128)]: means of each stage's channels over quarters of the picture.
+    """[B, 3, H, W] in [-1, 1] -> [B, 4 (16 + 32 + 64)]: means of each stage's channels over quarters of the picture.
 
     Two 3 x 3 convolutions a stage, the second with stride 2; orthogonal weights, which keep what is different apart.
     """
@@ -53,18 +53,21 @@ class RandomFeatures(nn.Module):
 
 
 class Scaled:
-    """Random features of which each has mean 0 and deviation 1 over reference pictures: none rules the distance."""
+    """Random features of which each stage has, over reference pictures, deviations of 1 in the mean: none rules.
+
+    Not each feature for itself: one that hardly ever fires would be blown up, and rule the distance alone.
+    """
 
     def __init__(self, network: RandomFeatures, reference: Tensor) -> None:
         """reference: pictures [N, 3, H, W] in [-1, 1]."""
         self._network = network
-        features = in_batches(network, reference)
-        self._mean = features.mean(dim=0)
-        self._deviation = features.std(dim=0).clamp(min=1e-6)
+        sizes = [PLACES**2 * width for width in WIDTHS]
+        deviations = in_batches(network, reference).std(dim=0).split(sizes)
+        self._scale = torch.cat([d.square().mean().sqrt().expand(len(d)) for d in deviations])
 
     def __call__(self, images: Tensor) -> Tensor:
         """[N, 3, H, W] -> [N, D]."""
-        return (in_batches(self._network, images) - self._mean) / self._deviation
+        return in_batches(self._network, images) / self._scale
 
 
 def in_batches(network: nn.Module, images: Tensor, size: int = 256) -> Tensor:
