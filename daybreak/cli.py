@@ -464,6 +464,9 @@ def track(
     changed: Annotated[str, "What this entry changes, for the history of records."] = "",
     verify: Annotated[Path | None, "Entry to check and to run again, in place of a recipe."] = None,
     page: Annotated[Path | None, "Folder of kept entries: adds those named, and writes the page FOLDER.md."] = None,
+    peer_checkout: Annotated[
+        Path | None, "Checkout of github.com/Photoroom/PRX: its denoiser trains in place of ours."
+    ] = None,
 ) -> None:
     """Run a recipe against the clock of a track, and write an entry that anybody can verify.
 
@@ -478,7 +481,7 @@ def track(
     """
     from daybreak.track.asked import asked_track
 
-    asked = asked_track(context.args, track, seeds, out, data, hidden_seed, changed, verify, page)
+    asked = asked_track(context.args, track, seeds, out, data, hidden_seed, changed, verify, page, peer_checkout)
     with phase("loading"):
         from daybreak.commands.track import run_asked
 

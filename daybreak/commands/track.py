@@ -25,10 +25,10 @@ from daybreak.track.verify import compare
 def run_asked(console: Console, asked: Asked) -> bool:
     """Does what was asked for; False where an entry was not confirmed."""
     if isinstance(asked, Make):
-        run_track(console, asked.plan, asked.out, asked.hidden_seed)
+        run_track(console, asked.plan, asked.out, asked.hidden_seed, asked.checkout)
         return True
     if isinstance(asked, Verify):
-        return run_verify(console, asked.entry, asked.out, asked.hidden_seed)
+        return run_verify(console, asked)
     from daybreak.track.page import keep, write_page
 
     for folder in asked.added:
@@ -37,14 +37,16 @@ def run_asked(console: Console, asked: Asked) -> bool:
     return True
 
 
-def run_track(console: Console, plan: Plan, folder: Path, hidden_file: Path | None) -> None:
+def run_track(
+    console: Console, plan: Plan, folder: Path, hidden_file: Path | None, checkout: Path | None
+) -> None:  # fmt: skip
     """Trains what is not trained yet, judges it, and writes the entry. Raises ConfigError where a run crashed."""
     seed = plans.judging_seed(plan, hidden_file)
     plan.save(folder)
     lock = hold(console, folder, "entry")
     try:
-        _train_all(console, plan, folder, lock)
-        _show(console, plan.of_track, _judge_all(console, plan, folder, seed))
+        _train_all(console, plan, folder, lock, checkout)
+        _show(console, plan.of_track, _judge_all(console, plan, folder, seed, checkout))
     except KeyboardInterrupt:
         console.print(f"interrupted; the same command with --out {folder} goes on", highlight=False, soft_wrap=True)
         raise
@@ -53,13 +55,14 @@ def run_track(console: Console, plan: Plan, folder: Path, hidden_file: Path | No
     console.print(f"  {folder / entries.FILE}", highlight=False, soft_wrap=True)
 
 
-def run_verify(console: Console, folder: Path, out: Path, hidden_file: Path | None) -> bool:
-    """Checks an entry's digests, runs it again in `out`, and says whether the second time confirms the first."""
+def run_verify(console: Console, asked: Verify) -> bool:
+    """Checks an entry's digests, runs it again, and says whether the second time confirms the first."""
+    folder, out = asked.entry, asked.out
     entry, plan = entries.check(folder), plans.load(folder)
     console.print(f"{folder}: {len(entry['files'])} files are as they were when the entry was written", highlight=False)
     if entry["code"] != entries.code_digest():
         console.print("this is other code than the entry's; what is compared is how far it comes", highlight=False)
-    run_track(console, plan, out, hidden_file)
+    run_track(console, plan, out, asked.hidden_seed, asked.checkout)
     track, again = plan.of_track, entries.read(out / entries.FILE)
     found = compare(track, entry, again)
     rows = [
@@ -71,7 +74,7 @@ def run_verify(console: Console, folder: Path, out: Path, hidden_file: Path | No
     return all(c.confirmed for c in found)
 
 
-def _train_all(console: Console, plan: Plan, folder: Path, lock: int) -> None:
+def _train_all(console: Console, plan: Plan, folder: Path, lock: int, checkout: Path | None) -> None:
     track = plan.of_track
     environment = environment_of(track)
     for seed in range(plan.seeds):
@@ -86,12 +89,15 @@ def _train_all(console: Console, plan: Plan, folder: Path, lock: int) -> None:
             for variable in ("DAYBREAK_CACHE", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
                 environment[variable] = str(Path(caches) / variable)
             words = ["daybreak.track.one", str(folder), str(seed), repr(time.time())]
+            words += [str(checkout)] if checkout is not None else []
             error = run_process(words, log, lock, environment)
         if error is not None:
             raise ConfigError(f"the run of seed {seed} crashed: {error}")
 
 
-def _judge_all(console: Console, plan: Plan, folder: Path, judging_seed: int) -> dict[str, Any]:
+def _judge_all(
+    console: Console, plan: Plan, folder: Path, judging_seed: int, checkout: Path | None
+) -> dict[str, Any]:  # fmt: skip
     # Imported here: torch takes seconds, for which no mistake has to wait.
     from daybreak.track.judge import judge_run, open_judge, read_clock
     from daybreak.track.plot import plot
@@ -104,7 +110,7 @@ def _judge_all(console: Console, plan: Plan, folder: Path, judging_seed: int) ->
         console.print(f"judging seed {seed}", highlight=False)
         tell: Callable[[str], None] = lambda text: console.print(f"    {text}", highlight=False)  # noqa: E731
         sheet = folder / entries.PICTURES if seed == 0 else None
-        runs.append((read_clock(run), judge_run(judge, run, plan.config(seed), sheet, tell)))
+        runs.append((read_clock(run), judge_run(judge, run, plan.config(seed), sheet, tell, checkout)))
     plot(track, [(plan.recipe, runs)], folder / "curve.png")
     return entries.make(plan, folder, runs, entries.folder_digest(Path(plan.data)) if plan.data is not None else None)
 

@@ -22,6 +22,7 @@ class Make:
     plan: Plan
     out: Path
     hidden_seed: Path | None
+    checkout: Path | None
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Verify:
     entry: Path
     out: Path
     hidden_seed: Path | None
+    checkout: Path | None
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ Asked = Make | Verify | Page
 def asked_track(
     arguments: list[str], track: str | None, seeds: int, out: Path | None, data: str | None,
     hidden_seed: Path | None, changed: str, verify: Path | None, page: Path | None,
+    peer_checkout: Path | None = None,
 ) -> Asked:  # fmt: skip
     """What was asked for. `arguments` holds the recipe and the settings, or the entries to add to a page.
 
@@ -71,15 +74,17 @@ def asked_track(
         if entry["track"] in TRACKS and TRACKS[entry["track"]].cores is not None:
             cores_of(TRACKS[entry["track"]])
         plans.judging_seed(plans.load(verify), hidden_seed)
+        plans.check_peer(plans.load(verify), peer_checkout)
         again = out or verify.with_name(f"{verify.name}-again")
-        return Verify(verify, again, hidden_seed)
+        return Verify(verify, again, hidden_seed, peer_checkout)
     if recipe is None:
         raise ConfigError("say what to run: daybreak track RECIPE --track scenes-32-cpu")
     if track is None:
         raise ConfigError(f"say on which track: --track {' or '.join(TRACKS)}")
-    plan = plans.make(track, recipe, settings, seeds, changed, data, hidden_seed)
+    plan = plans.make(track, recipe, settings, seeds, changed, data, hidden_seed, peer_checkout)
     if plan.of_track.cores is not None:
         cores_of(plan.of_track)
     if out is not None and not (out / plans.FILE).exists():
         check_empty(out, "it holds no entry; choose another --out")
-    return Make(plan, out or Path("runs") / f"track-{recipe}-{datetime.now():%Y%m%d-%H%M%S}", hidden_seed)
+    folder = out or Path("runs") / f"track-{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Make(plan, folder, hidden_seed, peer_checkout)

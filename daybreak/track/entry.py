@@ -52,6 +52,7 @@ def make(
         "code": code_digest(),
         "machine": machine(),
         "hidden": plan.hidden,
+        "peer": plan.peer,
         "data": data_digest,
         "config": plain(plan.config(0)),
         "seeds": seeds,

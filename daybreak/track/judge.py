@@ -18,9 +18,9 @@ from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.metrics import Moments, frechet_distance, moments
 from daybreak.evaluate.prompts import spread
 from daybreak.files import write_whole
-from daybreak.formats.run import load_averages
 from daybreak.parallel import pick_device
 from daybreak.sampling.generate import generate
+from daybreak.track.networks import load
 from daybreak.track.one import CLOCK, SNAPSHOTS
 from daybreak.track.random_features import RandomFeatures, Scaled
 from daybreak.track.rules import Track
@@ -97,32 +97,36 @@ def open_judge(track: Track, config: Config, seed: int) -> Judge:
 
 
 def judge_run(
-    judge: Judge, run: Path, config: Config, pictures: Path | None, tell: Callable[[str], None]
+    judge: Judge, run: Path, config: Config, pictures: Path | None, tell: Callable[[str], None],
+    checkout: Path | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Scores each average that `run` kept, writes RUN/scores.json and returns its rows: step, images, seconds, scores.
 
-    pictures: where the sheet of the last one's pictures goes, or None. Averages that were judged before are not again.
+    pictures: where the sheet of the last one's pictures goes, or None. checkout: of PRX, whose denoiser was
+    trained. Averages that were judged before are not again.
     """
     config, device = configs.at_stage(config, -1), pick_device()
     path, clock = run / SCORES, read_clock(run)
     rows = read_rows(run) if path.exists() else []
     for kept in clock["snapshots"][len(rows) :]:
-        drawn = draw(judge, run, int(kept["step"]), config, device)
+        drawn = draw(judge, run, int(kept["step"]), config, device, checkout)
         rows.append({**kept, **judge.score(drawn)})
         write_whole(path, json.dumps(rows, indent=1) + "\n")
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in list(rows[-1].items())[3:])
         tell(f"{kept['seconds']:.0f} s, step {kept['step']:,}: {told}")
     if pictures is not None and not pictures.exists():
-        drawn = draw(judge, run, int(clock["snapshots"][-1]["step"]), config, device)
+        drawn = draw(judge, run, int(clock["snapshots"][-1]["step"]), config, device, checkout)
         chosen = judge.shown()
         save_grid(drawn[torch.tensor(chosen)], [judge.prompts[i] for i in chosen], pictures)
     return rows
 
 
 @torch.no_grad()
-def draw(judge: Judge, run: Path, step: int, config: Config, device: torch.device) -> Tensor:
+def draw(
+    judge: Judge, run: Path, step: int, config: Config, device: torch.device, checkout: Path | None = None
+) -> Tensor:
     """The pictures of the judge's prompts by the average of one step: [N, 3, H, W]."""
-    transformer, text = load_averages(run / SNAPSHOTS / f"step-{step:08d}", config)
+    transformer, text = load(run / SNAPSHOTS / f"step-{step:08d}", config, checkout)
     return generate(transformer.to(device).eval(), text.to(device).eval(), judge.prompts, config, judge.seed)
 
 

@@ -1,4 +1,4 @@
-"""One run of an entry, in a process of its own: `python -m daybreak.track.one FOLDER SEED BEGAN`.
+"""One run of an entry, in a process of its own: `python -m daybreak.track.one FOLDER SEED BEGAN [CHECKOUT]`.
 
 BEGAN is when the process was started, in seconds since 1970: the clock counts from there. Standard input is a pipe from
 the command that started it; where that ends, so does the run. Nothing here knows the judge's prompts.
@@ -23,6 +23,7 @@ from daybreak.files import write_whole
 from daybreak.parallel import pick_device
 from daybreak.track import plan as plans
 from daybreak.track import rules
+from daybreak.track.networks import begin
 from daybreak.track.rate import rate
 from daybreak.train.clock import Clock
 from daybreak.train.guard import TrainingError
@@ -73,8 +74,10 @@ class Snapshots:
         """The log has it."""
 
 
-def run_one(folder: Path, seed: int, began: float) -> None:
-    """Trains one run of the entry in `folder`. Raises TrainingError where it was told to stop before its end.
+def run_one(folder: Path, seed: int, began: float, checkout: Path | None = None) -> None:
+    """Trains one run of the entry in `folder`. checkout: of PRX, whose denoiser is trained in place of ours.
+
+    Raises TrainingError where it was told to stop before its end.
 
     A run that was interrupted begins again: its clock cannot have stopped.
     """
@@ -83,7 +86,7 @@ def run_one(folder: Path, seed: int, began: float) -> None:
     shutil.rmtree(run, ignore_errors=True)
     device = pick_device()
     before, load = rate(device), os.getloadavg()[0]
-    pixel = Pixel.create(config, open_stage_source(config, 0, 0), device)
+    pixel = begin(config, open_stage_source(config, 0, 0), device, checkout)
     snapshots = Snapshots(pixel, run, began, track.every)
     with Display(Console()) as display:
         train_on(pixel, run, [display, snapshots])
@@ -105,13 +108,13 @@ def run_one(folder: Path, seed: int, began: float) -> None:
     write_whole(run / CLOCK, json.dumps(clock, indent=2) + "\n")
 
 
-def main(folder: str, seed: str, began: str) -> int:
+def main(folder: str, seed: str, began: str, checkout: str = "") -> int:
     """The process: 0 where the run is finished."""
     stop_with_standard_input()
     try:
         if (track := plans.load(Path(folder)).of_track).cores is not None:
             os.sched_setaffinity(0, rules.cores_of(track))
-        run_one(Path(folder), int(seed), float(began))
+        run_one(Path(folder), int(seed), float(began), Path(checkout) if checkout else None)
     except (ConfigError, TrainingError) as e:
         print(f"error: {e}", file=sys.stderr)
         return 2 if isinstance(e, ConfigError) else 1

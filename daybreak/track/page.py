@@ -143,7 +143,8 @@ def _order(track: Track, entry: Entry) -> tuple[float, ...]:
 
 def _name(entry: Entry) -> str:
     settings = "".join(f" --{key} {value}" for key, value in entry["settings"])
-    return f"{entry['recipe']}{settings}"
+    peer = ", PRX's own class" if entry["peer"] else ""
+    return f"{entry['recipe']}{settings}{peer}"
 
 
 def _cell(figure: Mapping[str, Any], target: Target) -> str:

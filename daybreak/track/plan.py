@@ -10,6 +10,7 @@ from pathlib import Path
 from daybreak.config import Config, ConfigError
 from daybreak.files import check_empty, make_folder, write_whole
 from daybreak.track import rules
+from daybreak.track.peer_checkout import checkout_digest
 from daybreak.track.rules import Track
 
 FILE = "plan.json"
@@ -22,8 +23,8 @@ class Plan:
     """An entry to be made, or made.
 
     settings: (name, value) over the recipe's. changed: what a record changed, in its author's words. data: the folder
-    of pictures, for a track that takes one. hidden: the sha256 of the hidden seed's file, none in practice. rules: the
-    digest of the track's rules.
+    of pictures, for a track that takes one. hidden: the sha256 of the hidden seed's file, none in practice. peer: of
+    PRX's denoiser, where it takes the transformer's place. rules: the digest of the track's rules.
     """
 
     track: str
@@ -33,6 +34,7 @@ class Plan:
     changed: str
     data: str | None
     hidden: str | None
+    peer: str | None
     rules: str
 
     @property
@@ -63,12 +65,13 @@ class Plan:
 
 def make(
     track: str, recipe: str, settings: list[tuple[str, str]], seeds: int, changed: str, data: str | None,
-    hidden_file: Path | None,
+    hidden_file: Path | None, peer: Path | None = None,
 ) -> Plan:  # fmt: skip
     """A checked plan from what was typed. Raises ConfigError for whatever does not make one."""
     found = rules.find_track(track)
     hidden = hidden_seed(hidden_file)[1] if hidden_file is not None else None
-    plan = Plan(track, recipe, tuple(settings), seeds, changed, data, hidden, found.digest)
+    digest = checkout_digest(peer) if peer is not None else None
+    plan = Plan(track, recipe, tuple(settings), seeds, changed, data, hidden, digest, found.digest)
     plan.config(0)
     return plan
 
@@ -120,6 +123,15 @@ def judging_seed(plan: Plan, hidden_file: Path | None) -> int:
     if told != plan.hidden:
         raise ConfigError(f"--hidden-seed {hidden_file} is not the file that this entry was judged with")
     return seed
+
+
+def check_peer(plan: Plan, checkout: Path | None) -> None:
+    """ConfigError where the entry's denoiser is PRX's and `checkout` does not hold the same one, or the reverse."""
+    if (plan.peer is None) != (checkout is None):
+        told = "is PRX's: give its checkout by --peer-checkout" if plan.peer else "is ours: leave out --peer-checkout"
+        raise ConfigError(f"the entry's denoiser {told}")
+    if checkout is not None and checkout_digest(checkout) != plan.peer:
+        raise ConfigError(f"--peer-checkout {checkout} holds another denoiser than the entry's")
 
 
 def _shown(value: object) -> str:
