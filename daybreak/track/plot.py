@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -25,7 +26,7 @@ TITLES = {
 def plot(track: Track, entries: Sequence[tuple[str, Runs]], path: Path) -> None:
     """Writes a PNG with one panel a measure; entries: by the name that stands beside their lines."""
     measures = list(dict.fromkeys(t.measure for t in track.targets))
-    sheet = Sheet(figsize=(6.4 * len(measures), 4.4), layout="constrained")
+    sheet = Sheet(figsize=(6.4 * len(measures), 4.4 + 0.2 * len(entries)), layout="constrained")
     panels = sheet.subplots(1, len(measures), squeeze=False)[0]
     for axes, measure in zip(panels, measures, strict=True):
         scale = 1 if measure == "frechet" else 100
@@ -44,8 +45,12 @@ def plot(track: Track, entries: Sequence[tuple[str, Runs]], path: Path) -> None:
         axes.set_xlabel("charged, seconds of the reference machine")
         axes.set_title(TITLES[measure], fontsize=10)
         axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=8)
+    lines, names = panels[0].get_legend_handles_labels()
+    if names:
+        told = [textwrap.fill(name, 60 * len(measures)) for name in names]
+        sheet.legend(
+            lines, told, loc="outside lower center", fontsize=8, ncols=1 if len(max(told, key=len)) > 40 else 3
+        )
     drawn = BytesIO()
     sheet.savefig(drawn, dpi=110)
     write_whole(path, drawn.getvalue())

@@ -5,12 +5,14 @@ import os
 import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from daybreak.config import ConfigError
 from daybreak.evaluate.metrics import frechet_distance, moments
+from daybreak.model.transformer import Transformer
 from daybreak.track import curve, rules
 from daybreak.track import entry as entries
 from daybreak.track import plan as plans
@@ -174,6 +176,11 @@ def asked(words, track="scenes-32-cpu", **given):
         (["scenes-demo", "--sample.steps", "200"], {}, "takes 400 passes of the network, and the track allows 200"),
         (["scenes-demo"], {"data": "x"}, "has its own world"),
         (["folder"], {"track": "emoji-64"}, "takes its pictures from a folder: --data FOLDER"),
+        (
+            ["peer-prx"],
+            {"peer_checkout": Path("nowhere")},
+            "nowhere is no checkout of Photoroom/PRX",
+        ),
         (["scenes-demo"], {"verify": "x"}, "--verify runs the entry as it is"),
         (["scenes-demo"], {"page": "x"}, "--page takes entries and nothing else"),
     ],
@@ -188,6 +195,16 @@ def test_the_cores_of_the_track_have_to_be_there(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3}, raising=False)
     with pytest.raises(ConfigError, match="scenes-32-cpu runs on 2 CPU cores, and here is 1"):
         asked(["scenes-demo"])
+
+
+@pytest.mark.parametrize("peer", ["dit", "mmdit", "minit2i", "prx"])
+def test_peers_keep_the_rules_and_none_has_a_part_of_ours(peer):
+    config = rules.run_config(rules.find_track("scenes-32-cpu"), f"peer-{peer}", (), None, 0)
+    assert rules.charged_seconds(config) == 0.0
+    m = config.model
+    assert not (m.grounding or m.text_convolutions or m.convolutions) and m.start == "grey" and config.text.depth == 1
+    network = Transformer(m, config.text.width, config.routing)
+    assert 1.4e6 < sum(p.numel() for p in network.parameters()) < 1.8e6
 
 
 def test_an_entry_of_other_rules_is_not_compared(kept, tmp_path, monkeypatch):
