@@ -183,7 +183,7 @@ WRONG = [
       "routing.start": 1}, "needs all tokens.*at most 1"),
     ({"perceptual.lpips": 0.1, "model.predicts": "velocity"}, "set model.predicts=x0"),
     ({"perceptual.dino": -1}, "perceptual.dino is -1"),
-    ({"model.layout": "joint"}, "set model.modulation=none"),
+    ({"model.layout": "joint", "model.modulation": "none", "model.pooled_text": True}, "set model.modulation=block"),
     ({"sample.guidance_kind": "routed"}, "set routing.keep below 1"),
     ({"train.posthoc_ema": "0.6"}, "between 0.01 and 0.25"),
 ]  # fmt: skip
