@@ -1,6 +1,6 @@
 """Every kind of base by every method: trained for 40 steps, exported, opened by plain diffusers: the same picture?
 
-    python benchmarks/finetune_families.py [--only sd flux2] [--out families]
+    python benchmarks/finetune_families.py [--only sd flux2] [--methods lora] [--out families]
 
 The bases are tiny, of their real classes, with random weights. Training and export are the commands as a user types
 them. The picture is compared with what the averaged weights of the run's last checkpoint draw, in float32. Prints
@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from daybreak import checkpoint_files, cli
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.bases import open_base
+from daybreak.finetune.drawing import call
 from daybreak.finetune.prepared import open_prepared
 from daybreak.finetune.report import probes_of
 from tests.finetune import tiny, tiny_today
@@ -49,12 +50,14 @@ TEXT = {
     "lora, text encoder": [*LORA, "--train-text-encoder"],
     "textual inversion": ["--method", "textual-inversion", "--token", "<mine>", "--init-word", "dog", "--vectors", "2"],
 }
+SIDES = {"own": 32}
+"""px; 16 otherwise."""
 RATES = {"full": "2e-3", "textual inversion": "5e-2"}
 
 
 def save_own(folder: Path) -> Path:
     """A run of daybreak train of a few steps."""
-    sizes = {"data.resolution": 16, "model.width": 32, "model.depth": 2, "model.heads": 2}
+    sizes = {"data.resolution": SIDES["own"], "model.width": 32, "model.depth": 2, "model.heads": 2}
     told = {"train.steps": 8, "train.batch": 8, "evaluate.metrics": "none"} | sizes
     words = ["train", "scenes", "--out", folder, *(word for k, v in told.items() for word in (f"--{k}", v))]
     command(words)
@@ -93,18 +96,16 @@ def command(words: list[Any]) -> str:
     return printed.getvalue()
 
 
-def picture(pipeline: Any, prompt: str) -> torch.Tensor:
-    """[1, 3, 16, 16] in [0, 1]."""
-    options = {"use_resolution_binning": False} if type(pipeline).__name__.startswith("PRX") else {}
+def picture(pipeline: Any, prompt: str, side: int) -> torch.Tensor:
+    """[1, 3, side, side] in [0, 1]."""
+    options = {"num_inference_steps": 4, "height": side, "width": side, "guidance_scale": 2.0}
+    if type(pipeline).__name__.startswith("PRX"):
+        options["use_resolution_binning"] = False
     pipeline.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(3)
-    drawn = pipeline(
-        prompt=prompt, num_inference_steps=4, height=16, width=16, generator=generator, output_type="pt", **options
-    )
-    return drawn.images.float()
+    return call(pipeline, [prompt], [torch.Generator().manual_seed(3)], options) / 2 + 0.5
 
 
-def trained(run: Path, prompt: str) -> torch.Tensor:
+def trained(run: Path, prompt: str, side: int) -> torch.Tensor:
     """What the averaged weights of the last checkpoint draw, on the base as it is, with its own sampler."""
     settings = settings_file.load(run)
     prepared = open_prepared(replace(settings, base_weights="plain", offload=False), torch.device("cpu"))
@@ -112,15 +113,11 @@ def trained(run: Path, prompt: str) -> torch.Tensor:
     stored = {k: v for file in newest.glob("*.safetensors") for k, v in load_file(file).items()}
     for name in prepared.averages.tensors:
         prepared.averages.tensors[name].copy_(stored[f"averaged.{name}"])
-    if settings.token is not None:
-        prompt = " ".join(
-            prepared.family.pipeline.maybe_convert_prompt(prompt, prepared.family.pipeline.tokenizer).split()
-        )
     with prepared.averages.in_place():
-        return picture(prepared.family.pipeline, prompt)
+        return picture(prepared.family.pipeline, prompt, side)
 
 
-def row(base: Path, name: str, words: list[str], data: Path, folder: Path) -> tuple[str, bool]:
+def row(base: Path, name: str, words: list[str], data: Path, folder: Path, side: int) -> tuple[str, bool]:
     """Of one base and method: a line of the table, and whether the picture was the same."""
     run, out = folder / "run", folder / "exported"
     prompts = folder / "general.txt"
@@ -128,21 +125,25 @@ def row(base: Path, name: str, words: list[str], data: Path, folder: Path) -> tu
     prompts.write_text("a dog\nthe big dog\n")
     began = time.process_time()
     command(
-        ["finetune", base, "--data", data, "--out", run, "--steps", STEPS, "--batch", 8, "--resolution", 16, *words,
+        ["finetune", base, "--data", data, "--out", run, "--steps", STEPS, "--batch", 8, "--resolution", side, *words,
          "--lr", RATES.get(name.split(",")[0], "2e-2"), "--ema", 0.9, "--warmup", 0, "--sample-every", STEPS,
          "--sample-steps", 1, "--general-prompts", prompts, "--prompt", "a dog", "--no-report"]
     )  # fmt: skip
     word = name == "textual inversion"
     prompt = "a <mine> on white" if word else "a red circle on white"
-    expected = trained(run, prompt)
+    expected = trained(run, prompt, side)
     if word:
         opened = open_base(str(base))
-        opened.load_textual_inversion(run / "embedding" / "learned_embeds.safetensors", token="<mine>")
+        stored = load_file(run / "embedding" / "learned_embeds.safetensors")
+        for key, number in (("<mine>", ""), ("clip_l", ""), ("clip_g", "_2")):  # XL's file holds two
+            if key in stored:
+                parts = {part: getattr(opened, f"{part}{number}") for part in ("text_encoder", "tokenizer")}
+                opened.load_textual_inversion({"<mine>": stored[key]}, token="<mine>", **parts)
     else:
         command(["export", run, "--out", out, "--dtype", "float32"])
         opened = DiffusionPipeline.from_pretrained(out, trust_remote_code=True)
-    gap = float((picture(opened, prompt) - expected).abs().max())
-    moved = float((expected - picture(open_base(str(base)), prompt)).abs().max())
+    gap = float((picture(opened, prompt, side) - expected).abs().max())
+    moved = float((expected - picture(open_base(str(base)), prompt, side)).abs().max())
     losses = probes_of(run)
     falls = [f"{losses[0][part]:.3f} → {losses[-1][part]:.3f}" for part in ("domain", "general")]
     good = gap <= MOST < moved
@@ -154,13 +155,14 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=BASES, default=list(BASES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS | KEPT | TEXT, default=list(METHODS | KEPT | TEXT))
     parser.add_argument("--out", type=Path, help="keep bases and runs here")
     options = parser.parse_args()
     torch.set_num_threads(1)
     wrong = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.out or Path(temporary)
-        data = tiny.write_pictures(folder / "pictures", 24)
+        data = tiny.write_pictures(folder / "pictures", 24, side=32)
         columns = "base", "method", "loss on held-out pictures", "general", "picture moved", "differs", "same", "CPU s"
         print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
         for number, kind in enumerate(options.only):
@@ -171,9 +173,10 @@ def main() -> None:
                 methods |= TEXT
             if kind == "own":
                 del methods["full"]
+            methods = {name: words for name, words in methods.items() if name in options.methods}
             for turn, (name, words) in enumerate(methods.items()):
                 try:
-                    line, good = row(base, name, words, data, folder / f"{number}-{turn}")
+                    line, good = row(base, name, words, data, folder / f"{number}-{turn}", SIDES.get(kind, 16))
                 except Exception as e:  # the other rows are worth having
                     line, good = f"{type(e).__name__}: {' '.join(str(e).split())[-300:]} | | | | NO | |", False
                 wrong += not good

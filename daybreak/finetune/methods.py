@@ -109,7 +109,8 @@ def _begun(family: Family, parts: dict[str, Any], settings: FinetuneSettings) ->
     found = read(path, {family.denoiser: family.network} | family.encoders)
     if found.left:
         key, reason = next(iter(found.left.items()))
-        raise ConfigError(f"--lora {path} cannot be trained further: {len(found.left)} tensors, as {key}, {reason}")
+        why = f"of {len(found.left)} tensors {key} {reason}"
+        raise ConfigError(f"--lora {path} cannot be trained further on {settings.base}: {why}")
     for part, adapters in found.adapters.items():
         if part not in parts:
             raise ConfigError(f"--lora {path} adapts the {part} too: give --train-text-encoder")

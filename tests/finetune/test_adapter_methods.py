@@ -92,7 +92,7 @@ def test_going_on_from_a_file(base, pictures, tmp_path):
     with pytest.raises(ConfigError, match="--rank has no effect with --lora"):
         FinetuneSettings(base="b", data="d", method="lora", lora="f", rank=3)
     other = tiny.save_sd3(tmp_path / "sd3")
-    with pytest.raises(ConfigError, match="cannot be trained further: .* belongs to no layer of the base"):
+    with pytest.raises(ConfigError, match="cannot be trained further on .* belongs to no layer of the base"):
         tiny.finetune(other, pictures, tmp_path / "other", lora=str(first.folder), method="lokr")
 
 
