@@ -66,6 +66,8 @@ def attend(
     between them where there is one, as long as what is kept of them for the backward pass is not much: torch's fused
     kernel takes two to six times as long there and back.
     """
+    if v.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # as torch's own attention does
+        q, k, v = (x.to(torch.get_autocast_dtype("cpu")) for x in (q, k, v))
     if kernels.in_training(v) and q.shape[2] * k.shape[2] <= LOGITS_OF_A_HEAD:
         q = q if scale == 1 else q * (q.shape[-1] ** -0.5 if scale is None else scale)
         return functions.SoftmaxAttention.apply(q.to(v.dtype), k.to(v.dtype), v, mask)
