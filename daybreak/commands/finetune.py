@@ -31,7 +31,8 @@ from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers, loop_config
 from daybreak.parallel import PATIENCE, pick_device
 from daybreak.phases import phase
-from daybreak.run_folder import new_run_folder
+from daybreak.run_folder import REPORT, new_run_folder
+from daybreak.run_requests import judging
 from daybreak.tables import print_facts, print_table
 from daybreak.terminal import progress_bar
 from daybreak.train import checkpoint
@@ -155,9 +156,9 @@ def _finish(console: Console, run: Diffusers) -> None:
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
         tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
-        with phase("comparing with the base"):
+        with phase("comparing with the base"), judging(run.folder):
             make_report(run, weights, settings.report_pictures, tell)
-        log_score(run.config, run.folder, run.step, figures(run.folder), tell, Diffusers, "report/report.json")
+        log_score(run.config, run.folder, run.step, figures(run.folder), tell, Diffusers, REPORT)
         for line in summary(run.folder):
             console.print(f"- {line}", markup=False, highlight=False)
     write_report(run.folder)  # the log of the whole run, and its score

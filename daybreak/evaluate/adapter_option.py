@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,16 @@ IN_FOLDER = (
 """Of a folder, the file that is meant: diffusers' or ours, peft's, or that of a run of daybreak finetune."""
 
 
+MAX_NAME = 100
+"""Characters of the name under which a request asks for an adapter."""
+
+
 @dataclass(frozen=True)
 class AdapterFile:
-    """strength: 0 is the base, 1 what was trained, below 0 its opposite. model: the one that it is for; None: any."""
+    """strength: 0 is the base, 1 what was trained, below 0 its opposite. model: the one that it is for; None: any.
+
+    A server takes a `model` that it does not serve as the adapter's own name.
+    """
 
     path: Path
     strength: float = 1.0
@@ -79,6 +86,27 @@ def check_adapters(texts: Iterable[str], models: Iterable[str], flag: str = "--l
         model = parse_adapter(text, flag).model
         if model is not None and model not in known:
             raise ConfigError(f"{flag} {text}: no model is named {model}; there is {', '.join(known)}")
+
+
+def adapters_to_choose(texts: Iterable[str], models: Iterable[str], flag: str = "--lora") -> dict[str, AdapterFile]:
+    """By their names, those named otherwise than one of `models`: a server draws with them where a request asks for it.
+
+    ConfigError where two have one name, or a name is not one that a request can hold.
+    """
+    found: dict[str, AdapterFile] = {}
+    for name, file in _named(texts, set(models), flag):
+        if name in found:
+            raise ConfigError(f"{flag}: two adapters are named {name}")
+        if not name or len(name) > MAX_NAME or not name.isprintable():
+            raise ConfigError(f"{flag} {name}={file.path}: an adapter's name has 1 to {MAX_NAME} printable characters")
+        found[name] = file
+    return found
+
+
+def _named(texts: Iterable[str], models: set[str], flag: str) -> Iterator[tuple[str, AdapterFile]]:
+    for adapter in (parse_adapter(text, flag) for text in texts):
+        if adapter.model is not None and adapter.model not in models:
+            yield adapter.model, adapter
 
 
 def _there(place: str) -> bool:

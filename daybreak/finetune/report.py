@@ -33,6 +33,7 @@ from daybreak.finetune.probes import drift
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers
 from daybreak.parallel import Ranks
+from daybreak.run_folder import REPORT
 from daybreak.watch.report import write_report as write_page
 
 COMPARED = ("fid", "kid", "clipscore")
@@ -95,7 +96,7 @@ def write_report(run: Path, found: dict[str, Any], start: dict[str, float], loss
     }
     found["verdict"] = verdict(found)
     found |= {"rows": _rows(found), "notes": _notes(found), **_pictures(run, found)}
-    (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    (run / REPORT).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     (folder / "report.md").write_text(_markdown(found), encoding="utf-8")
     return write_page(run)
 
@@ -276,4 +277,4 @@ def summary(run: Path) -> list[str]:
 
 
 def _read(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "report" / "report.json").read_text()))
+    return dict(json.loads((run / REPORT).read_text()))
