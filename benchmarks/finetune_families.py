@@ -52,13 +52,13 @@ TEXT = {
 }
 SIDES = {"own": 32}
 """px; 16 otherwise."""
-RATES = {"full": "2e-3", "textual inversion": "5e-2"}
+RATES = {"full": "2e-3", "textual inversion": "5e-2", "own": "5e-3"}
 
 
 def save_own(folder: Path) -> Path:
     """A run of daybreak train of a few steps."""
     sizes = {"data.resolution": SIDES["own"], "model.width": 32, "model.depth": 2, "model.heads": 2}
-    told = {"train.steps": 8, "train.batch": 8, "evaluate.metrics": "none"} | sizes
+    told = {"train.steps": 60, "optim.adam_lr": 3e-3, "train.batch": 8, "evaluate.metrics": "none"} | sizes
     words = ["train", "scenes", "--out", folder, *(word for k, v in told.items() for word in (f"--{k}", v))]
     command(words)
     return folder
@@ -117,16 +117,17 @@ def trained(run: Path, prompt: str, side: int) -> torch.Tensor:
         return picture(prepared.family.pipeline, prompt, side)
 
 
-def row(base: Path, name: str, words: list[str], data: Path, folder: Path, side: int) -> tuple[str, bool]:
+def row(base: Path, name: str, words: list[str], data: Path, folder: Path, kind: str) -> tuple[str, bool]:
     """Of one base and method: a line of the table, and whether the picture was the same."""
-    run, out = folder / "run", folder / "exported"
+    run, out, side = folder / "run", folder / "exported", SIDES.get(kind, 16)
+    rate = RATES.get(kind) or RATES.get(name.split(",")[0], "2e-2")
     prompts = folder / "general.txt"
     folder.mkdir(parents=True)
     prompts.write_text("a dog\nthe big dog\n")
     began = time.process_time()
     command(
         ["finetune", base, "--data", data, "--out", run, "--steps", STEPS, "--batch", 8, "--resolution", side, *words,
-         "--lr", RATES.get(name.split(",")[0], "2e-2"), "--ema", 0.9, "--warmup", 0, "--sample-every", STEPS,
+         "--lr", rate, "--ema", 0.9, "--warmup", 0, "--sample-every", STEPS,
          "--sample-steps", 1, "--general-prompts", prompts, "--prompt", "a dog", "--no-report"]
     )  # fmt: skip
     word = name == "textual inversion"
@@ -176,7 +177,7 @@ def main() -> None:
             methods = {name: words for name, words in methods.items() if name in options.methods}
             for turn, (name, words) in enumerate(methods.items()):
                 try:
-                    line, good = row(base, name, words, data, folder / f"{number}-{turn}", SIDES.get(kind, 16))
+                    line, good = row(base, name, words, data, folder / f"{number}-{turn}", kind)
                 except Exception as e:  # the other rows are worth having
                     line, good = f"{type(e).__name__}: {' '.join(str(e).split())[-300:]} | | | | NO | |", False
                 wrong += not good

@@ -29,6 +29,8 @@ def attend(
     """
     heads, n, d = q.shape[1:]
     scale = d**-0.5 if scale is None else scale
+    if v.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # as torch's own attention does
+        q, k, v = (x.to(torch.get_autocast_dtype("cpu")) for x in (q, k, v))
     if kernels.in_training(v) and n * k.shape[2] <= LOGITS_OF_A_HEAD:
         q = q if scale == 1 else q * scale
         return functions.SoftmaxAttention.apply(q.to(v.dtype), k.to(v.dtype), v, mask)

@@ -157,18 +157,19 @@ class SoftmaxAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        shares = q @ k.transpose(-2, -1)
-        b, heads, n, m = shares.shape
+        b, heads, n, m = *q.shape[:3], k.shape[2]
         steps = [0, 0, 0]
         if mask is not None:
             if mask.shape not in {(p, h, r, m) for p in (1, b) for h in (1, heads) for r in (1, n)}:
-                raise ValueError(f"a mask of {tuple(mask.shape)} does not belong to logits {tuple(shares.shape)}")
+                raise ValueError(f"a mask of {tuple(mask.shape)} does not belong to logits {(b, heads, n, m)}")
             ctx.mask = mask.shape, mask.dtype
             mask = mask.to(exact(q.dtype)).contiguous()
             steps = [mask.stride(i) if mask.shape[i] > 1 else 0 for i in range(3)]
-        call("softmax", q.dtype, b, heads, n, m, mask, *steps, shares)
-        ctx.save_for_backward(q, k, v, shares)
-        return shares @ v
+        with torch.autocast("cpu", enabled=False):  # it would change the logits' format, and the kernel is told of q's
+            shares = q @ k.transpose(-2, -1)
+            call("softmax", q.dtype, b, heads, n, m, mask, *steps, shares)
+            ctx.save_for_backward(q, k, v, shares)
+            return shares @ v
 
     @staticmethod
     @once_differentiable

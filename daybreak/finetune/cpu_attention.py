@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from daybreak.model.layers import attend
+from daybreak.attention import attend
 
 
 def attend_as_ours(network: nn.Module) -> None:
-    """Has every attention of a network hand its queries, keys and values to `model.layers.attend`. Through the modules
+    """Has every attention of a network hand its queries, keys and values to `attention.attend`. Through the modules
     themselves, so that it holds where they are recomputed, too.
     """
     for module in network.modules():
@@ -52,8 +52,8 @@ def _ours(
         return None
     mask = attn_mask
     if mask is not None:
-        n, m = query.shape[2], key.shape[2]
-        if mask.shape not in {(p, 1, r, m) for p in (1, len(query)) for r in (1, n)}:
+        b, heads, n, m = *query.shape[:3], key.shape[2]
+        if mask.shape not in {(p, h, r, m) for p in (1, b) for h in (1, heads) for r in (1, n)}:
             return None
         if mask.dtype == torch.bool:
             mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, float("-inf"))

@@ -21,7 +21,9 @@ def offload(network: nn.Module, device: torch.device) -> None:
     """Moves what is not trained of a network's blocks into main memory. Two blocks are on the device at a time: one
     that computes, and the next in the direction in which the pass goes. To be called once what is trained is known.
     """
-    blocks = [_Block(module, device) for module in blocks_of(network)]
+    # One for all: what a stream has freed is used again by that stream alone.
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    blocks = [_Block(module, device, stream) for module in blocks_of(network)]
     order: list[_Block] = []
 
     def bring(block: _Block, backwards: bool) -> None:
@@ -43,12 +45,12 @@ def offload(network: nn.Module, device: torch.device) -> None:
 class _Block:
     """What of a block is not trained: `_home` has it, in main memory, and pinned there for a GPU."""
 
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
-        self.module, self._device = module, device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._arrived: torch.cuda.Event | None = None
+    def __init__(self, module: nn.Module, device: torch.device, stream: torch.cuda.Stream | None) -> None:
+        self.module, self._device, self._stream = module, device, stream
+        self._arrived: Any = None  # an event of that stream
         self._tensors: list[Tensor] = frozen_tensors(module)
         self._home = [t.data.cpu().pin_memory() if self._stream else t.data.cpu() for t in self._tensors]
+        self._nothing = [_nothing_like(home, device) for home in self._home]
         self._here = True
         self.leave()
 
@@ -79,9 +81,13 @@ class _Block:
         """
         if self._here:
             self._here = False
-            for tensor, home in zip(self._tensors, self._home, strict=True):
-                nothing = float("nan") if home.is_floating_point() else 0
-                tensor.data = torch.full((), nothing, dtype=home.dtype, device=self._device).expand(home.shape)
+            for tensor, nothing in zip(self._tensors, self._nothing, strict=True):
+                tensor.data = nothing
+
+
+def _nothing_like(home: Tensor, device: torch.device) -> Tensor:
+    value = float("nan") if home.is_floating_point() else 0
+    return torch.full((), value, dtype=home.dtype, device=device).expand(home.shape)
 
 
 def frozen_tensors(module: nn.Module) -> list[Tensor]:
@@ -121,7 +127,7 @@ def blocks_of(network: nn.Module) -> list[nn.Module]:
     """The parts of a network that work one after the other: those that diffusers never divides, the smallest of them;
     of a network that names none, the members of its outermost lists.
     """
-    kinds = getattr(network, "_no_split_modules", None)
+    kinds: Any = getattr(network, "_no_split_modules", None)
     if kinds:
         whole = {module for module in network.modules() if type(module).__name__ in kinds}
         return [m for m in network.modules() if m in whole and not whole.intersection(list(m.modules())[1:])]

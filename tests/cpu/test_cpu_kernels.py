@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from daybreak.attention import attend
 from daybreak.config import ModelConfig
 from daybreak.cpu import functions as ours
 from daybreak.cpu import kernels
@@ -246,3 +247,18 @@ def forget() -> None:
     """What was found out about compilers."""
     kernels._library.cache_clear()
     kernels._compiler.cache_clear()
+
+
+def test_attention_under_autocast_is_in_its_format_whatever_it_is_given():
+    """As torch's own; adapters and rotations hand over float32 there."""
+    q, k, v = (torch.randn(2, 3, 40, 16, requires_grad=True) for _ in range(3))
+    found = []
+    for attention in (lambda: attend(q, k, v, None), lambda: F.scaled_dot_product_attention(q, k, v)):
+        with torch.autocast("cpu", torch.bfloat16):
+            out = attention()
+        assert out.dtype == torch.bfloat16
+        found.append([out.float(), *torch.autograd.grad(out.float().square().sum(), (q, k, v))])
+    for ours_, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours_, theirs, atol=0.05 * float(theirs.detach().abs().max()))
+    with torch.autocast("cpu", torch.bfloat16):  # asked directly, it stays in the format of what comes in
+        assert ours.SoftmaxAttention.apply(q, k, v, None).dtype == torch.float32
