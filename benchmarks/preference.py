@@ -36,6 +36,7 @@ from daybreak.prefer.pairs import read_pairs
 from daybreak.prefer.settings import PreferSettings
 from daybreak.sampling.generate import generate
 from daybreak.train.loop import train_on
+from daybreak.train.pixel import Pixel
 from daybreak.vote import study as studies
 from daybreak.vote.contestants import contestants_of
 from daybreak.vote.pairs import pairs_of_study, schedule

@@ -12,7 +12,8 @@ from daybreak.prefer.settings import PreferSettings
 
 REFERENCE = "reference"
 """In a run's folder: the weights that it began with, from which learning is measured."""
-GENTLER = 0.1
+WARMUP_STEPS = 10
+GENTLER = 0.05
 """Of the rates that the model was trained with."""
 
 
@@ -32,7 +33,7 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
         "perceptual.dino": 0.0,
         "optim.muon_lr": factor * o.muon_lr,
         "optim.adam_lr": factor * o.adam_lr,
-        "optim.warmup_steps": 20,
+        "optim.warmup_steps": WARMUP_STEPS,
         "optim.decay_share": 0.2,
         "train.batch": settings.batch,
         "train.microbatch": None,

@@ -50,17 +50,17 @@ class PreferSettings(Checked):
     """--judge: pictures of a prompt, of which the best and the worst make a pair."""
     held_out: Annotated[int, Bounds(least=2)] = 48
     """Prompts that are not learnt from, to measure with."""
-    beta: Positive = 500.0
+    beta: Positive = 2000.0
     """How much less the model must err than the reference to be sure of a pair: larger stays nearer to it."""
     method: Literal["full", "lora"] = "full"
     """What is trained: the whole network, or a LoRA of it."""
     rank: Count = 16
     """Rank of the LoRA."""
     lr: Positive | None = None
-    """Learning rate; none: a tenth of what RUN was trained with, of a model of diffusers 1e-6, of a LoRA 1e-4."""
+    """Learning rate; none: a twentieth of what RUN was trained with, of a model of diffusers 1e-6, of a LoRA 1e-4."""
     batch: Count = 16
     """Pairs a step."""
-    steps: Count = 400
+    steps: Count = 200
     """Steps of the run, all rounds together."""
     minutes: Positive | None = None
     """Ends training after this many minutes, in place of --steps; drawing and judging are not counted."""
