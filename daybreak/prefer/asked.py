@@ -29,6 +29,10 @@ def check_prefer(settings: PreferSettings, out: Path | None) -> PreferSettings:
         raise ConfigError(f"{run} is no model: it is no run, and no folder of diffusers")
     if kind_of(run) == "run":
         trained_config(run)
+    if not is_own(str(run)):
+        for flag, said in (("--online", settings.online), ("--method text", settings.method == "text")):
+            if said:
+                raise ConfigError(f"{flag} is for models of our own, and {run} is one of diffusers")
     if out is not None:
         check_empty(out, f"choose another --out, or continue it with --resume {out}")
     if settings.votes is not None:
@@ -63,8 +67,8 @@ def run_to_resume(resume: Path, asked: PreferSettings, out: Path | None) -> Pref
 
 
 def learns_whole(settings: PreferSettings) -> bool:
-    """Whether a model of our own is trained whole, as daybreak train does."""
-    return is_own(settings.run) and settings.method == "full"
+    """Whether a model of our own is trained itself, as daybreak train does."""
+    return is_own(settings.run) and settings.method != "lora"
 
 
 def _absolute(place: str | None) -> str | None:

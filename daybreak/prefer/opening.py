@@ -20,11 +20,12 @@ from daybreak.prefer.figures import Yardstick
 from daybreak.prefer.import_pairs import import_pairs
 from daybreak.prefer.judges import Judge, open_judge
 from daybreak.prefer.lessons import Lessons
-from daybreak.prefer.own import REFERENCE, preferring_config
+from daybreak.prefer.online import Online
+from daybreak.prefer.own import REFERENCE, freeze, preferring_config
 from daybreak.prefer.prompts import open_prompts
 from daybreak.prefer.ranking import Ranking
 from daybreak.prefer.settings import PreferSettings
-from daybreak.prefer.trainee import Pairwise
+from daybreak.prefer.trainee import Pairwise, Preferring
 from daybreak.run_folder import load_run_config
 from daybreak.sampling.expand import expanded
 from daybreak.subjects import open_subject
@@ -40,17 +41,23 @@ def begin_own(settings: PreferSettings, run: Path, note: Note) -> None:
     config = preferring_config(before, settings)
     import_people(settings, run, note)
     _write_reference(run / REFERENCE, transformer, text_encoder)
-    trainee = Pairwise.around(transformer, text_encoder, config, torch.device("cpu"))
+    trainee = learner(settings).around(freeze(transformer, settings), text_encoder, config, torch.device("cpu"))
     trainee.lessons = Lessons(settings, run, Yardstick([], [], {}, 0), lambda prompts, _: list(prompts))
     trainee.save_settings(run)
     checkpoint.save(trainee, run)
 
 
-def open_own(settings: PreferSettings, run: Path, note: Note) -> Pairwise:
+def learner(settings: PreferSettings) -> type[Preferring]:
+    """What learns as the settings say."""
+    return Online if settings.online else Pairwise
+
+
+def open_own(settings: PreferSettings, run: Path, note: Note) -> Preferring:
     """The state of the newest undamaged checkpoint, with the reference, the judges and the prompts."""
     device, config = pick_device(), load_run_config(run, last_stage=False)
     folder = checkpoint.newest_good(run, note)
-    trainee = Pairwise.of_checkpoint(folder, config, device)
+    transformer, text_encoder = load_averages(folder, config)
+    trainee = learner(settings).around(freeze(transformer, settings), text_encoder, config, device)
     trainee.learn(open_lessons(settings, run, config, device), *load_averages(run / REFERENCE, config))
     trainee.knows_others = True
     checkpoint.restore(trainee, folder)

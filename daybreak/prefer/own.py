@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from daybreak import config as configs
 from daybreak.config import Config, StageConfig, override
+from daybreak.model.transformer import Transformer
 from daybreak.prefer.settings import PreferSettings
 
 REFERENCE = "reference"
 """In a run's folder: the weights that it began with, from which learning is measured."""
 WARMUP_STEPS = 10
-GENTLER = 0.05
-"""Of the rates that the model was trained with."""
+GENTLER, ONLINE_GENTLER = 0.05, 0.3
+"""Of the rates that the model was trained with; --online is by AdamW alone."""
+READS_TEXT = re.compile(r"(^|\.)(text\w*|norm_text_k|pooled_embedding|grounding)\.")
+"""Of a transformer's parameters those that only text goes through: its embeddings, keys and values."""
 
 
 def preferring_config(before: Config, settings: PreferSettings) -> Config:
     """The config of the run: as the model was trained, drawn and judged, with this budget and these rates, and without
     what belongs to learning from pictures."""
     o = before.optim
-    factor = GENTLER if settings.lr is None else settings.lr / o.adam_lr
+    usual = ONLINE_GENTLER if settings.online else GENTLER
+    factor = usual if settings.lr is None else settings.lr / o.adam_lr
     ends = settings.minutes is None and settings.deadline is None
     changes: dict[str, Any] = {
         "recipe": f"{before.recipe}-prefer",
@@ -33,6 +38,8 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
         "perceptual.dino": 0.0,
         "optim.muon_lr": factor * o.muon_lr,
         "optim.adam_lr": factor * o.adam_lr,
+        # Muon's updates are as large however small a gradient is beside its noise, which is most of GRPO's.
+        "optim.matrices": "adamw" if settings.online else o.matrices,
         "optim.warmup_steps": WARMUP_STEPS,
         "optim.decay_share": 0.2,
         "train.batch": settings.batch,
@@ -54,9 +61,16 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
     return configs.check(replace(before, stages=stages_of(settings)))
 
 
+def freeze(transformer: Transformer, settings: PreferSettings) -> Transformer:
+    """The network, of which what `settings.method` leaves as it is has no gradient."""
+    for name, parameter in transformer.named_parameters():
+        parameter.requires_grad_(settings.method == "full" or READS_TEXT.search(name) is not None)
+    return transformer
+
+
 def stages_of(settings: PreferSettings) -> tuple[StageConfig, ...]:
     """A stage for each round of a judge."""
-    rounds = settings.rounds if settings.judge is not None else 1
+    rounds = settings.rounds if settings.judge is not None and not settings.online else 1
     return (StageConfig(share=1 / rounds),) * rounds if rounds > 1 else ()
 
 

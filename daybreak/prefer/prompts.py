@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from daybreak.data.scenes.source import ScenesSource
 from daybreak.evaluate.composition import held_out_prompts, prompts_of_tasks
 from daybreak.finetune.settings import read_lines
 from daybreak.prefer.settings import PreferSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST = 20_000
 """Captions that are looked at."""
@@ -47,6 +51,63 @@ class Prompts:
         """(number, prompt) of `count` prompts of round `index`, from the beginning again where they are used up."""
         numbers = range(index * count, (index + 1) * count)
         return [(n, self.learnt[n % len(self.learnt)]) for n in numbers]
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """B prompts as they are judged, and the captions that the network is given; draw: draws their pictures [B, 3, S, S]
+    of `side` px as the model was before it learnt."""
+
+    prompts: list[str]
+    captions: list[str]
+    side: int
+    draw: Callable[[], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    @property
+    def images(self) -> Tensor:
+        """What stands for the data where examples of them are shown."""
+        return self.draw()
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the pictures, one for each prompt."""
+        return len(self), 3, self.side, self.side
+
+    def rows(self, rows: slice) -> PromptBatch:
+        """Some of the prompts."""
+        return PromptBatch(self.prompts[rows], self.captions[rows], self.side, lambda: self.draw()[rows])
+
+    def pinned(self) -> PromptBatch:
+        """Itself: there is nothing to move."""
+        return self
+
+
+@dataclass(frozen=True)
+class PromptSource:
+    """Prompts to draw, the same ones for `repeats` batches. write_out, draw: see ranking.py; side: of pictures, px."""
+
+    prompts: Prompts
+    write_out: Callable[[Sequence[str], Sequence[int]], list[str]]
+    draw: Callable[[Sequence[str], Sequence[int], int], Tensor]
+    side: int
+    repeats: int
+
+    def batch(self, position: int, size: int) -> PromptBatch:
+        """The prompts of batch number `position` / `size`."""
+        numbers, prompts = zip(*self.prompts.of_round(position // size // self.repeats, size), strict=True)
+        captions = self.write_out(prompts, numbers)
+        return PromptBatch(list(prompts), captions, self.side, lambda: self.draw(captions, numbers, 0))
+
+    def some_captions(self, n: int) -> list[str]:
+        """The first n prompts."""
+        return self.prompts.learnt[:n]
+
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"{len(self.prompts.learnt)} prompts to draw at {self.side} px"
 
 
 def open_prompts(settings: PreferSettings, config: Config | None, only: Sequence[str] | None) -> Prompts:

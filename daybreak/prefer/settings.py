@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 import yaml
 
 from daybreak.config import ConfigError
-from daybreak.config.bounds import Bounds, Count, Flag, Natural, Positive
+from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Positive
 from daybreak.config.fields import Checked
 from daybreak.config.quantities import time_in
 from daybreak.run_folder import PREFERRING_FILE
 
 Question = Literal["overall", "prompt", "realism"]
+ONLINE = ("draw_steps", "stochastic", "noise", "clip", "kl", "guidance")
+"""What belongs to --online alone."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,11 @@ class PreferSettings(Checked):
     pairs: str | None = None
     """Folder of pairs as Pick-a-Pic has them: Parquet files with jpg_0, jpg_1, label_0, label_1 and caption."""
     judge: str | None = None
-    """What ranks pictures that RUN draws: scenes, geneval, clipscore, the folder of a reward model, or a command."""
+    """What scores pictures that RUN draws: scenes, geneval:FILE, clipscore, a reward model's folder, or a command."""
     check: str | None = None
     """Another judge, which is not learnt from: whether it agrees; none: scenes, where that is known and not --judge."""
     weights: tuple[str, ...] = ()
-    """NAME=PREFERRING_FILE, FOLDER or hub id of the judges' networks, in place of a download."""
+    """NAME=FILE, FOLDER or hub id of the judges' networks, in place of a download."""
     captions: str | None = None
     """File of prompts, one a line, to draw and to measure with; none: captions of the training pictures."""
     expand: str | None = None
@@ -47,19 +49,34 @@ class PreferSettings(Checked):
     prompts: Count = 96
     """--judge: prompts in a round, captions of the training pictures."""
     pictures: Annotated[int, Bounds(least=2)] = 4
-    """--judge: pictures of a prompt, of which the best and the worst make a pair."""
+    """--judge: pictures of a prompt, of which the best and the worst make a pair; --online learns from all."""
+    online: bool = False
+    """--judge: learn from pictures while they are drawn (Flow-GRPO), in place of pairs, round by round."""
+    draw_steps: Count = 8
+    """--online: steps of the sampler for pictures that are learnt from."""
+    stochastic: Count = 2
+    """--online: how many of these steps draw noise, and are what is learnt; as many updates share the pictures."""
+    noise: Positive = 0.7
+    """--online: how much noise such a step draws, Flow-GRPO's a."""
+    clip: Positive = 1e-5
+    """--online: by how much the likelihood of a step may change for pictures that were drawn before."""
+    kl: NotNegative = 0.04
+    """--online: weight of the distance to the reference."""
+    guidance: NotNegative | None = None
+    """--online: guidance by text of the pictures that are learnt from; none: as RUN draws."""
     held_out: Annotated[int, Bounds(least=2)] = 48
     """Prompts that are not learnt from, to measure with."""
     beta: Positive = 2000.0
     """How much less the model must err than the reference to be sure of a pair: larger stays nearer to it."""
-    method: Literal["full", "lora"] = "full"
-    """What is trained: the whole network, or a LoRA of it."""
+    method: Literal["full", "text", "lora"] = "full"
+    """What is trained: the whole network; of our own models, what of it reads text; or a LoRA."""
     rank: Count = 16
     """Rank of the LoRA."""
     lr: Positive | None = None
-    """Learning rate; none: a twentieth of what RUN was trained with, of a model of diffusers 1e-6, of a LoRA 1e-4."""
+    """Learning rate; none: a twentieth of what RUN was trained with, --online three tenths; of a model of diffusers 1e-6,
+    of a LoRA 1e-4."""
     batch: Count = 16
-    """Pairs a step."""
+    """Pairs a step; --online: prompts."""
     steps: Count = 200
     """Steps of the run, all rounds together."""
     minutes: Positive | None = None
@@ -85,10 +102,24 @@ class PreferSettings(Checked):
         ):
             if self.judge is None and self.differs(name):
                 raise ConfigError(f"{flag} has no effect without --judge")
+        if self.online:
+            self._check_online()
+        elif said := [n for n in ONLINE if self.differs(n)]:
+            raise ConfigError(f"--{said[0].replace('_', '-')} has no effect without --online")
         if self.votes is None and self.differs("question"):
             raise ConfigError("--question has no effect without --votes")
-        if self.method == "full" and self.differs("rank"):
+        if self.method != "lora" and self.differs("rank"):
             raise ConfigError("--rank has no effect without --method lora")
+
+    def _check_online(self) -> None:
+        if self.judge is None:
+            raise ConfigError("--online learns from a judge: say which, --judge scenes")
+        if self.method == "lora":
+            raise ConfigError("--online trains with --method full or text, and no LoRA")
+        if said := [n for n in ("rounds", "prompts", "beta") if self.differs(n)]:
+            raise ConfigError(f"--{said[0]} has no effect with --online")
+        if self.stochastic > self.draw_steps:
+            raise ConfigError(f"--stochastic {self.stochastic}: --draw-steps {self.draw_steps} has fewer steps")
 
     @property
     def sources(self) -> dict[str, str | None]:

@@ -50,6 +50,11 @@ class Preferring(Pixel):
         frozen = text_encoder.frozen
         self.reference_text = self.text_encoder if frozen else text_encoder.to(self.device).eval().requires_grad_(False)
 
+    def frozen(self) -> tuple[Transformer, TextEncoder]:
+        """The reference's networks."""
+        assert self.reference is not None and self.reference_text is not None
+        return self.reference, self.reference_text
+
     @property
     def settings(self) -> PreferSettings:
         """What the run was told."""
