@@ -14,7 +14,8 @@ from daybreak.prefer.settings import PreferSettings
 
 REFERENCE = "reference"
 """In a run's folder: the weights that it began with, from which learning is measured."""
-GENTLER, ONLINE_GENTLER = 0.1, 0.3
+WARMUP_STEPS = 10
+GENTLER, ONLINE_GENTLER = 0.05, 0.3
 """Of the rates that the model was trained with; --online is by AdamW alone."""
 READS_TEXT = re.compile(r"(^|\.)(text\w*|norm_text_k|pooled_embedding|grounding)\.")
 """Of a transformer's parameters those that only text goes through: its embeddings, keys and values."""
@@ -43,7 +44,7 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
         "optim.adam_lr": factor * o.adam_lr,
         # Muon's updates are as large however small a gradient is beside its noise, which is most of GRPO's.
         "optim.matrices": "adamw" if settings.online else o.matrices,
-        "optim.warmup_steps": 20,
+        "optim.warmup_steps": WARMUP_STEPS,
         "optim.decay_share": 0.2,
         "train.batch": settings.batch,
         "train.microbatch": None,
