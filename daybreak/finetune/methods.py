@@ -216,6 +216,7 @@ def weights(trained: Trained, tensors: dict[str, Tensor]) -> Generator[None]:
     training = [n.training for n in trained.networks]
     for name, tensor in own.items():
         tensor.copy_(local(tensors[name]))
+    torch.clear_autocast_cache()  # of the weights before, in another number format
     for network in trained.networks:
         network.eval()
     try:
@@ -224,5 +225,6 @@ def weights(trained: Trained, tensors: dict[str, Tensor]) -> Generator[None]:
     finally:
         for name, tensor in own.items():
             tensor.copy_(kept[name])
+        torch.clear_autocast_cache()
         for network, was in zip(trained.networks, training, strict=True):
             network.train(was)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from daybreak import config as configs
-from daybreak.config import Config, StageConfig, override
+from daybreak.config import Config, ConfigError, StageConfig, override
 from daybreak.model.transformer import Transformer
 from daybreak.prefer.settings import PreferSettings
 
 REFERENCE = "reference"
 """In a run's folder: the weights that it began with, from which learning is measured."""
-GENTLER, ONLINE_GENTLER = 0.1, 0.3
+WARMUP_STEPS = 10
+GENTLER, ONLINE_GENTLER = 0.05, 0.3
 """Of the rates that the model was trained with; --online is by AdamW alone."""
 READS_TEXT = re.compile(r"(^|\.)(text\w*|norm_text_k|pooled_embedding|grounding)\.")
 """Of a transformer's parameters those that only text goes through: its embeddings, keys and values."""
@@ -23,7 +24,11 @@ READS_TEXT = re.compile(r"(^|\.)(text\w*|norm_text_k|pooled_embedding|grounding)
 def preferring_config(before: Config, settings: PreferSettings) -> Config:
     """The config of the run: as the model was trained, drawn and judged, with this budget and these rates, and without
     what belongs to learning from pictures."""
-    o = before.optim
+    o, kind = before.optim, before.sample.guidance_kind
+    if settings.online and settings.guidance is None and before.sample.guidance != 1 and kind != "classifier_free":
+        raise ConfigError(
+            f"{settings.run} draws with {kind} guidance, and --online learns with guidance by text: give --guidance 1"
+        )
     usual = ONLINE_GENTLER if settings.online else GENTLER
     factor = usual if settings.lr is None else settings.lr / o.adam_lr
     ends = settings.minutes is None and settings.deadline is None
@@ -39,7 +44,7 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
         "optim.adam_lr": factor * o.adam_lr,
         # Muon's updates are as large however small a gradient is beside its noise, which is most of GRPO's.
         "optim.matrices": "adamw" if settings.online else o.matrices,
-        "optim.warmup_steps": 20,
+        "optim.warmup_steps": WARMUP_STEPS,
         "optim.decay_share": 0.2,
         "train.batch": settings.batch,
         "train.microbatch": None,

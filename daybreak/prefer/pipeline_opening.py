@@ -20,7 +20,7 @@ from daybreak.model_folder import is_own, kind_of
 from daybreak.parallel import pick_device
 from daybreak.prefer import settings as settings_file
 from daybreak.prefer.opening import Note, import_people, open_lessons
-from daybreak.prefer.own import stages_of
+from daybreak.prefer.own import WARMUP_STEPS, stages_of
 from daybreak.prefer.pipeline import PairwisePipeline
 from daybreak.prefer.settings import PreferSettings
 from daybreak.run_folder import load_run_config
@@ -77,6 +77,7 @@ def finetuning_of(settings: PreferSettings) -> FinetuneSettings:
         "drop_captions": 0.0,
         "weight_decay": 0.0,
         "report": False,
+        "warmup_steps": WARMUP_STEPS,
         "sample_every": max(1, settings.steps // SAMPLES),
     }
     if settings.method == "lora":

@@ -66,18 +66,18 @@ class PreferSettings(Checked):
     """--online: guidance by text of the pictures that are learnt from; none: as RUN draws."""
     held_out: Annotated[int, Bounds(least=2)] = 48
     """Prompts that are not learnt from, to measure with."""
-    beta: Positive = 500.0
+    beta: Positive = 2000.0
     """How much less the model must err than the reference to be sure of a pair: larger stays nearer to it."""
     method: Literal["full", "text", "lora"] = "full"
     """What is trained: the whole network; of our own models, what of it reads text; or a LoRA."""
     rank: Count = 16
     """Rank of the LoRA."""
     lr: Positive | None = None
-    """Learning rate; none: a tenth of what RUN was trained with, --online three tenths; of a model of diffusers 1e-6,
+    """Learning rate; none: a twentieth of what RUN was trained with, --online three tenths; of a model of diffusers 1e-6,
     of a LoRA 1e-4."""
     batch: Count = 16
     """Pairs a step; --online: prompts."""
-    steps: Count = 400
+    steps: Count = 200
     """Steps of the run, all rounds together."""
     minutes: Positive | None = None
     """Ends training after this many minutes, in place of --steps; drawing and judging are not counted."""
