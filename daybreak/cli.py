@@ -465,6 +465,7 @@ def track(
     changed: Annotated[str, "What this entry changes, for the history of records."] = "",
     verify: Annotated[Path | None, "Entry to check and to run again, in place of a recipe."] = None,
     page: Annotated[Path | None, "Folder of kept entries: adds those named, and writes the page FOLDER.md."] = None,
+    judge: Annotated[bool, "Judge once all have trained; with --no-judge the same command does it later."] = True,
     peer_checkout: Annotated[
         Path | None, "Checkout of github.com/Photoroom/PRX: its denoiser trains in place of ours."
     ] = None,
@@ -482,7 +483,7 @@ def track(
     """
     from daybreak.track.asked import asked_track
 
-    asked = asked_track(context.args, track, seeds, out, data, hidden_seed, changed, verify, page, peer_checkout)
+    asked = asked_track(context.args, track, seeds, out, data, hidden_seed, changed, verify, page, peer_checkout, judge)
     with phase("loading"):
         from daybreak.commands.track import run_asked
 

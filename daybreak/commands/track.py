@@ -25,7 +25,7 @@ from daybreak.track.verify import compare
 def run_asked(console: Console, asked: Asked) -> bool:
     """Does what was asked for; False where an entry was not confirmed."""
     if isinstance(asked, Make):
-        run_track(console, asked.plan, asked.out, asked.hidden_seed, asked.checkout)
+        run_track(console, asked.plan, asked.out, asked.hidden_seed, asked.checkout, asked.judge)
         return True
     if isinstance(asked, Verify):
         return run_verify(console, asked)
@@ -38,7 +38,7 @@ def run_asked(console: Console, asked: Asked) -> bool:
 
 
 def run_track(
-    console: Console, plan: Plan, folder: Path, hidden_file: Path | None, checkout: Path | None
+    console: Console, plan: Plan, folder: Path, hidden_file: Path | None, checkout: Path | None, judge: bool = True
 ) -> None:  # fmt: skip
     """Trains what is not trained yet, judges it, and writes the entry. Raises ConfigError where a run crashed."""
     seed = plans.judging_seed(plan, hidden_file)
@@ -46,6 +46,8 @@ def run_track(
     lock = hold(console, folder, "entry")
     try:
         _train_all(console, plan, folder, lock, checkout)
+        if not judge:
+            return
         _show(console, plan.of_track, _judge_all(console, plan, folder, seed, checkout))
     except KeyboardInterrupt:
         console.print(f"interrupted; the same command with --out {folder} goes on", highlight=False, soft_wrap=True)

@@ -23,6 +23,7 @@ class Make:
     out: Path
     hidden_seed: Path | None
     checkout: Path | None
+    judge: bool
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,14 @@ Asked = Make | Verify | Page
 def asked_track(
     arguments: list[str], track: str | None, seeds: int, out: Path | None, data: str | None,
     hidden_seed: Path | None, changed: str, verify: Path | None, page: Path | None,
-    peer_checkout: Path | None = None,
+    peer_checkout: Path | None = None, judge: bool = True,
 ) -> Asked:  # fmt: skip
     """What was asked for. `arguments` holds the recipe and the settings, or the entries to add to a page.
 
     Raises ConfigError for what cannot be.
     """
+    if not judge and (verify is not None or page is not None):
+        raise ConfigError("--no-judge leaves the judging of a new entry for later; it has no effect here")
     if page is not None:
         if verify is not None or track is not None or out is not None:
             raise ConfigError("--page takes entries and nothing else: daybreak track ENTRY ... --page FOLDER")
@@ -87,4 +90,4 @@ def asked_track(
     if out is not None and not (out / plans.FILE).exists():
         check_empty(out, "it holds no entry; choose another --out")
     folder = out or Path("runs") / f"track-{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-    return Make(plan, folder, hidden_seed, peer_checkout)
+    return Make(plan, folder, hidden_seed, peer_checkout, judge)

@@ -77,7 +77,7 @@ def _section(track: Track, known: Sequence[tuple[Path, Entry]], kept: Path) -> s
     shown = sorted(known, key=lambda pair: _order(track, pair[1]))
     picture = kept / f"{track.name}.png"
     plot(track, [(_name(e), [({**s["clock"]}, s["rows"]) for s in e["seeds"]]) for _, e in shown], picture)
-    parts.append(_table(track, [entry for _, entry in shown]))
+    parts.append(_table(track, shown, kept))
     parts.append(f"![Score over time on {track.name}]({kept.name}/{picture.name})")
     parts.append(_history(track, [entry for _, entry in known]))
     best = shown[0]
@@ -96,10 +96,10 @@ def _rules(track: Track) -> str:
     )
 
 
-def _table(track: Track, shown: Sequence[Entry]) -> str:
+def _table(track: Track, shown: Sequence[tuple[Path, Entry]], kept: Path) -> str:
     heads = ["recipe", *(t.title for t in track.targets), "seeds", "parameters", "pictures/s", "judged", "entry"]
     lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
-    for e in shown:
+    for path, e in shown:
         clock, last = e["seeds"][0]["clock"], e["seeds"][0]["rows"][-1]
         cells = [
             _name(e),
@@ -108,7 +108,8 @@ def _table(track: Track, shown: Sequence[Entry]) -> str:
             f"{clock['parameters'] / 1e6:.2f} M",
             f"{last['images'] / clock['training_seconds']:,.0f}",
             "hidden seed" if e["hidden"] else "practice",
-            f"{e['date'][:10]} `{e['digest'][:8]}`",
+            f"[{e['date'][:10]}]({kept.name}/{path.name}) `{e['digest'][:8]}`, "
+            f"[pictures]({kept.name}/{path.with_suffix('.png').name})",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

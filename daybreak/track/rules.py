@@ -117,8 +117,8 @@ TRACKS: dict[str, Track] = {
             fixed=(*WORLD, ("data.resolution", 32), *SCRATCH),
             targets=SCENES_TARGETS,
             limit=600.0,
-            every=20.0,
-            reference_rate=3.5e11,
+            every=30.0,
+            reference_rate=9e11,
         ),
         Track(
             name="scenes-128-gpu",
@@ -142,7 +142,7 @@ TRACKS: dict[str, Track] = {
             targets=(Target("frechet", "Fréchet distance at 10 minutes", "frechet", at=600.0),),
             limit=600.0,
             every=100.0,
-            reference_rate=3.5e11,
+            reference_rate=9e11,
         ),
     )
 }  # fmt: skip

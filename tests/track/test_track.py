@@ -51,6 +51,8 @@ def two_cores(monkeypatch):
 def made(kept, tmp_path, monkeypatch, capsys):
     """The entry of the trained run, made by the command."""
     shutil.copytree(kept, tmp_path / "entry")
+    later = here([*TRACK, "--out", "entry", "--no-judge", *TINY], tmp_path, monkeypatch, capsys)
+    assert later.returncode == 0 and not (tmp_path / "entry" / "entry.json").exists()
     done = here([*TRACK, "--out", "entry", *TINY], tmp_path, monkeypatch, capsys)
     assert done.returncode == 0, done.stderr
     assert "trained before" in done.stdout and "0 of 1" in done.stdout
@@ -182,6 +184,7 @@ def asked(words, track="scenes-32-cpu", **given):
             "nowhere is no checkout of Photoroom/PRX",
         ),
         (["scenes-demo"], {"verify": "x"}, "--verify runs the entry as it is"),
+        ([], {"page": Path(), "track": None, "judge": False}, "--no-judge leaves the judging"),
         (["scenes-demo"], {"page": "x"}, "--page takes entries and nothing else"),
     ],
 )
