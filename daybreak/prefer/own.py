@@ -45,7 +45,7 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
         "perceptual.dino": 0.0,
         "optim.muon_lr": factor * o.muon_lr,
         "optim.adam_lr": factor * o.adam_lr,
-        # Muon's updates are as large however small a gradient is beside its noise, which is most of GRPO's.
+        # With Muon the model became worse: most of this gradient is noise, and its updates have full rank.
         "optim.matrices": "adamw" if settings.online else o.matrices,
         "optim.warmup_steps": WARMUP_STEPS,
         "optim.decay_share": 0.2,
