@@ -15,7 +15,7 @@ from daybreak.prefer.settings import PreferSettings
 REFERENCE = "reference"
 """In a run's folder: the weights that it began with, from which learning is measured."""
 WARMUP_STEPS = 10
-GENTLER, ONLINE_GENTLER = 0.05, 0.3
+GENTLER, ONLINE_GENTLER = 0.02, 0.3
 """Of the rates that the model was trained with; --online is by AdamW alone."""
 READS_TEXT = re.compile(r"(^|\.)(text\w*|norm_text_k|pooled_embedding|grounding)\.")
 """Of a transformer's parameters those that only text goes through: its embeddings, keys and values."""
