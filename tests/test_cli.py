@@ -223,6 +223,14 @@ note full
 plan scnes
 plan scenes --gpu nope
 plan scenes --calibration nowhere
+prefer
+prefer nowhere --votes full
+prefer run --judge scenes
+prefer scenes --votes full
+prefer scenes --pairs full
+prefer scenes --judge nope
+prefer scenes --judge scenes --steps 0
+prefer --resume run
 prepare nowhere --out new
 prepare . --out new --patch 0
 runs nowhere

@@ -218,6 +218,8 @@ class OptimConfig:
     """Learning rate of the blocks' matrices (update matched to AdamW's size)."""
     muon_momentum: BelowOne = 0.95
     """Momentum of the blocks' matrices."""
+    muon_every: Count = 1
+    """A matrix of the blocks moves at one step in so many, by as much more; each step another share of them does."""
     adam_lr: Positive = 0.002
     """Learning rate of everything else."""
     adam_betas: tuple[BelowOne, BelowOne] = (0.9, 0.95)

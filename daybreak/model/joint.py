@@ -10,16 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from daybreak.model.layers import (
-    NORM_EPS,
-    GatedMLP,
-    Modulation,
-    add_gated,
-    add_modulate,
-    attend,
-    attention_shares,
-    modulate,
-)
+from daybreak.attention import attend, attention_shares
+from daybreak.model.layers import NORM_EPS, GatedMLP, Modulation, add_gated, add_modulate, modulate
 from daybreak.model.rope import norm_rotate, rms_norm
 
 

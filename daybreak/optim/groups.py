@@ -66,6 +66,7 @@ def build_optimizers(
             polynomials=config.orthogonalization,
             row_beta=NORMUON_ROW_BETA if config.matrices == "normuon" else None,
             dtype=muon_dtype,
+            every=config.muon_every,
         )
         optimizers.insert(0, first)
     for optimizer in optimizers:

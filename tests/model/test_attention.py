@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from daybreak.attention import attention_shares
 from daybreak.config import ModelConfig
 from daybreak.encoders.text import TextTokens
-from daybreak.model.layers import attention_shares
 from daybreak.model.transformer import Transformer
 
 G = torch.Generator().manual_seed(0)

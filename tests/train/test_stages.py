@@ -198,7 +198,7 @@ def test_what_does_not_go_together_is_refused(changes, message):
         check(config)
 
 
-@pytest.mark.parametrize("name", ["scenes+sprint", "scenes+irepa", "scenes+normuon+polar-express", "scenes+adamw",
+@pytest.mark.parametrize("name", ["scenes+sprint", "scenes+irepa", "scenes+normuon+polar-express+turns", "scenes+adamw",
                                   "scenes+text-blocks+contrastive", "scenes+velocity+shared-adaln"])  # fmt: skip
 def test_every_variant_trains_and_draws(name, tmp_path):
     config = recipe(name)
