@@ -15,7 +15,7 @@ from daybreak.encoders.teacher_file import RESOLUTION, make_room
 from daybreak.history.read import read
 from daybreak.plan.hardware import find_gpu
 from daybreak.recipes import recipe as find_recipe
-from daybreak.run_folder import check_free, load_run_config, new_run_folder, run_to_continue
+from daybreak.run_folder import check_free, load_run_config, new_run_folder, refuse_preferring, run_to_continue
 from daybreak.train.deadline import limited
 
 
@@ -62,6 +62,7 @@ def asked_training(
             raise ConfigError("--out has no effect beside --resume: a run is continued in its own folder")
         run = Path(resume) if resume is not None else None
     if run is not None:
+        refuse_preferring(run)
         config = load_run_config(run, last_stage=False)
     else:
         assert recipe is not None

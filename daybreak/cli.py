@@ -34,11 +34,13 @@ from daybreak.library_messages import keep_messages, keeper
 from daybreak.model_folder import Format, model_folder
 from daybreak.phases import phase
 from daybreak.plan.hardware import GPUS
+from daybreak.prefer.settings import PreferSettings
 from daybreak.recipes import RECIPES, VARIANTS
 from daybreak.run_folder import check_there, stored_averages, trained_config
 from daybreak.run_requests import Kind
 from daybreak.serve.settings import LoadSettings, ServeSettings
 from daybreak.terminal import showing_phases
+from daybreak.track.rules import TRACKS
 from daybreak.train.bell import Target
 from daybreak.vote.settings import BlindSettings
 from daybreak.watch.find import check_places
@@ -452,16 +454,55 @@ def ablate(
     run_ablate(console, context.args, seeds, minutes, steps, out, pictures, charge_teacher)
 
 
+@app.command(words="RECIPE", panel=JUDGE)
+def track(
+    context: typer.Context,
+    track: Annotated[str | None, f"{', '.join(TRACKS)}."] = None,
+    seeds: Annotated[int, Bounds(least=1, most=100), "Runs, with seeds 0, 1, ..."] = 3,
+    out: Annotated[Path | None, "Folder of the entry to write, or to go on with."] = None,
+    data: Annotated[str | None, "Folder of captioned pictures, for a track that takes one."] = None,
+    hidden_seed: Annotated[Path | None, "File that nobody else can guess: the judge's prompts come from it."] = None,
+    changed: Annotated[str, "What this entry changes, for the history of records."] = "",
+    verify: Annotated[Path | None, "Entry to check and to run again, in place of a recipe."] = None,
+    page: Annotated[Path | None, "Folder of kept entries: adds those named, and writes the page FOLDER.md."] = None,
+    judge: Annotated[bool, "Judge once all have trained; with --no-judge the same command does it later."] = True,
+    peer_checkout: Annotated[
+        Path | None, "Checkout of github.com/Photoroom/PRX: its denoiser trains in place of ours."
+    ] = None,
+) -> None:
+    """Run a recipe against the clock of a track, and write an entry that anybody can verify.
+
+    Each seed trains in a process of its own whose clock never stops; what it kept is judged after it has ended. The
+    same command goes on where it was interrupted: what has trained or was judged stays.
+
+    [bold]Examples[/bold]
+    daybreak track scenes-demo --track scenes-32-cpu --seeds 3 --out runs/entry
+    daybreak track folder --track emoji-64 --data my-pictures --train.minutes 9.5 --out runs/entry
+    daybreak track --verify runs/entry
+    daybreak track runs/entry --page docs/track
+    """
+    from daybreak.track.asked import asked_track
+
+    asked = asked_track(context.args, track, seeds, out, data, hidden_seed, changed, verify, page, peer_checkout, judge)
+    with phase("loading"):
+        from daybreak.commands.track import run_asked
+
+    raise typer.Exit(0 if run_asked(console, asked) else 1)
+
+
 @app.command(panel=JUDGE)
 def compare_blind(
     settings: BlindSettings,
-    contestants: Annotated[tuple[Path, ...], Flag("A B ..."), "Two or more folders of pictures, or runs."] = (),
+    contestants: Annotated[
+        tuple[Path, ...], Flag("A B ..."), "Two or more folders of pictures, or runs; or one run."
+    ] = (),
 ) -> None:
     """Let people say which model is better, on a page that does not tell them which is which.
 
     Pictures belong together by the prompt that prompts.jsonl or metadata.jsonl (file_name, text) gives them, else by
     file name; runs draw theirs first, from the same noise. Prints a link for each voter. Votes survive a crash; the
     same command goes on. --results DIR gives win rates, Bradley–Terry scores and agreement, as tables, CSV and a page.
+    A run alone draws each prompt twice, from two noises: votes that daybreak prefer learns from.
 
     [bold]Examples[/bold]
     daybreak compare-blind samples/old samples/new --voters 3 --out blind/new-vs-old
@@ -539,6 +580,46 @@ def distill(
         from daybreak.commands.distill import run_distill
 
     run_distill(console, asked)
+
+
+@app.command(panel=MAKE)
+def prefer(
+    settings: PreferSettings,
+    out: Out = None,
+    resume: Annotated[Path | None, "Run folder to continue, in place of a model."] = None,
+    bell: Target = None,
+) -> None:
+    """Teach a model what people or a judge prefer: by votes of a blind comparison, by pairs, or by a judge.
+
+    Diffusion-DPO: what is preferred becomes likelier than it was for the model as it is now, which stays beside as the
+    reference. People vote with daybreak compare-blind RUN. A judge ranks pictures that the model draws for captions of
+    its training pictures, in rounds, and never for the prompts of its evaluation. With --online it scores them while
+    they are drawn, by Flow-GRPO, and no pairs are made. The report says what was gained, and what another judge, the
+    spread of pictures and their drift say of the cost.
+
+    [bold]Examples[/bold]
+    daybreak compare-blind runs/mine --prompts prompts.txt --out blind/mine
+    daybreak prefer runs/mine --votes blind/mine --out runs/preferred
+    daybreak prefer scenes --judge scenes --minutes 6
+    daybreak prefer runs/mine --judge "python my_judge.py" --check clipscore
+    daybreak prefer runs/mine --judge scenes --online --method text --pictures 8
+    daybreak prefer my/diffusers-model --pairs pick-a-pic --method lora --lr 1e-5
+    daybreak prefer --resume runs/preferred
+    """
+    from daybreak.prefer.asked import check_prefer, run_to_resume
+
+    if resume is not None:
+        settings = run_to_resume(resume, settings, out)
+        with phase("loading"):
+            from daybreak.commands.prefer import resume_prefer
+
+        resume_prefer(console, settings, resume, bell)
+        return
+    settings = check_prefer(settings, out)
+    with phase("loading"):
+        from daybreak.commands.prefer import run_prefer
+
+    run_prefer(console, settings, out, bell)
 
 
 @app.command(panel=USE)

@@ -15,6 +15,8 @@ from daybreak.model_folder import FINETUNED_FILE
 
 RUN_FILES = ("config.yaml", FINETUNED_FILE)
 """A folder that holds one of them is a run, of `daybreak train` or of `daybreak finetune`."""
+PREFERRING_FILE = "prefer.yaml"
+"""The settings of a run of daybreak prefer, beside those of the model."""
 FOUND_RATE = ("lr.json", "lr.png")
 """What --find-lr writes."""
 IN_THE_BOX = "in-the-box.png"
@@ -25,6 +27,8 @@ AVERAGES = "averages"
 """Where a run keeps snapshots of averages (train/phema.py)."""
 JUDGED = "judged"
 """Where the pictures of a run's evaluation are by themselves."""
+REPORT = "report/report.json"
+"""What a fine-tuned run's report says of it beside its base."""
 SHOWN = "shown.json"
 """In a folder of pictures: what is to be said of them (evaluate/shown.py)."""
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",
@@ -87,6 +91,12 @@ def _is_free(run: Path) -> bool:
     visible = {name for name in names if not name.startswith(".")}  # hidden: what a killed run was writing
     begun = "config.yaml" in names and visible <= OWN and not complete(run)
     return not names or begun
+
+
+def refuse_preferring(run: Path) -> None:
+    """ConfigError where `daybreak prefer` began the run, which alone goes on with it."""
+    if (run / PREFERRING_FILE).is_file():
+        raise ConfigError(f"{run} was begun by daybreak prefer: go on with daybreak prefer --resume {run}")
 
 
 def load_run_config(run: Path, last_stage: bool = True) -> Config:

@@ -43,7 +43,9 @@ def run_compare_blind(console: Console, contestants: list[Path], settings: Blind
     if (folder / "study.json").is_file():
         study = _same_study(folder, them, s)
     elif len(them) < 2:
-        raise ConfigError("say what to compare: daybreak compare-blind A B, or --out DIR to go on with a comparison")
+        raise ConfigError(
+            "say what to compare: daybreak compare-blind A B, a model alone, or --out DIR to go on with a comparison"
+        )
     else:
         _need_server()
         questions = s.questions or ("overall",)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daybreak.config import ConfigError
+from daybreak.files import check_safetensors
 
 IN_FOLDER = (
     "pytorch_lora_weights.safetensors", "lora_kohya.safetensors", "adapter_model.safetensors",
@@ -55,19 +56,20 @@ def parse_adapter(text: str, flag: str = "--lora") -> AdapterFile:
 
 
 def find_adapter(place: str, flag: str = "--lora") -> Path:
-    """The file itself. ConfigError where there is none."""
+    """The file itself. ConfigError where there is none, or not all of it."""
     path = Path(place).expanduser()
     if path.is_dir():
         found = next((path / name for name in IN_FOLDER if (path / name).is_file()), None)
         if found is None:
             raise ConfigError(f"{flag} {place}: the folder holds no adapter ({', '.join(IN_FOLDER[:3])})")
-        return found
+        path = found
     if not path.is_file():
         raise ConfigError(f"{flag} {place}: no such file")
     if path.suffix != ".safetensors":
         raise ConfigError(
             f"{flag} {place}: adapters are read as .safetensors; others can run code when they are opened"
         )
+    check_safetensors(path)
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from daybreak.config import ConfigError
@@ -19,9 +20,14 @@ from daybreak.parallel import Ranks
 RESAMPLES = 1000
 
 
+def clip_scores(cosines: Tensor) -> Tensor:
+    """100 max(cosine, 0), the field's present scale (the paper's: times 2.5 instead)."""
+    return 100 * cosines.clamp(min=0)
+
+
 @torch.no_grad()
 def measure_clipscore(pictures: PictureFolder, clip: Clip, device: torch.device, ranks: Ranks, out: Path) -> Measure:
-    """Mean of 100 max(cosine, 0), the field's present scale (the paper's: times 2.5 instead), and the lowest ones."""
+    """The mean of `clip_scores`, and the pictures of the lowest ones."""
     items = pictures.captioned()
     if len(items) < 2:
         raise ConfigError(f"clipscore needs captions: {pictures.path} has none (metadata.jsonl, or .txt files)")
@@ -30,7 +36,7 @@ def measure_clipscore(pictures: PictureFolder, clip: Clip, device: torch.device,
     for rows, features in stream_features(mine, clip, device, 64, pictures.skipped):
         texts = functional.normalize(clip.text_features([mine[r].caption for r in rows]), dim=1)
         cosines = (functional.normalize(features, dim=1) * texts).sum(dim=1)
-        scores += zip(rows, (100 * cosines.clamp(min=0)).tolist(), strict=True)
+        scores += zip(rows, clip_scores(cosines).tolist(), strict=True)
     everyones = [(rank + ranks.world * r, s) for rank, part in enumerate(ranks.gather(scores)) for r, s in part]
     if len(everyones) < 2:
         raise ConfigError(f"{pictures.path}: fewer than 2 captioned pictures are readable")

@@ -113,6 +113,20 @@ def attributes(seen: SeenScene, spec: SceneSpec) -> dict[str, bool]:
     return found | _of_objects(_best_order(seen, spec), spec)
 
 
+def share_right(seen: SeenScene, spec: SceneSpec) -> float:
+    """The share of what `spec` names of ATTRIBUTES that is right, in [0, 1].
+
+    Where the number of objects is wrong nothing of them is told, and nothing of them counts as right.
+    """
+    said = {
+        "background": spec.background is not None,
+        "color": any(o.color is not None for o in spec.objects),
+        "size": any(o.size is not None for o in spec.objects),
+        "position": spec.relation is not None,
+    }
+    return sum(attributes(seen, spec).values()) / sum(said.get(name, True) for name in ATTRIBUTES)
+
+
 @dataclass(frozen=True)
 class Told:
     """Of one of ATTRIBUTES: whether it is right, and where it is not, what was seen in its place, in words."""

@@ -15,7 +15,7 @@ from daybreak.finetune import settings as settings_file
 from daybreak.finetune.base_files import check_base
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.model_folder import is_own, own_adapted
-from daybreak.run_folder import FOUND_RATE, check_there
+from daybreak.run_folder import FOUND_RATE, check_there, refuse_preferring
 
 NO_EFFECT = (
     *("train_text_encoder", "min_snr", "offset_noise", "zero_snr", "adam_8bit", "weight_decay", "micro_batch"),
@@ -68,6 +68,7 @@ def run_to_resume(resume: Path | None, settings: FinetuneSettings, out: Path | N
     if settings.base or settings.data or out is not None:
         raise ConfigError("--resume goes on with a run as it was begun: leave the base, --data and --out out")
     check_there(resume)
+    refuse_preferring(resume)
     own = is_own_run(resume)
     settings_file.load(resume, settings_file.OWN_FILE if own else settings_file.FINETUNED_FILE)
     fields, may_change = fields_of(FinetuneSettings), REPORTING if own else (*REPORTING, *PACE)

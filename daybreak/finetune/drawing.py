@@ -55,10 +55,19 @@ def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: in
     return torch.stack(draw_each(pipeline, prompts, settings, [(side, side)] * len(prompts), seed))
 
 
+def draw_numbered(
+    pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: int, seed: int, numbers: list[int]
+) -> Tensor:
+    """As `draw`, picture i being number numbers[i]."""
+    return torch.stack(draw_each(pipeline, prompts, settings, [(side, side)] * len(prompts), seed, numbers))
+
+
 def draw_each(
-    pipeline: Any, prompts: list[str], settings: FinetuneSettings, shapes: list[Bucket], seed: int = 0
-) -> list[Tensor]:
+    pipeline: Any, prompts: list[str], settings: FinetuneSettings, shapes: list[Bucket], seed: int = 0,
+    numbers: list[int] | None = None,
+) -> list[Tensor]:  # fmt: skip
     """As `draw`, each picture [3, H, W] of its own shape (width, height)."""
+    named = numbers or list(range(len(prompts)))
     known = inspect.signature(pipeline.__call__).parameters
     own, checker = getattr(pipeline, "scheduler", None), getattr(pipeline, "safety_checker", None)
     pipeline.scheduler = scheduler_for(pipeline, settings.sampler, settings.zero_snr)
@@ -78,7 +87,7 @@ def draw_each(
             if type(pipeline).__name__ == PIPELINE:  # whose run says how it is sampled
                 wanted |= {"num_inference_steps": own_steps(settings), "guidance_scale": own_guidance(settings)}
             options = {k: v for k, v in wanted.items() if k in known}
-            generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in some]
+            generators = [torch.Generator().manual_seed(seed * 1_000_003 + named[i]) for i in some]
             pictures |= dict(zip(some, call(pipeline, [prompts[i] for i in some], generators, options), strict=True))
             advance(len(some))
     finally:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from daybreak.config import BudgetConfig, Config, DataConfig, OptimConfig, TrainConfig
 from daybreak.data.batch import Source
@@ -18,12 +17,11 @@ from daybreak.data.shards.buckets import Bucket
 from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.grid import save_grid
 from daybreak.evaluate.shown import Shown
-from daybreak.finetune import settings as settings_file
 from daybreak.finetune.advice import Adviser
 from daybreak.finetune.cache import Cache
 from daybreak.finetune.drawing import draw, draw_each, on_one_canvas
 from daybreak.finetune.order import CachedBatch, CachedPictures, Order
-from daybreak.finetune.prepared import Prepared
+from daybreak.finetune.pipeline_trainee import PipelineTrainee
 from daybreak.finetune.probes import DRIFT_PICTURES, Probe, TextOf, drift
 from daybreak.finetune.seen import draw_seen
 from daybreak.finetune.settings import FinetuneSettings
@@ -32,20 +30,18 @@ from daybreak.parallel import Ranks
 from daybreak.run_folder import shown_folder
 from daybreak.train.meters import NoiseLevels, memory_gib
 from daybreak.train.pixel import ORDER_SEED
-from daybreak.train.trainee import NUMBERS, Samples, Trainee
+from daybreak.train.trainee import NUMBERS, Samples
 from daybreak.train.watch import MetricsRecord, StepRecord
 
 QUARTERS = ("noise 0.00-0.25", "noise 0.25-0.50", "noise 0.50-0.75", "noise 0.75-1.00")
 
 
 @dataclass
-class Diffusers(Trainee):
+class Diffusers(PipelineTrainee):
     """prompts: drawn as samples. probes: "general", and "domain" where pictures are held out; start: their losses of
     the base.
     """
 
-    base: Prepared
-    folder: Path
     cache: Cache
     prompts: list[str]
     probes: dict[str, Probe]
@@ -58,17 +54,11 @@ class Diffusers(Trainee):
     knows_others: bool = field(default=True, kw_only=True)
     calmer = "a lower --lr, or --precision float32"
     smaller = "--recompute, a smaller --resolution, --method lora or --adam-8bit"
-    begins_with_samples = True
     asks_for_trackers = "--tracker "
 
     def __post_init__(self) -> None:
         self.remarks = self._advise
         self._own = self.order.own
-
-    @property
-    def settings(self) -> FinetuneSettings:
-        """What the run was told."""
-        return self.base.settings
 
     @property
     def order(self) -> Order:
@@ -91,38 +81,11 @@ class Diffusers(Trainee):
         """Captions to text."""
         return TextOf(self.base.family, self.cache, self.base.trained.text, self.device)
 
-    # What is trained.
-
-    @property
-    def device(self) -> torch.device:
-        """See `Trainee`."""
-        return self.base.device
-
-    def trained_modules(self) -> dict[str, nn.Module]:
-        """See `Trainee`."""
-        trained, family = self.base.trained, self.base.family
-        if trained.words:
-            return {f"token.{name}": embedding for name, embedding in trained.words.items()}
-        parts: dict[str, nn.Module] = {family.denoiser: family.network} | family.encoders
-        return {name: part for name, part in parts.items() if any(part is n for n in trained.networks)}
-
-    def named_parameters(self) -> dict[str, nn.Parameter]:
-        """See `Trainee`."""
-        return self.base.trained.parameters
-
-    def learning_rates(self) -> dict[str, float]:
-        """Of the denoiser, or the new word, and of the text encoder where it is trained."""
-        groups = self.optimizers[0].param_groups
-        return dict(zip(("denoiser", "text"), (float(g["lr"]) for g in groups), strict=False))
-
     # Data and steps.
 
     def open_source(self, index: int) -> Source:  # noqa: ARG002 (there is one stage)
         """See `Trainee`."""
         return CachedPictures(self.cache, self.order, self.settings, self.base.side)
-
-    def enter(self, config: Config, source: Source) -> None:
-        """There is one stage."""
 
     def parts(self, batch: CachedBatch, at_once: int) -> list[slice]:
         """See `Trainee`."""
@@ -163,19 +126,6 @@ class Diffusers(Trainee):
 
     def _quarter(self, random: StepRandomness) -> Tensor:
         return (len(QUARTERS) * self.base.process.level(random.t)).long().clamp(0, len(QUARTERS) - 1)
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """See `Trainee`."""
-        return self.base.autocast()
-
-    def update_averages(self) -> None:
-        """After every step."""
-        self.base.averages.update(self.step)
-
-    def prepare(self) -> None:
-        """What trains is in training mode."""
-        for network in self.base.trained.networks:
-            network.train()
 
     def measured(
         self, batch: CachedBatch, speed: float, matmul_rate: float, ranks: Ranks, watched: bool  # noqa: ARG002
@@ -228,39 +178,9 @@ class Diffusers(Trainee):
         base = self.base
         return {k: p.loss(base.family, base.process, self.text_of, base.device) for k, p in self.probes.items()}
 
-    def measure(self, run: Path) -> dict[str, float]:
-        """The probes, which `draw` measures, are all there is."""
-        raise NotImplementedError(f"{run}: fine-tuning has no evaluate.metrics")
-
-    def snapshot(self, run: Path, ranks: Ranks) -> None:
-        """There is one average."""
-        raise NotImplementedError(f"{run}: fine-tuning has no train.posthoc_ema")
-
     def pictures_at_end(self) -> tuple[int, int]:
         """Those of the report."""
         return 0, self.settings.drawn_for_report("domain" in self.probes, len(self.probes["general"].captions))
-
-    # The run folder.
-
-    def save_settings(self, run: Path) -> None:
-        """RUN/finetune.yaml."""
-        settings_file.save(self.settings, run)
-
-    def plain_settings(self) -> dict[str, Any]:
-        """See `Trainee`."""
-        return settings_file.plain(self.settings)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """weights.PART.NAME, and averaged.PART.NAME."""
-        weights = {f"weights.{k}": p for k, p in self.base.trained.parameters.items()}
-        return weights | {f"averaged.{k}": t for k, t in self.base.averages.tensors.items()}
-
-    def write_drawing(self, folder: Path) -> Callable[[], None]:  # noqa: ARG002
-        """Drawing needs the base as well: result.py writes what can be drawn with once training is over."""
-        return lambda: None
-
-    def restore_drawing(self, folder: Path) -> None:
-        """Nothing was written."""
 
 
 def order_of(cache: Cache, settings: FinetuneSettings, seed: int) -> Order:

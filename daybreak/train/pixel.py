@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from safetensors.torch import save_file
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from daybreak import config as configs
 from daybreak.compiler import keep_away
-from daybreak.config import Config
+from daybreak.config import Config, ModelConfig, RoutingConfig
 from daybreak.config.files import plain
 from daybreak.data.batch import Batch, Source
 from daybreak.data.open import open_source
@@ -69,18 +69,21 @@ class Pixel(Trainee):
     _stage: Config | None = field(default=None, kw_only=True)
 
     @classmethod
-    def create(cls, config: Config, source: Source, device: torch.device, mesh: DeviceMesh | None = None) -> Pixel:
+    def create(
+        cls, config: Config, source: Source, device: torch.device, mesh: DeviceMesh | None = None,
+        network: Callable[[ModelConfig, int, RoutingConfig], Any] = Transformer,
+    ) -> Self:  # fmt: skip
         """A new run: random weights from `train.seed`, a tokenizer trained on the captions of `source`, the first
-        stage's data."""
+        stage's data. network: what denoises, made from its dimensions, the text's width and the routing."""
         torch.manual_seed(config.train.seed)
         text_encoder = open_text_encoder(config.text, lambda: source.some_captions(CAPTIONS_FOR_TOKENIZER))
-        transformer = Transformer(config.model, text_encoder.width, config.routing)
+        transformer = network(config.model, text_encoder.width, config.routing)
         pixel = cls.around(transformer, text_encoder, config, device, mesh)
         pixel._first = source
         return pixel
 
     @classmethod
-    def of_checkpoint(cls, folder: Path, config: Config, device: torch.device, mesh: DeviceMesh | None = None) -> Pixel:
+    def of_checkpoint(cls, folder: Path, config: Config, device: torch.device, mesh: DeviceMesh | None = None) -> Self:
         """With the averaged weights of a checkpoint, for `checkpoint.restore` to fill in what training goes on with."""
         return cls.around(*load_averages(folder, config), config, device, mesh)
 
@@ -88,7 +91,7 @@ class Pixel(Trainee):
     def around(
         cls, transformer: Transformer, text_encoder: TextEncoder, config: Config, device: torch.device,
         mesh: DeviceMesh | None = None,
-    ) -> Pixel:  # fmt: skip
+    ) -> Self:  # fmt: skip
         """A run that starts from these networks, which every rank of `mesh` holds alike and which are sharded here."""
         if not config.train.compile:
             keep_away(torch.optim.Optimizer, "add_param_group", "zero_grad", "state_dict", "load_state_dict")

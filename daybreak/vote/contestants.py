@@ -15,6 +15,10 @@ from daybreak.run_folder import trained_config
 
 PROMPTS = "prompts.jsonl"
 SCENES_PROMPTS_PER_TASK = 8
+OTHER_NOISE = "other noise"
+"""What tells a model that is compared with itself apart."""
+AGAIN = 100_000
+"""From the number of a picture to that of the same prompt's from other noise."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +45,25 @@ def is_run(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Contestant:
-    """place: a folder of pictures, or a run or pipeline; lora: adapters that it draws with; name: for results."""
+    """place: a folder of pictures, or a run or pipeline; lora: adapters that it draws with; name: for results.
+
+    again: it draws what it draws from other noise.
+    """
 
     place: Path
     name: str
     lora: tuple[str, ...] = ()
+    again: bool = False
 
     @property
     def where(self) -> str:
         """What a study knows it by."""
-        return " + ".join([str(self.place.resolve()), *self.lora])
+        return " + ".join([str(self.place.resolve()), *self.lora, *[OTHER_NOISE] * self.again])
 
 
 def contestants_of(places: list[Path], lora: tuple[str, ...]) -> list[Contestant]:
-    """The places, and the only one again with each adapter that is for no contestant by name.
+    """The places, and the only one again with each adapter that is for no contestant by name; a model alone is compared
+    with itself, from other noise, as `daybreak prefer` learns from.
 
     Raises ConfigError for an adapter that nothing can draw with, and for a place that is given twice.
     """
@@ -75,6 +84,8 @@ def contestants_of(places: list[Path], lora: tuple[str, ...]) -> list[Contestant
             more.append(Contestant(places[0], f"{names[0]} with {adapter.path.stem}{strength}", (plain,)))
         else:
             found[number] = replace(found[number], lora=(*found[number].lora, plain))
+    if len(found) == 1 and not more and is_run(found[0].place):
+        more.append(replace(found[0], name=f"{names[0]}, {OTHER_NOISE}", again=True))
     every = found + more
     if len({c.name for c in every}) < len(every):  # adapters of one name in several folders
         every = [replace(c, name=f"{c.name} ({i})") for i, c in enumerate(every, start=1)]
@@ -251,26 +262,34 @@ def prompts_for_runs(runs: list[Path], folders: list[list[Picture]], listed: Pat
 
 
 def draw(
-    run: Path, prompts: list[str], seed: int, folder: Path, say: Callable[[str], None], lora: tuple[str, ...] = ()
-) -> list[Picture]:
+    run: Path, prompts: list[str], seed: int, folder: Path, say: Callable[[str], None], lora: tuple[str, ...] = (),
+    again: bool = False,
+) -> list[Picture]:  # fmt: skip
     """The run's pictures of `prompts`, generated with its averaged weights and these adapters, as PNG in `folder`.
 
-    Picture i starts from the same noise for every run of one picture size, so that luck is no one's advantage.
+    Picture i starts from the same noise for every run of one picture size, so that luck is no one's advantage; `again`:
+    from other noise, the prompt being written out as it is for the first.
     """
     from PIL import Image
 
     from daybreak.data.batch import to_uint8
     from daybreak.evaluate.request import Drawing
     from daybreak.parallel import pick_device
+    from daybreak.sampling.expand import expanded
     from daybreak.subjects import open_subject
 
-    drawer = open_subject(str(run), Drawing(seed=seed, lora=lora), pick_device()).drawer
+    subject = open_subject(str(run), Drawing(seed=seed, lora=lora), pick_device())
+    drawer = subject.drawer
     assert drawer is not None
-    say(f"generating {len(prompts)} pictures with {' and '.join([str(run), *lora])} ...")
+    said = prompts
+    if again and drawer.plain is not None and subject.config is not None:
+        said = expanded(prompts, subject.config.sample.expand, seed, range(len(prompts)))
+        drawer = drawer.plain
+    say(f"generating {len(prompts)} pictures with {' and '.join([str(run), *lora, *[OTHER_NOISE] * again])} ...")
     folder.mkdir(parents=True, exist_ok=True)
     pictures = []
     for start in range(0, len(prompts), drawer.batch):
-        drawn = to_uint8(drawer.draw(prompts[start : start + drawer.batch], start))
+        drawn = to_uint8(drawer.draw(said[start : start + drawer.batch], start + AGAIN * again))
         for i, pixels in enumerate(drawn, start):
             path = folder / f"{i:05}.png"
             Image.fromarray(pixels).save(path)

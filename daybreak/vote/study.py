@@ -83,7 +83,7 @@ def create(
         folder.mkdir(parents=True, exist_ok=True)
         for i, c in enumerate(them):
             if i not in folders:
-                folders[i] = contestants.draw(c.place, wanted, seed, folder / "drawn" / str(i), say, c.lora)
+                folders[i] = contestants.draw(c.place, wanted, seed, folder / "drawn" / str(i), say, c.lora, c.again)
         matches, lost = contestants.match([c.name for c in them], [folders[i] for i in range(len(them))])
         if "prompt" in questions and not all(m.prompt for m in matches):
             raise ConfigError(

@@ -31,6 +31,8 @@ CHARTS = (
     Chart("Loss on fixed pictures", ("probe/domain", "probe/general")),
     Chart("Change of the loss on fixed pictures", ("probe/domain_change", "probe/general_change"), share=True),
     Chart("Drift of general pictures", ("probe/drift",), share=True),
+    Chart("Judges, on held-out prompts", ("probe/judge", "probe/check")),
+    Chart("Pictures of held-out prompts", ("probe/diversity", "probe/drift_from_reference")),
     Chart("Terms of the loss", ("terms/",), log=True),
     Chart("Loss by noise level", ("loss_at_noise/",), log=True, more=True),
     Chart("Speed", ("images_per_second",), "images/s"),
@@ -44,7 +46,8 @@ CHARTS = (
     Chart("Cost", ("cost",), "USD"),
 )
 NAMES = {"host_memory_gib": "main memory", "memory_gib": "GPU", "domain": "held-out pictures",
-         "general": "general prompts", "domain_change": "held-out pictures", "general_change": "general prompts",
+         "check": "other judge", "diversity": "spread within a prompt", "general": "general prompts",
+         "domain_change": "held-out pictures", "general_change": "general prompts",
          "images_per_second": "images/s", "mfu": "MFU", "lr_factor": "share of the base rate"}  # fmt: skip
 LEFT_OUT = {"lr_factor", "measured/matmul_tflops", "measured/text_tokens", "measured/processes", "measured/epochs"}
 """Drawn by nothing: constants, and what other curves say."""

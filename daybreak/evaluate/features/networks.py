@@ -84,6 +84,8 @@ class Clip:
         self._source = weights or HUB_MODELS[name][0]
         self._side = self._model.config.vision_config.image_size
         self._most = min(CLIP_TOKENS, self._model.config.text_config.max_position_embeddings)
+        self.scale = float(self._model.logit_scale.detach().exp())
+        """What cosines are multiplied by, as it was trained."""
         self.key = f"clip-{weights_digest(self._model)}-{self._side}"
         self.note = weights_note(name, weights)
 

@@ -29,10 +29,11 @@ class Detection:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a picture satisfies its prompt; where not, why."""
+    """Whether a picture satisfies its prompt; where not, why. met: the share of what is asked for, in [0, 1]."""
 
     correct: bool
     reason: str = ""
+    met: float = 1.0
 
 
 ColorOf = Callable[[Sequence[Detection]], list[str]]
@@ -69,7 +70,8 @@ def judge(prompt: GenEvalPrompt, detections: Sequence[Detection], color_of: Colo
         number = len(found.get(name, []))
         if number >= count:
             reasons.append(f"expected fewer than {count} {name}, found {number}")
-    return Verdict(not reasons, "; ".join(reasons))
+    met = 1 - len(reasons) / max(1, len(prompt.included) + len(prompt.excluded))
+    return Verdict(not reasons, "; ".join(reasons), met)
 
 
 def _complaint(

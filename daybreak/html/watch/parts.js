@@ -87,14 +87,14 @@ function judgedPictures(run, title, rows, hint) {
 
 function finetuned(run, found) {
   if (!found.verdict) return null;
-  const parts = [h("h2", {}, "What was gained, what was forgotten"), h("ul.verdict", {}, found.verdict.map((line) => h("li", {}, line)))];
+  const parts = [h("h2", {}, found.heading ?? "What was gained, what was forgotten"), h("ul.verdict", {}, found.verdict.map((line) => h("li", {}, line)))];
   if (found.rows) {
-    parts.push(h("div.scroll", {}, h("table", {}, h("thead", {}, h("tr", {}, ["", "base", "fine-tuned", "better"].map((t) => h("th", {}, t)))),
+    parts.push(h("div.scroll", {}, h("table", {}, h("thead", {}, h("tr", {}, ["", ...(found.columns ?? ["base", "fine-tuned"]), "better"].map((t) => h("th", {}, t)))),
       h("tbody", {}, found.rows.map(([what, base, tuned, better]) => h("tr", {}, h("td", {}, what), h("td.number", {}, base), h("td.number", {}, h("b", {}, tuned)), h("td", {}, better)))))));
   }
   if (found.notes?.length) parts.push(h("ul.alarms", {}, found.notes.map((n) => h("li", {}, n))));
   if (found.general?.length) {
-    parts.push(h("h3", {}, "General prompts, before and after, from the same noise"), h("ul.grid", {}, found.general.map((pair) =>
+    parts.push(h("h3", {}, found.general_heading ?? "General prompts, before and after, from the same noise"), h("ul.grid", {}, found.general.map((pair) =>
       h("li", {}, h("div.pair", {}, [[pair.file, "before"], [pair.other, "after"]].map(([file, label]) =>
         h("figure", {}, h("div.tile", {}, picture(run, file, `${pair.prompt}, ${label}`, { onload: keepPixels })), h("figcaption.soft", {}, label)))),
       h("p.caption", {}, pair.prompt)))));

@@ -1,0 +1,1 @@
+"""Learning from what people and judges prefer: `daybreak prefer`."""
