@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -63,6 +64,9 @@ def main() -> None:
     parser.add_argument("--words", type=int, nargs=2, default=(20, 60), help="least and most words of a caption")
     parser.add_argument("--compile", action="store_true", help="both sides")
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto")
+    parser.add_argument(
+        "--muon-every", type=int, default=1, help="our optim.muon_every; a turn is so many steps of each"
+    )
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--no-append", action="store_true", help="print only; RESULTS.md stays as it is")
     options = parser.parse_args()
@@ -73,6 +77,7 @@ def main() -> None:
     config = replace(
         config,
         data=replace(config.data, resolution=options.resolution or config.data.resolution),
+        optim=replace(config.optim, muon_every=options.muon_every),
         train=replace(
             config.train,
             batch=options.batch or config.train.batch,
@@ -86,19 +91,25 @@ def main() -> None:
     state.prepare()
     work = batches(config, 4, (options.words[0], options.words[1]))
     ours, theirs = cycle(work), cycle(work)
-    times = take_turns(
-        {"PRX": lambda: peer.step(next(theirs)), "daybreak": lambda: whole_step(state, config, next(ours))},
-        device,
-        options.rounds,
-    )
+
+    def turn(step: Callable[[], None]) -> None:
+        for _ in range(options.muon_every):
+            step()
+
+    sides = {
+        "PRX": lambda: turn(lambda: peer.step(next(theirs))),
+        "daybreak": lambda: turn(lambda: whole_step(state, config, next(ours))),
+    }
+    times = take_turns(sides, device, options.rounds)
+    times = {name: [t / options.muon_every for t in values] for name, values in times.items()}
     middle, least, most = ratio(times, "PRX", "daybreak")
     tokens = round(float(state.text_encoder.tokens([c for b in work for c in b.captions])[1].sum(1).float().mean()))
     flops = account_for(config, tokens)
     lines = [
         f"{config.data.resolution} px, batch {config.train.batch}, parts {options.parts}, captions of {tokens} tokens "
         f"on average (the peer pads to {config.text.max_tokens}), {options.rounds} rounds in turns"
-        f"{', both compiled' if options.compile else ''}. With equal weights the two models' predictions differ by at "
-        f"most {apart:.1e}.",
+        f"{', both compiled' if options.compile else ''}, our optim.muon_every {options.muon_every}. With equal "
+        f"weights the two models' predictions differ by at most {apart:.1e}.",
         "",
         "| | s a step (least..most) | images/s | TFLOP/s by our account |",
         "|---|---|---|---|",

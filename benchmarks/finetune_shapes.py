@@ -55,8 +55,7 @@ def stepper(base: Path, data: Path, out: Path, side: int, batch: int, square: bo
     )  # fmt: skip
     prepared = open_prepared(settings, pick_device())
     run = open_trainee(prepared, plan_of(prepared), open_data(prepared)[:2], out, Ranks(), lambda *_: None)
-    if prepared.device.type == "cuda":
-        prepared._rest(prepared.family.pipeline)
+    prepared.rest()
     run.prepare()
     stage, taking = Stage(run, 0, Ranks()), Step(run, Ranks(), print)
     parts: list[int] = []

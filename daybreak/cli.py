@@ -40,6 +40,7 @@ from daybreak.run_folder import check_there, stored_averages, trained_config
 from daybreak.run_requests import Kind
 from daybreak.serve.settings import LoadSettings, ServeSettings
 from daybreak.terminal import showing_phases
+from daybreak.track.rules import TRACKS
 from daybreak.train.bell import Target
 from daybreak.vote.settings import BlindSettings
 from daybreak.watch.find import check_places
@@ -451,6 +452,42 @@ def ablate(
         from daybreak.commands.ablate import run_ablate
 
     run_ablate(console, context.args, seeds, minutes, steps, out, pictures, charge_teacher)
+
+
+@app.command(words="RECIPE", panel=JUDGE)
+def track(
+    context: typer.Context,
+    track: Annotated[str | None, f"{', '.join(TRACKS)}."] = None,
+    seeds: Annotated[int, Bounds(least=1, most=100), "Runs, with seeds 0, 1, ..."] = 3,
+    out: Annotated[Path | None, "Folder of the entry to write, or to go on with."] = None,
+    data: Annotated[str | None, "Folder of captioned pictures, for a track that takes one."] = None,
+    hidden_seed: Annotated[Path | None, "File that nobody else can guess: the judge's prompts come from it."] = None,
+    changed: Annotated[str, "What this entry changes, for the history of records."] = "",
+    verify: Annotated[Path | None, "Entry to check and to run again, in place of a recipe."] = None,
+    page: Annotated[Path | None, "Folder of kept entries: adds those named, and writes the page FOLDER.md."] = None,
+    judge: Annotated[bool, "Judge once all have trained; with --no-judge the same command does it later."] = True,
+    peer_checkout: Annotated[
+        Path | None, "Checkout of github.com/Photoroom/PRX: its denoiser trains in place of ours."
+    ] = None,
+) -> None:
+    """Run a recipe against the clock of a track, and write an entry that anybody can verify.
+
+    Each seed trains in a process of its own whose clock never stops; what it kept is judged after it has ended. The
+    same command goes on where it was interrupted: what has trained or was judged stays.
+
+    [bold]Examples[/bold]
+    daybreak track scenes-demo --track scenes-32-cpu --seeds 3 --out runs/entry
+    daybreak track folder --track emoji-64 --data my-pictures --train.minutes 9.5 --out runs/entry
+    daybreak track --verify runs/entry
+    daybreak track runs/entry --page docs/track
+    """
+    from daybreak.track.asked import asked_track
+
+    asked = asked_track(context.args, track, seeds, out, data, hidden_seed, changed, verify, page, peer_checkout, judge)
+    with phase("loading"):
+        from daybreak.commands.track import run_asked
+
+    raise typer.Exit(0 if run_asked(console, asked) else 1)
 
 
 @app.command(panel=JUDGE)

@@ -21,6 +21,18 @@ def check_empty(out: Path, hint: str = "choose another --out") -> None:
         raise ConfigError(f"{out} is not empty: {hint}")
 
 
+def check_safetensors(path: Path) -> None:
+    """ConfigError where a .safetensors file is cut short or damaged, by its header, which says how long it is."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np"):
+            pass
+    except (OSError, SafetensorError) as e:
+        reason = " ".join(str(e).split())[:120]
+        raise ConfigError(f"{path} is damaged or cut short, get it anew: {reason}") from None
+
+
 def make_folder(out: Path, what: str = "the folder") -> None:
     """Makes a folder and those above it. Raises ConfigError, which begins with `what`, where that cannot be."""
     try:

@@ -27,6 +27,8 @@ AVERAGES = "averages"
 """Where a run keeps snapshots of averages (train/phema.py)."""
 JUDGED = "judged"
 """Where the pictures of a run's evaluation are by themselves."""
+REPORT = "report/report.json"
+"""What a fine-tuned run's report says of it beside its base."""
 SHOWN = "shown.json"
 """In a folder of pictures: what is to be said of them (evaluate/shown.py)."""
 OWN = {"config.yaml", "log.jsonl", "tensorboard", "samples", "stalls", "checkpoints", "deadline.json",

@@ -12,8 +12,8 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
@@ -24,6 +24,8 @@ from daybreak.run_folder import check_there, read_events
 
 Kind = Literal["stop", "checkpoint", "sample"]
 FOLDER, LOCK = "requests", "lock"
+JUDGING = "judging.lock"
+"""Is there, and locked, as long as a run that has trained is judged."""
 LOOK_SECONDS = 1.0
 """A run looks for requests no more often."""
 LOCK_SECONDS = 2.0
@@ -47,8 +49,28 @@ class Request:
 
 def trains(run: Path) -> bool:
     """Whether a process trains in the run folder now: whether someone holds the lock."""
+    return _locked(run / FOLDER / LOCK)
+
+
+def is_judged(run: Path) -> bool:
+    """Whether a process is within `judging`."""
+    return _locked(run / JUDGING)
+
+
+@contextmanager
+def judging(run: Path) -> Generator[None]:
+    """Lets others see that the run is being judged. Where the folder can't be written or locked, they don't."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            file = held.enter_context((run / JUDGING).open("ab"))
+            held.callback((run / JUDGING).unlink, missing_ok=True)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _locked(path: Path) -> bool:
     try:
-        with (run / FOLDER / LOCK).open("rb") as file:
+        with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as e:
         return e.errno == errno.EWOULDBLOCK

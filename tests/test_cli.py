@@ -138,7 +138,7 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path, monkeypatch, capsys):
         (
             ["train", "scnes"],
             "unknown recipe 'scnes'; there are scenes, scenes-demo, scenes-box, scenes-stack, scenes-gpu, folder, "
-            "speedrun, speedrun2, minit2i; did you mean scenes?",
+            "speedrun, speedrun2, minit2i, peer-dit, peer-mmdit, peer-minit2i, peer-prx; did you mean scenes?",
         ),
         (["train"], "say what to train"),
         (["train", "scenes", "--train.bach", "3"], "unknown setting train.bach; did you mean train.batch?"),
@@ -250,6 +250,11 @@ teach --data nowhere
 tell run stop
 tell run jump
 teach --out teacher.pt
+track scenes-demo
+track scenes-demo --track scenes-32
+track scenes --track scenes-32-cpu
+track --verify nowhere
+track --page nowhere
 train scnes
 train scenes --optim.lr abc
 train scenes --train.batch x

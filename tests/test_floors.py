@@ -10,9 +10,10 @@ import daybreak
 FLOORS = [
     "compiler", "finite", "phases", "terminal", "tables", "config", "extras", "hub_models", "files", "library_messages",
     "html", "checkpoint_files", "model_folder", "run_folder", "run_requests", "run_notes", "caption_words", "allocator",
-    "products", "cpu", "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model", "sampling", "formats",
-    "losses", "evaluate", "train", "display", "watch", "finetune", "history", "plan", "arguments", "export",
-    "subjects", "ablate", "distill", "box", "launch", "vote", "prefer", "serve", "commands", "cli", "__main__",
+    "products", "cpu", "attention", "parallel", "recipes", "optim", "data", "encoders", "diffusion", "model",
+    "sampling", "formats", "losses", "evaluate", "train", "display", "watch", "finetune", "history", "plan",
+    "arguments", "export", "subjects", "ablate", "track", "distill", "box", "launch", "vote", "prefer", "serve",
+    "commands", "cli", "__main__",
 ]  # fmt: skip
 """From the ground up."""
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from daybreak import products
 from daybreak.parallel import pick_device
@@ -48,22 +47,3 @@ def test_rounded_products_would_be_noticed(monkeypatch):
     assert torch.get_float32_matmul_precision() == "highest"
     monkeypatch.undo()
     assert products._error_of_a_product() < products.EXACT / 3
-
-
-@pytest.mark.parametrize("at_once", [1, 2, 3])
-@pytest.mark.parametrize("mask", [None, (1, 1, 1, 9), (3, 1, 1, 9), (3, 1, 5, 9), (1, 2, 5, 9)])
-@torch.no_grad()
-def test_attention_written_out_equals_torch_s_however_many_pictures_the_caches_hold(mask, at_once, monkeypatch):
-    monkeypatch.setattr(products, "on_onednn", lambda: True)
-    monkeypatch.setattr(products, "CACHED_LOGITS", at_once * 2 * 5 * 9)
-    q, k, v = torch.randn(3, 5, 2, 8).transpose(1, 2), torch.randn(3, 2, 9, 8), torch.randn(3, 2, 9, 8)
-    bias = None if mask is None else torch.randn(mask).masked_fill_(torch.rand(mask) < 0.3, float("-inf"))
-    if bias is not None:
-        bias[..., 0] = 0
-    for scale in (None, 1.0):
-        expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
-        assert torch.allclose(products.attention(q, k, v, bias, scale), expected, atol=1e-5)
-    if bias is not None:
-        bias[..., 4:] = 0
-        expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        assert torch.allclose(products.attention(q, k, v, bias, masked=4), expected, atol=1e-5)

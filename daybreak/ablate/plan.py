@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from daybreak import config as configs
+from daybreak.ablate.charge import taught_files, teacher_seconds
 from daybreak.config import Config, ConfigError
-from daybreak.encoders.teacher_file import taught_file, training_seconds
 from daybreak.files import check_empty, make_folder, write_whole
 from daybreak.recipes import recipe as find_recipe
 
@@ -131,21 +131,9 @@ def run_folder(folder: Path, recipe: str, seed: int) -> Path:
     return folder / "runs" / f"{recipe}-seed{seed}"
 
 
-def taught_files(config: Config) -> frozenset[Path]:
-    """The weights of `daybreak teach`, the embedded ones among them, that any stage of a run learns from."""
-    found: set[Path] = set()
-    for index in range(max(1, len(config.stages))):
-        c = configs.at_stage(config, index)
-        a, p = c.alignment, c.perceptual
-        lpips = p.lpips if p.lpips_heads is None else 0.0
-        pairs = ((a.weight, a.teacher), (lpips, p.lpips_network), (p.dino, p.dino_teacher))
-        found |= {file for weight, name in pairs if weight and (file := taught_file(name)) is not None}
-    return frozenset(found)
-
-
 def _teachers_seconds(used: set[frozenset[Path]]) -> float:
     """What the training of a run's teachers took. `used`: the files of each recipe, where none may be."""
-    totals = {sum(map(_teacher_seconds, files)) for files in used if files}
+    totals = {sum(teacher_seconds(file, "--charge-teacher TIME") for file in files) for files in used if files}
     if len(totals) > 1:
         took = " and ".join(f"{s:.0f} s" for s in sorted(totals))
         raise ConfigError(
@@ -153,15 +141,6 @@ def _teachers_seconds(used: set[frozenset[Path]]) -> float:
             "say what with --charge-teacher TIME"
         )
     return totals.pop() if totals else 0.0
-
-
-def _teacher_seconds(file: Path) -> float:
-    known = training_seconds(file)
-    if known is None:
-        raise ConfigError(
-            f"{file} does not say how long its training took, which is to be charged: --charge-teacher TIME"
-        )
-    return known
 
 
 def _shown(value: object) -> str:

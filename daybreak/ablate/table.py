@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from daybreak import __version__
-from daybreak.ablate.plan import Plan, taught_files
+from daybreak.ablate.charge import taught_files
+from daybreak.ablate.plan import Plan
 from daybreak.ablate.statistics import COMPARED, MEASURES, Difference, Figure, Measured, Row, rows
 from daybreak.data.scenes.world import TASKS
 from daybreak.files import write_whole

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -17,10 +13,8 @@ from rich.console import Console
 
 from daybreak.ablate import plan as plans
 from daybreak.arguments import split_arguments
+from daybreak.commands.processes import hold, run_process
 from daybreak.config import ConfigError
-
-PATIENCE = 60.0
-"""Seconds to wait for the run of a killed ablation, which saves before it ends."""
 
 
 def run_ablate(
@@ -32,7 +26,7 @@ def run_ablate(
     plan = plans.make(recipes, seeds, minutes, steps, settings, charge_teacher, pictures)
     folder = out or Path("runs") / f"ablation-{datetime.now():%Y%m%d-%H%M%S}"
     plan.save(folder)
-    lock = _lock(console, folder)
+    lock = hold(console, folder, "ablation")
     try:
         _run_all(console, plan, folder, lock)
     except KeyboardInterrupt:
@@ -53,7 +47,7 @@ def _run_all(console: Console, plan: plans.Plan, folder: Path, lock: int) -> Non
         log = folder / "logs" / f"{recipe}-seed{seed}.log"
         console.print(f"{name}: runs; its output goes to {log}", markup=False, highlight=False, soft_wrap=True)
         began = time.monotonic()
-        error = _run_process(folder, recipe, seed, log, lock)
+        error = run_process(["daybreak.ablate.one", str(folder), recipe, str(seed)], log, lock)
         if error is not None:
             errors[recipe, seed] = error
             told = f"crashed: {error}"
@@ -80,58 +74,6 @@ def _write(plan: plans.Plan, folder: Path, errors: dict[tuple[str, int], str]) -
     results = write_tables(plan, measured, errors, folder)
     plot(results, folder)
     return results
-
-
-def _run_process(folder: Path, recipe: str, seed: int, log: Path, lock: int) -> str | None:
-    """Runs one run to its end; None where it finished, else why not.
-
-    The process belongs to no terminal: an interrupt reaches this process alone, which closes the pipe that the run
-    reads from, and so does its death. The run holds the folder's lock too, so that no other ablation comes between.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "daybreak.ablate.one", str(folder), recipe, str(seed)]
-    with log.open("a") as output:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(lock,),
-        )
-        assert process.stdin is not None
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.stdin.close()
-            process.wait()
-            raise
-        process.stdin.close()
-    if code < 0:
-        memory = "; the machine may have run out of memory" if -code == signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-code).name}{memory}"
-    if code:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip().removeprefix("error: ") if lines else f"exit code {code}"
-    return None
-
-
-def _lock(console: Console, folder: Path) -> int:
-    """Holds `folder` for this ablation and its runs; ConfigError where another one keeps it."""
-    lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
-    deadline, told = time.monotonic() + PATIENCE, False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except OSError:
-            if time.monotonic() > deadline:
-                os.close(lock)
-                raise ConfigError(f"another ablation is at work in {folder}: choose another --out, or end it") from None
-            if not told:
-                console.print(f"waiting for a run in {folder} to save and end ...", highlight=False, soft_wrap=True)
-                told = True
-            time.sleep(0.2)
 
 
 def finished(folder: Path, recipe: str, seed: int) -> dict[str, Any] | None:

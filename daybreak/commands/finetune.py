@@ -31,7 +31,8 @@ from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers, loop_config
 from daybreak.parallel import PATIENCE, pick_device
 from daybreak.phases import phase
-from daybreak.run_folder import new_run_folder
+from daybreak.run_folder import REPORT, new_run_folder
+from daybreak.run_requests import judging
 from daybreak.tables import print_facts, print_table
 from daybreak.terminal import progress_bar
 from daybreak.train import checkpoint
@@ -155,9 +156,9 @@ def _finish(console: Console, run: Diffusers) -> None:
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
         tell = lambda line: console.print(line, markup=False, highlight=False)  # noqa: E731
-        with phase("comparing with the base"):
+        with phase("comparing with the base"), judging(run.folder):
             make_report(run, weights, settings.report_pictures, tell)
-        log_score(run.config, run.folder, run.step, figures(run.folder), tell, Diffusers, "report/report.json")
+        log_score(run.config, run.folder, run.step, figures(run.folder), tell, Diffusers, REPORT)
         for line in summary(run.folder):
             console.print(f"- {line}", markup=False, highlight=False)
     write_report(run.folder)  # the log of the whole run, and its score
@@ -199,9 +200,13 @@ def print_shapes(console: Console, run: Diffusers) -> None:
 def print_plan(console: Console, plan: Plan, device: torch.device, dtype: torch.dtype) -> None:
     """What goes where in memory."""
     rows = [(name, f"{count / GIB:.2f} GiB") for name, count in plan.parts]
-    rows.append(("[bold]together[/bold]", f"[bold]{plan.total / GIB:.2f} GiB[/bold]"))
-    what = torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"
+    rows.append(("[bold]together[/bold]", f"[bold]{plan.step / GIB:.2f} GiB[/bold]"))
+    gpu = device.type == "cuda"
+    if gpu:
+        rows.append(("while samples are drawn", f"{plan.drawing / GIB:.2f} GiB"))
+    what = torch.cuda.get_device_name(device) if gpu else "this machine"
     rows.append((f"there is, on {what}", f"{plan.available / GIB:.2f} GiB"))
+    rows += [(f"in main memory: {name}", f"{count / GIB:.2f} GiB") for name, count in plan.elsewhere]
     print_table(console, ("memory plan", ""), rows)
     mode = ", activations recomputed in the backward pass" if plan.recompute else ""
     fits = "" if plan.fits else "; it does NOT fit: lower --micro-batch, or leave it to the plan"

@@ -38,6 +38,7 @@ from daybreak.formats.open import open_model
 from daybreak.parallel import PATIENCE, Ranks, pick_device
 from daybreak.phases import phase
 from daybreak.run_folder import load_run_config, new_run_folder
+from daybreak.run_requests import judging
 from daybreak.train import checkpoint
 from daybreak.train.bell import Bell
 from daybreak.train.deadline import evaluation_prompts, no_time
@@ -216,7 +217,7 @@ def _compared(
         console.print(f"{name} loss {start[name]:.4f} -> {loss:.4f} ({loss / start[name] - 1:+z.1%})", highlight=False)
     if settings.report:
         weights = parse_weights(list(settings.metric_weights))
-        with phase("comparing with the base"):
+        with phase("comparing with the base"), judging(run):
             report_own(console, run, settings, weights, before, after, start, losses)
         for line in summary(run):
             console.print(f"- {line}", markup=False, highlight=False)

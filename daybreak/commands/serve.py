@@ -10,7 +10,7 @@ from rich.console import Console
 
 from daybreak.commands.listen import is_loopback, listen
 from daybreak.config import ConfigError
-from daybreak.evaluate.adapter_option import check_adapters
+from daybreak.evaluate.adapter_option import adapters_to_choose
 from daybreak.extras import require
 from daybreak.phases import phase
 from daybreak.serve.find import check_names, find_served
@@ -34,7 +34,7 @@ def run_serve(
         settings = replace(settings, hosts=("localhost", "127.0.0.1", "[::1]", host))
     names = [find_served(spec)[0] for spec in models]
     check_names(names)
-    check_adapters(settings.lora, names)
+    loras = adapters_to_choose(settings.lora, names)
     listener = listen(host, port)
     if settings.keys is not None:
         read_keys(settings.keys)
@@ -59,6 +59,8 @@ def run_serve(
     url = f"http://{shown}:{listener.getsockname()[1]}"
     devices = " and ".join(sorted({line.device for line in server.lines.values()}))
     console.print(f"serving {', '.join(server.lines)} on {devices} at [bold]{url}[/bold]", highlight=False)
+    if loras:
+        console.print(f"adapters that requests may ask for: {', '.join(loras)}", markup=False, highlight=False)
     console.print("the page is at /, the API at /v1, its description at /openapi.json", highlight=False)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again once it is down; that is no failure
         signal.signal(number, lambda *_: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,7 @@ from daybreak.evaluate.report_terminal import print_report
 from daybreak.evaluate.scoring import Evaluation, evaluate_scenes
 from daybreak.parallel import Ranks, pick_device
 from daybreak.phases import phase
+from daybreak.run_requests import judging
 from daybreak.train.bell import Bell
 from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, has_deadline
 from daybreak.train.distributed import processes
@@ -81,7 +83,7 @@ def _judge(display: Display, state: Pixel, config: Config, run: Path, ranks: Ran
         left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
         until, twice = time.monotonic() + left - afterwards(state.durations, wanted), False
     give_back_freed_memory()
-    with phase("judging", -(-wanted // ranks.world) * (1 + twice)):
+    with phase("judging", -(-wanted // ranks.world) * (1 + twice)), judging(run) if ranks.first else nullcontext():
         evaluation = evaluate_scenes(*state.drawing_networks(), config, run, ranks, until)
     if evaluation.pictures < wanted:
         display.on_note(f"note: there was time for {evaluation.pictures} of {wanted} prompts")

@@ -97,8 +97,6 @@ def _check_parts(c: Config) -> None:
             "perceptual losses compare clean pictures, which model.predicts=velocity does not give at high noise: set "
             "model.predicts=x0, or perceptual.lpips=0 and perceptual.dino=0"
         )
-    if m.layout == "joint" and m.modulation != "none":
-        raise ConfigError("model.layout=joint has no modulation by the time: set model.modulation=none")
     if m.convolutions:
         if m.patch != 2 ** len(m.convolutions):
             raise ConfigError(

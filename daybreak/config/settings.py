@@ -99,7 +99,8 @@ class ModelConfig:
     modulation: Literal["block", "shared", "none"] = "block"
     """How blocks learn of the time: a modulation each, one for all with a bias each, or not at all."""
     layout: Literal["text_kv", "joint"] = "text_kv"
-    """How text enters: as keys and values only (text_kv), or as a stream of its own (joint, MiniT2I's)."""
+    """How text enters: as keys and values only (text_kv), or as a stream of its own (joint: MM-DiT's, and without
+    modulation MiniT2I's)."""
     text_blocks: Natural = 0
     """Trained transformer blocks on the text alone, ahead of the others."""
     convolutions: tuple[Count, ...] = ()
@@ -217,6 +218,8 @@ class OptimConfig:
     """Learning rate of the blocks' matrices (update matched to AdamW's size)."""
     muon_momentum: BelowOne = 0.95
     """Momentum of the blocks' matrices."""
+    muon_every: Count = 1
+    """A matrix of the blocks moves at one step in so many, by as much more; each step another share of them does."""
     adam_lr: Positive = 0.002
     """Learning rate of everything else."""
     adam_betas: tuple[BelowOne, BelowOne] = (0.9, 0.95)

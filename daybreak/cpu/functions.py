@@ -15,6 +15,8 @@ from torch.autograd.function import once_differentiable
 from daybreak.cpu.kernels import call
 
 Grads = tuple[Tensor | None, ...]
+COSINE_EPS = 1e-8
+"""The least norm that is divided by, as in `torch.nn.functional.cosine_similarity`."""
 
 
 def exact(dtype: torch.dtype) -> torch.dtype:
@@ -151,22 +153,23 @@ class SplitHeads(torch.autograd.Function):
 
 
 class SoftmaxAttention(torch.autograd.Function):
-    """softmax(q k^T + mask) v: q [B, H, N, D], k and v [B, H, M, D], mask [B, 1, 1 or N, M] or None -> [B, H, N, D]."""
+    """softmax(q k^T + mask) v: q [B, H, N, D], k and v [B, H, M, D], mask [B or 1, 1 or H, 1 or N, M] or None."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        shares = q @ k.transpose(-2, -1)
-        b, heads, n, m = shares.shape
-        picture = row = 0
+        b, heads, n, m = *q.shape[:3], k.shape[2]
+        steps = [0, 0, 0]
         if mask is not None:
-            if mask.shape not in {(p, 1, r, m) for p in (1, b) for r in (1, n)}:
-                raise ValueError(f"a mask of {tuple(mask.shape)} does not belong to logits {tuple(shares.shape)}")
+            if mask.shape not in {(p, h, r, m) for p in (1, b) for h in (1, heads) for r in (1, n)}:
+                raise ValueError(f"a mask of {tuple(mask.shape)} does not belong to logits {(b, heads, n, m)}")
             ctx.mask = mask.shape, mask.dtype
             mask = mask.to(exact(q.dtype)).contiguous()
-            picture, row = mask.stride(0) if len(mask) > 1 else 0, m if mask.shape[2] > 1 else 0
-        call("softmax", q.dtype, b, heads, n, m, mask, picture, row, shares)
-        ctx.save_for_backward(q, k, v, shares)
-        return shares @ v
+            steps = [mask.stride(i) if mask.shape[i] > 1 else 0 for i in range(3)]
+        with torch.autocast("cpu", enabled=False):  # it would change the logits' format, and the kernel is told of q's
+            shares = q @ k.transpose(-2, -1)
+            call("softmax", q.dtype, b, heads, n, m, mask, *steps, shares)
+            ctx.save_for_backward(q, k, v, shares)
+            return shares @ v
 
     @staticmethod
     @once_differentiable
@@ -175,12 +178,47 @@ class SoftmaxAttention(torch.autograd.Function):
         b, heads, n, m = shares.shape
         grad = grads[0].contiguous()
         grad_v, grad_logits = shares.transpose(-2, -1) @ grad, grad @ v.transpose(-2, -1)
-        of_mask = q.new_empty(b, 1, n, m, dtype=exact(q.dtype)) if ctx.needs_input_grad[3] else None
+        shape, dtype = ctx.mask if ctx.needs_input_grad[3] else ((), q.dtype)
+        summed = shape and shape[1] == 1  # over heads, by the kernel, which has them in the arithmetic's own precision
+        of_mask = q.new_empty(b, 1, n, m, dtype=exact(q.dtype)) if summed else None
         call("softmax_backward", q.dtype, b, heads, n, m, shares, grad_logits, of_mask)
-        if of_mask is not None:
-            shape, dtype = ctx.mask
-            of_mask = of_mask.sum_to_size(shape).to(dtype)
+        if shape:
+            of_mask = (grad_logits if of_mask is None else of_mask).sum_to_size(shape).to(dtype)
         return grad_logits @ k, grad_logits.transpose(-2, -1) @ q, grad_v, of_mask
+
+
+class Cosine(torch.autograd.Function):
+    """The cosine of each row of x with its partner in y: both [..., C] -> [...], with a gradient for x alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        if x.shape != y.shape or ctx.needs_input_grad[1]:
+            raise ValueError(f"x {tuple(x.shape)} and y {tuple(y.shape)} are alike in shape, and y has no gradient")
+        x, y = x.contiguous(), y.to(x.dtype).contiguous()
+        cosines = x.new_empty(x.shape[:-1], dtype=exact(x.dtype))
+        inverse = x.new_empty(*x.shape[:-1], 2, dtype=exact(x.dtype))
+        call("cosine", x.dtype, cosines.numel(), x.shape[-1], x, y, COSINE_EPS, cosines, inverse)
+        ctx.save_for_backward(x, y, cosines, inverse)
+        return cosines
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> Grads:  # type: ignore[override]
+        x, y, cosines, inverse = ctx.saved_tensors
+        of_x = torch.empty_like(x)
+        call("cosine_backward", x.dtype, cosines.numel(), x.shape[-1], grads[0].contiguous(), x, y, cosines, inverse,
+             of_x)  # fmt: skip
+        return of_x, None
+
+
+def group_norm_silu(x: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """silu(group_norm(x)) without a gradient: [B, C, H, W] -> the same, channels last in memory."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    out = torch.empty_like(x)
+    b, c, h, w = x.shape
+    fixed = [v.detach().to(exact(x.dtype)).contiguous() for v in (weight, bias)]
+    call("group_norm_silu", x.dtype, b, h * w, c, groups, x, *fixed, eps, out)
+    return out
 
 
 def _moments(x: Tensor) -> Tensor:

@@ -281,11 +281,12 @@ void split_heads_backward(Int b, Int n, Int l, Int heads, Int d, const T *qkv, c
 // --- softmax ---------------------------------------------------------------------------------------------------------
 
 // In place, logits [B, H, N, M] -> shares. A mask is added first, `picture` values from one picture to the next (or 0,
-// one for all) and `row` from one query to the next (or 0).
-void softmax(Int b, Int heads, Int n, Int m, const A *restrict mask, Int picture, Int row, T *restrict logits) {
+// one for all), `head` from one head to the next (or 0) and `row` from one query to the next (or 0).
+void softmax(Int b, Int heads, Int n, Int m, const A *restrict mask, Int picture, Int head, Int row,
+             T *restrict logits) {
   PARALLEL
   for (Int r = 0; r < b * heads * n; r++) {
-    const A *restrict add = mask ? mask + r / n / heads * picture + r % n * row : 0;
+    const A *restrict add = mask ? mask + r / n / heads * picture + r / n % heads * head + r % n * row : 0;
     T *restrict at = logits + r * m;
     const Int whole = (m + 15) & ~15;  // vectors alone, no rest to be done one by one
     A x[whole], lanes[16], most = -1e30, sum = 0;
@@ -318,6 +319,71 @@ void softmax_backward(Int b, Int heads, Int n, Int m, const T *restrict shares, 
       EACH(j, m) grad[j] = share[j] * (grad[j] - along);
       EACH(j, m) grads[at + j] = low(grad[j]);
       if (of_mask) EACH(j, m) sums[j] += grad[j];
+    }
+  }
+}
+
+// --- cosine ----------------------------------------------------------------------------------------------------------
+
+// x, y [N, C] -> the cosine of each row with its partner [N]; inverse [N, 2]: 1 / |x| and 1 / |y|, of at least `eps`.
+void cosine(Int n, Int c, const T *restrict x, const T *restrict y, double eps, A *restrict to, A *restrict inverse) {
+  PARALLEL
+  for (Int i = 0; i < n; i++) {
+    const T *restrict a = x + i * c, *restrict b = y + i * c;
+    A along = 0, aa = 0, bb = 0;
+    EACH(j, c) along += load(a[j]) * load(b[j]);
+    EACH(j, c) aa += load(a[j]) * load(a[j]);
+    EACH(j, c) bb += load(b[j]) * load(b[j]);
+    const A of_a = (A)__builtin_sqrt(aa), of_b = (A)__builtin_sqrt(bb);
+    inverse[2 * i] = 1 / (of_a < eps ? (A)eps : of_a);
+    inverse[2 * i + 1] = 1 / (of_b < eps ? (A)eps : of_b);
+    to[i] = along * inverse[2 * i] * inverse[2 * i + 1];
+  }
+}
+
+// The gradient of x, from `grad` [N] of the cosines.
+void cosine_backward(Int n, Int c, const A *restrict grad, const T *restrict x, const T *restrict y,
+                     const A *restrict cosines, const A *restrict inverse, T *restrict to) {
+  PARALLEL
+  for (Int i = 0; i < n; i++) {
+    const T *restrict a = x + i * c, *restrict b = y + i * c;
+    const A of_a = inverse[2 * i], along = grad[i] * of_a * inverse[2 * i + 1], back = grad[i] * cosines[i] * of_a * of_a;
+    EACH(j, c) to[i * c + j] = low(along * load(b[j]) - back * load(a[j]));
+  }
+}
+
+// --- group norm and SiLU ---------------------------------------------------------------------------------------------
+
+// x [B, P, C], a picture's pixels with their channels side by side, in `groups` of channels; weight and bias [C].
+void group_norm_silu(Int b, Int p, Int c, Int groups, const T *restrict x, const A *restrict weight,
+                     const A *restrict bias, double eps, T *restrict to) {
+  Int at_once = 1;  // pixels, for loops of whole vectors
+  while (at_once < 16 && at_once * c % 16 && p % (2 * at_once) == 0) at_once *= 2;
+  const Int wide = at_once * c, n = p / at_once, each = c / groups;
+  PARALLEL
+  for (Int i = 0; i < b; i++) {
+    const T *restrict of = x + i * p * c;
+    T *restrict out = to + i * p * c;
+    A sum[wide], scale[wide], shift[wide];
+    EACH(j, wide) sum[j] = 0;
+    EACH(k, n) EACH(j, wide) sum[j] += load(of[k * wide + j]);
+    EACH(g, groups) {
+      A all = 0;
+      EACH(q, at_once) EACH(j, each) all += sum[q * c + g * each + j];
+      EACH(q, at_once) EACH(j, each) shift[q * c + g * each + j] = all / (each * p);
+    }
+    EACH(j, wide) sum[j] = 0;
+    EACH(k, n) EACH(j, wide) sum[j] += (load(of[k * wide + j]) - shift[j]) * (load(of[k * wide + j]) - shift[j]);
+    EACH(g, groups) {
+      A all = 0;
+      EACH(q, at_once) EACH(j, each) all += sum[q * c + g * each + j];
+      const A inverse = 1 / (A)__builtin_sqrt(all / (each * p) + eps);
+      EACH(q, at_once) EACH(j, each) scale[q * c + g * each + j] = inverse * weight[g * each + j];
+    }
+    EACH(j, wide) shift[j] = bias[j % c] - shift[j] * scale[j];
+    EACH(k, n) EACH(j, wide) {
+      const A y = load(of[k * wide + j]) * scale[j] + shift[j];
+      out[k * wide + j] = low(y * sigmoid(y));
     }
   }
 }

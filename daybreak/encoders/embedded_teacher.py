@@ -10,15 +10,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from daybreak.cpu import functions, kernels
 from daybreak.encoders.teacher_file import WEIGHTS, no_teacher
 
 STRIDE = 4
 """Pixels a feature stands for, in each direction."""
 WIDTHS = (24, 48, 96)
+
+
+class NormSiLU(nn.GroupNorm):
+    """Group norm, then SiLU: one kernel on a CPU where no gradient is taken, as of a teacher's targets."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same shape."""
+        if kernels.usable(input) and not (
+            torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad)
+        ):
+            return functions.group_norm_silu(input, self.num_groups, self.weight, self.bias, self.eps)
+        return F.silu(super().forward(input))
 
 
 class EmbeddedTeacher(nn.Module):
@@ -51,7 +65,8 @@ class EmbeddedTeacher(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """[B, 3, H, W] in [-1, 1] -> the features of the stages, [B, C_i, H / s_i, W / s_i] for s = 1, 2, 4."""
-        features, x = [], images
+        features = []
+        x = images if torch.is_grad_enabled() else images.contiguous(memory_format=torch.channels_last)  # as convolved
         for stage in self.stages:
             x = stage(x)
             features.append(x)
@@ -73,8 +88,8 @@ class EmbeddedTeacher(nn.Module):
 def _layer(channels_in: int, channels_out: int, stride: int = 1) -> list[nn.Module]:
     return [
         nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
-        nn.GroupNorm(channels_out // 12, channels_out),
-        nn.SiLU(),
+        NormSiLU(channels_out // 12, channels_out),
+        nn.Identity(),  # by which the weights of files made before keep their names
     ]
 
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from daybreak.attention import attend
 from daybreak.config import ConfigError
-from daybreak.products import attention
 
 WEIGHTS = "model.safetensors"
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -197,7 +197,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """x [B, L, C], bias [B, H, L, L]."""
         q, k, v = (p(x).unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2) for p in (self.q, self.k, self.v))
-        seen = attention(q, k, v, bias.to(q.dtype), scale=1.0)
+        seen = attend(q, k, v, bias, scale=1.0)
         return self.o(seen.transpose(1, 2).flatten(2))
 
 

@@ -21,7 +21,7 @@ from daybreak.finetune.families import family_of
 from daybreak.finetune.prepared import side_of
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.model_folder import PIPELINE, PIPELINE_FILE, TRANSFORMER_FILE, own_adapted, read_json
-from daybreak.run_folder import read_events, read_score
+from daybreak.run_folder import REPORT, read_events, read_score
 from daybreak.sampling.expand import RULES, expanded
 from daybreak.terminal import duration
 
@@ -109,7 +109,7 @@ def write_finetuned_card(
         options["use_resolution_binning"] = side == 1024
     named = f"{settings.trigger}, your prompt" if settings.trigger else "your prompt"
     prompt = settings.instance_prompt or (f"a picture of {settings.token}" if settings.token else named)
-    report = run / "report" / "report.json"
+    report = run / REPORT
     return _write(
         "finetuned.md", folder, run, licences,
         library="diffusers", tags=[], **{} if local else {"base_model": settings.base},

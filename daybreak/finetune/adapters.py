@@ -23,6 +23,8 @@ NAME = "default"
 Kind = Literal["lora", "dora", "loha", "lokr"]
 Adapters = dict[str, Adapter]
 """By the layer's name in its network."""
+Weights = list[tuple[nn.Parameter, Tensor]]
+"""Parameters, each with values that it has, had or is to have."""
 
 
 def layer_names(network: nn.Module) -> list[str]:
@@ -181,9 +183,12 @@ def _options(kind: Kind, adapters: Adapters) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def fold(network: nn.Module, adapters: Adapters, strength: float, source: str) -> None:
-    """Makes adapters part of the weights, at a strength. ConfigError, naming `source`, where one does not fit."""
-    changed: list[tuple[nn.Parameter, Tensor]] = []
+def fold(network: nn.Module, adapters: Adapters, strength: float, source: str) -> Weights:
+    """Makes adapters part of the weights, at a strength. ConfigError, naming `source`, where one does not fit.
+
+    Returns the weights that were replaced, each with what it held, which is left as it was: putting it back undoes it.
+    """
+    changed: Weights = []
     for name, adapter in adapters.items():
         layer: Any = network.get_submodule(name)
         try:
@@ -192,8 +197,10 @@ def fold(network: nn.Module, adapters: Adapters, strength: float, source: str) -
                 changed.append((layer.bias, layer.bias.data + strength * adapter.bias.to(layer.bias)))
         except (ValueError, RuntimeError, AttributeError) as e:
             raise ConfigError(f"{source}: {name} does not fit the base: {' '.join(str(e).split())[:200]}") from None
+    before = [(weight, weight.data) for weight, _ in changed]
     for weight, value in changed:  # all of them, or none
         weight.data = value
+    return before
 
 
 def merge(network: nn.Module) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from daybreak.config import ConfigError
+from daybreak.files import check_safetensors
 from daybreak.finetune.variants import pick_variant
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
@@ -24,6 +25,8 @@ def check_base(base: str, allow_pickle: bool, config: str | None, variant: str |
             raise ConfigError(_refusal(path))
         if path.suffix.lower() not in (".safetensors", *PICKLES):
             raise ConfigError(f"{path} is no base: a single file ends in .safetensors")
+        if path.suffix.lower() == ".safetensors":
+            check_safetensors(path)
         return None
     if config is not None:
         raise ConfigError(f"--base-config goes with a single file; {base} brings its own configuration: leave it out")
@@ -32,6 +35,8 @@ def check_base(base: str, allow_pickle: bool, config: str | None, variant: str |
             raise ConfigError(f"{base} is no base: it holds no model_index.json (a diffusers pipeline)")
         if not allow_pickle:
             _refuse_pickles(path)
+        for file in sorted(path.glob("*/*.safetensors")):
+            check_safetensors(file)
         return pick_variant(path, variant, allow_pickle)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", base) or path.parent.exists():
         raise ConfigError(f"{base}: no such folder or file, and no hub id such as owner/name")

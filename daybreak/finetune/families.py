@@ -49,6 +49,10 @@ class Family:
         found = {name: getattr(self.pipeline, name, None) for name in self.text_encoders}
         return {k: v for k, v in found.items() if v is not None}
 
+    def parts(self) -> list[nn.Module]:
+        """All networks of the pipeline."""
+        return [part for part in self.pipeline.components.values() if isinstance(part, nn.Module)]
+
     @property
     def multiple(self) -> int:
         """Divides the side of training pictures, px."""

@@ -22,17 +22,27 @@ Tell = Callable[[str], None]
 
 def add_to_pipeline(pipeline: Any, files: Sequence[AdapterFile], tell: Tell) -> None:
     """Of a diffusers pipeline: its denoiser and its text encoders."""
-    names = (*DENOISERS, "text_encoder", "text_encoder_2", "text_encoder_3")
-    parts = {name: getattr(pipeline, name, None) for name in names}
-    add({name: part for name, part in parts.items() if isinstance(part, nn.Module)}, files, tell)
+    add(parts_of_pipeline(pipeline), files, tell)
 
 
 def add_to_own(transformer: Transformer, text_encoder: TextEncoder, files: Sequence[AdapterFile], tell: Tell) -> None:
     """Of a model of ours, whose adapters daybreak finetune has trained on it as a pipeline."""
+    add(parts_of_own(transformer, text_encoder), files, tell)
+
+
+def parts_of_pipeline(pipeline: Any) -> Parts:
+    """The networks of a diffusers pipeline that adapters can be for."""
+    names = (*DENOISERS, "text_encoder", "text_encoder_2", "text_encoder_3")
+    parts = {name: getattr(pipeline, name, None) for name in names}
+    return {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+
+
+def parts_of_own(transformer: Transformer, text_encoder: TextEncoder) -> Parts:
+    """The networks of a model of ours that adapters can be for, named as in a pipeline."""
     parts: Parts = {"transformer": nn.ModuleDict({"network": transformer})}
     if not text_encoder.frozen:
         parts["text_encoder"] = text_encoder.network
-    add(parts, files, tell)
+    return parts
 
 
 def add(parts: Parts, files: Sequence[AdapterFile], tell: Tell) -> None:
@@ -40,14 +50,18 @@ def add(parts: Parts, files: Sequence[AdapterFile], tell: Tell) -> None:
 
     ConfigError for a file of another base, and for one that is damaged.
     """
-    read_files = [(file, read(file.path, parts)) for file in files]
-    for file, found in read_files:
-        check_fits(str(file.path), found)
-    for file, found in read_files:
+    for file, found in [(file, read_fitting(file, parts, tell)) for file in files]:
         for part, adapters in found.adapters.items():
             fold(parts[part], adapters, file.strength, str(file.path))
-        for reason, names in left_by_reason(found).items():
-            tell(f"note: {file.path}: not loaded, since it {reason}: {', '.join(names)}")
+
+
+def read_fitting(file: AdapterFile, parts: Parts, tell: Tell) -> Found:
+    """The adapters of a file for these networks; tells which of its tensors are not used. ConfigError as `add`."""
+    found = read(file.path, parts)
+    check_fits(str(file.path), found)
+    for reason, names in left_by_reason(found).items():
+        tell(f"note: {file.path}: not loaded, since it {reason}: {', '.join(names)}")
+    return found
 
 
 def check_fits(source: str, found: Found) -> None:

@@ -65,9 +65,8 @@ class GrownEmbedding(nn.Module):
 def make_trainable(family: Family, settings: FinetuneSettings) -> Trained:
     """Prepares the base for the method. Raises ConfigError where the base or the settings do not allow it."""
     pipeline = family.pipeline
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module):
-            part.eval().requires_grad_(False)
+    for part in family.parts():
+        part.eval().requires_grad_(False)
     if (settings.train_text_encoder or settings.token) and not family.trains_text:
         flag = "--token" if settings.token else "--train-text-encoder"
         raise ConfigError(f"{flag} is for Stable Diffusion 1, 2 and XL; {settings.base} is a {type(pipeline).__name__}")
@@ -96,6 +95,13 @@ def make_trainable(family: Family, settings: FinetuneSettings) -> Trained:
     return Trained(parameters, list(parts.values()))
 
 
+def resting(family: Family, settings: FinetuneSettings) -> list[nn.Module]:
+    """The networks that take no part in a step: text encoders whose words are cached, and the autoencoder."""
+    reads = settings.train_text_encoder or settings.token is not None or settings.shuffle_tags
+    working = {id(family.network), *(id(encoder) for encoder in family.encoders.values() if reads)}
+    return [part for part in family.parts() if id(part) not in working]
+
+
 def _begun(family: Family, parts: dict[str, Any], settings: FinetuneSettings) -> dict[str, Adapters]:
     """The adapters of --lora by network. ConfigError where they are not all for what is trained."""
     assert settings.lora is not None
@@ -103,7 +109,8 @@ def _begun(family: Family, parts: dict[str, Any], settings: FinetuneSettings) ->
     found = read(path, {family.denoiser: family.network} | family.encoders)
     if found.left:
         key, reason = next(iter(found.left.items()))
-        raise ConfigError(f"--lora {path} cannot be trained further: {len(found.left)} tensors, as {key}, {reason}")
+        why = f"of {len(found.left)} tensors {key} {reason}"
+        raise ConfigError(f"--lora {path} cannot be trained further on {settings.base}: {why}")
     for part, adapters in found.adapters.items():
         if part not in parts:
             raise ConfigError(f"--lora {path} adapts the {part} too: give --train-text-encoder")
@@ -172,11 +179,14 @@ def token_words(settings: FinetuneSettings) -> list[str]:
 
 
 class Averages:
-    """Averaged weights of what is trained, in float32: d average + (1 - d) trained, as in train/ema.py."""
+    """Averaged weights of what is trained, in float32: d average + (1 - d) trained, as in train/ema.py.
+
+    At decay 0 there are none.
+    """
 
     def __init__(self, trained: Trained, decay: float) -> None:
         self._trained, self._decay = trained, decay
-        self.tensors = {k: p.detach().clone() for k, p in trained.parameters.items()}
+        self.tensors = {k: p.detach().clone() for k, p in trained.parameters.items()} if decay else {}
 
     def to(self, device: torch.device) -> None:
         """Moves them where the networks are."""
@@ -185,6 +195,8 @@ class Averages:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """After step number `step`, from 0; short runs forget where they began (d = (1 + step) / (10 + step))."""
+        if not self._decay:
+            return
         d = min(self._decay, (1 + step) / (10 + step))
         trained = [local(p.data) for p in self._trained.parameters.values()]
         torch._foreach_lerp_([local(t) for t in self.tensors.values()], trained, 1 - d)

@@ -77,14 +77,17 @@ def open_trainee(
     settings, family = base.settings, base.family
     family.pipeline.to(base.device)
     base.averages.to(base.device)
-    if plan.recompute:
-        recompute(family.network, *base.trained.networks)
+    if plan.recompute:  # what is offloaded does so by itself
+        recompute(
+            *(n for n in (family.network, *base.trained.networks) if not (settings.offload and n is family.network))
+        )
     general = list(settings.general_prompts or GENERAL_PROMPTS)
     if ranks.first and caches.load(folder / "cache") is None:
         if data is None:
             raise ConfigError(f"{folder}: its cache is damaged; resume it with its pictures in place ({settings.data})")
         _build(base, data, folder, general, progress)
     ranks.wait()
+    base.rest()
     cache = caches.load(folder / "cache")
     assert cache is not None
     general_rows = torch.load(folder / "cache" / "general.pt", weights_only=True)

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from daybreak.config import Config, ConfigError
 from daybreak.extras import require
 from daybreak.finetune.adapters import inject_alike
 from daybreak.finetune.bases import base_of
+from daybreak.finetune.cpu_attention import attend_as_ours
 from daybreak.finetune.families import Family, family_of
 from daybreak.finetune.frozen_weights import freeze
-from daybreak.finetune.methods import Averages, Trained, make_trainable
+from daybreak.finetune.methods import Averages, Trained, make_trainable, resting
+from daybreak.finetune.offloaded import offload
 from daybreak.finetune.process import Process, process_of
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.shapes import Shapes, side_step
@@ -56,14 +57,13 @@ class Prepared:
     @contextmanager
     def drawing(self) -> Generator[None]:
         """Within, everything is on the device, with the averaged weights; afterwards what training needs not is off."""
-        pipeline = self.family.pipeline.to(self.device)
+        self.family.pipeline.to(self.device)
         averaged = self.averages.in_place() if self.settings.ema else torch.no_grad()
         try:
             with averaged, self.autocast():
                 yield
         finally:
-            if self.device.type == "cuda":
-                self._rest(pipeline)
+            self.rest()
 
     def autocast(self) -> torch.autocast:
         """The precision of the forward pass."""
@@ -73,8 +73,12 @@ class Prepared:
         """Spreads the denoiser over processes, except where one word alone is trained; to be called before training."""
         if mesh is None or self.settings.token is not None:
             return
-        if self.settings.base_weights != "plain":
-            raise ConfigError("--base-weights is for one process: several share the base out among them")
+        for flag, given in (
+            ("--base-weights", self.settings.base_weights != "plain"),
+            ("--offload", self.settings.offload),
+        ):
+            if given:
+                raise ConfigError(f"{flag} is for one process: several share the base out among them")
         spread([self.family.network], config, mesh, self.device)
         self._rebind()
 
@@ -102,14 +106,28 @@ class Prepared:
         self.trained.parameters = {k: own.get(k, p) for k, p in self.trained.parameters.items()}
         self.averages = Averages(self.trained, self.settings.ema)
 
-    def _rest(self, pipeline: Any) -> None:
-        """Moves off the device what neither trains nor takes part in a step."""
-        read = self.family.encoders.values() if self.settings.shuffle_tags else ()
-        working = {id(self.family.network), *map(id, self.trained.networks), *map(id, read)}
-        for part in pipeline.components.values():
-            if isinstance(part, nn.Module) and id(part) not in working:
-                part.to("cpu")
-        torch.cuda.empty_cache()
+    def rest(self) -> None:
+        """Moves off a GPU what neither trains nor takes part in a step: the text encoders, whose words are cached, and
+        the autoencoder."""
+        if self.device.type == "cpu":
+            return
+        for part in resting(self.family, self.settings):
+            part.to("cpu")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def leave(self) -> Any:
+        """Moves all off a GPU, and opens the base as it was, there, its weights kept as those of the trained one."""
+        if self.device.type != "cpu":
+            for part in self.family.parts():
+                if not (self.settings.offload and part is self.family.network):  # of which little is there
+                    part.to("cpu")
+        family = family_of(base_of(self.settings, self.dtype), self.settings.base)
+        if self.settings.base_weights != "plain":
+            freeze(family.network, self.settings.base_weights)
+        if self.settings.offload:
+            offload(family.network.requires_grad_(False), self.device)
+        return family.pipeline.to(self.device)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW (beta 0.9, 0.999); with its two moments in 8 bits where asked for. The text encoder has its own rate.
@@ -148,6 +166,10 @@ def open_prepared(settings: FinetuneSettings, device: torch.device) -> Prepared:
     torch.manual_seed(settings.seed)  # what adapters begin with
     trained = make_trainable(family, settings)
     averages = Averages(trained, settings.ema)
+    if device.type == "cpu":
+        attend_as_ours(family.network)
+    if settings.offload:
+        offload(family.network, device)
     return Prepared(settings, family, process, trained, averages, device, dtype, side_of(family, settings))
 
 

@@ -27,13 +27,13 @@ from daybreak.evaluate.request import Request
 from daybreak.evaluate.subjects import Drawer, Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.finetune.advice import DRIFT, FORGETTING
-from daybreak.finetune.bases import base_of
 from daybreak.finetune.cache import Cache
 from daybreak.finetune.drawing import AT_ONCE, draw, draw_each
 from daybreak.finetune.probes import drift
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers
 from daybreak.parallel import Ranks
+from daybreak.run_folder import REPORT
 from daybreak.watch.report import write_report as write_page
 
 COMPARED = ("fid", "kid", "clipscore")
@@ -81,11 +81,8 @@ def make_report(run: Diffusers, weights: dict[str, str], pictures: int, tell: Ca
         tell("drawing the general prompts again ...")
         prompts = [i.caption for i in open_pictures(run.folder / "general", "general").items]
         found["drift"] = show_general(run.folder, draw(base.family.pipeline, prompts, settings, base.side))
-    if base.device.type == "cuda":
-        base.family.pipeline.to("cpu")
-    plain = base_of(settings, base.dtype).to(base.device)
     with torch.no_grad():
-        found["base_model"] = compare("base", plain)
+        found["base_model"] = compare("base", base.leave())
     found["advice"] = [{"step": step, "alarm": a.alarm, "text": a.text} for step, a in run.adviser.given]
     found["probes"] = probes_of(run.folder)
     return write_report(run.folder, found, run.start, losses)
@@ -99,7 +96,7 @@ def write_report(run: Path, found: dict[str, Any], start: dict[str, float], loss
     }
     found["verdict"] = verdict(found)
     found |= {"rows": _rows(found), "notes": _notes(found), **_pictures(run, found)}
-    (folder / "report.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    (run / REPORT).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     (folder / "report.md").write_text(_markdown(found), encoding="utf-8")
     return write_page(run)
 
@@ -280,4 +277,4 @@ def summary(run: Path) -> list[str]:
 
 
 def _read(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "report" / "report.json").read_text()))
+    return dict(json.loads((run / REPORT).read_text()))

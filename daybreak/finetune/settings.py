@@ -64,6 +64,8 @@ class FinetuneSettings:
     """Textual inversion: embeddings of the new word."""
     base_weights: Literal["plain", "int8", "nf4"] = "plain"
     """How the denoiser's own weights are kept while an adapter or a word is trained: plain, in 8 or in 4 bits."""
+    offload: bool = False
+    """Keep the frozen denoiser's blocks in main memory, and bring each to the GPU ahead of its use."""
     train_text_encoder: bool = False
     """Train the text encoder too."""
     text_lr: Positive | None = None
@@ -203,6 +205,10 @@ class FinetuneSettings:
                     raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect without {needs}")
         if self.base_weights != "plain" and self.method == "full":
             raise ConfigError("--base-weights keeps weights that are not trained: --method full trains them all")
+        if self.offload and self.method == "full":
+            raise ConfigError("--offload moves weights that are not trained: --method full trains them all")
+        if self.offload and self.recompute is False:
+            raise ConfigError("--offload recomputes activations: leave --no-recompute out")
         for name in ("rank", "alpha", "targets"):
             if self.lora is not None and self.differs(name):
                 raise ConfigError(f"{fields_of(type(self))[name].flag} has no effect with --lora, whose own it keeps")

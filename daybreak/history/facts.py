@@ -12,19 +12,18 @@ from typing import Any
 from daybreak import checkpoint_files as folders
 from daybreak.files import folder_bytes
 from daybreak.history.read import History, checkpoints
-from daybreak.run_requests import trains
 from daybreak.tables import Fact
 from daybreak.terminal import duration
 from daybreak.train.deadline import FILE
-
-PATIENCE, STEPS = 60.0, 10
-"""A run from which nothing was heard for so many seconds, and so many steps, stands still."""
+from daybreak.watch.state import began, modified, state_of
 
 
 def identity(h: History) -> list[Fact]:
     """The run, its recipe, and whether it trains."""
-    state = state_of(h)
-    told = f"{state}; continue with: {h.go_on}" if state.startswith("no step for") else state
+    state = told = state_of(h.run, h.last, began(h.run))
+    if state == "stopped":
+        silent = time.time() - modified(h.run / "log.jsonl")
+        told = f"no step for {duration(silent)}; continue with: {h.go_on}"
     return [Fact("run", str(h.run), str(h.run)), Fact("recipe", h.recipe, h.recipe), Fact("state", state, told)]
 
 
@@ -99,17 +98,6 @@ def disk(h: History) -> list[Fact]:
         Fact("size", size, f"{size / 1e6:,.1f} MB"),
         Fact("last heard of", heard.isoformat(timespec="seconds"), heard.strftime(form)),
     ]
-
-
-def state_of(h: History) -> str:
-    """Finished, training, or standing still: by the run's lock, or its log where the file system has no locks."""
-    if h.last["progress"] >= 1:
-        return "finished"
-    if trains(h.run):
-        return "training"
-    silent = time.time() - (h.run / "log.jsonl").stat().st_mtime
-    step = max(1.0, h.batch / max(1e-9, h.last["images_per_second"]))
-    return "training" if silent < PATIENCE + STEPS * step else f"no step for {duration(silent)}"
 
 
 def chosen(facts: Iterable[Fact], *names: str) -> list[Fact]:

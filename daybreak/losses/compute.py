@@ -9,9 +9,10 @@ from torch import Tensor
 from daybreak.config import Config
 from daybreak.diffusion import flow
 from daybreak.encoders.vision import VisionTeacher
+from daybreak.losses.feature_distance import feature_distance
 from daybreak.losses.grounding import GroundingTarget, grounding_loss
 from daybreak.losses.objective import Objective
-from daybreak.losses.perceptual import feature_distance, scaled
+from daybreak.losses.perceptual import scaled
 from daybreak.losses.repa import alignment_loss, teacher_target
 from daybreak.model.transformer import Prediction
 

@@ -129,8 +129,3 @@ def scaled(images: Tensor, scale: float) -> Tensor:
         return images
     side = [max(1, round(s * scale)) for s in images.shape[-2:]]
     return F.interpolate(images, size=side, mode="area")
-
-
-def feature_distance(predicted: Tensor, true: Tensor) -> Tensor:
-    """1 - cosine between patch features, mean over patches: [B, N, C] each -> [B] in [0, 2]."""
-    return 1 - F.cosine_similarity(predicted.float(), true.float(), dim=-1).mean(1)

@@ -8,10 +8,10 @@ are rather than what the picture is.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daybreak.config import AlignmentConfig
+from daybreak.losses.feature_distance import feature_distance
 from daybreak.model.routing import take
 
 
@@ -50,7 +50,7 @@ def alignment_loss(projected: Tensor, teacher: Tensor, visible: Tensor | None) -
     """1 - cosine, mean over the tokens that were there: projected [B, K, C], teacher [B, N, C] -> [B] in [0, 2]."""
     if visible is not None:
         teacher = take(teacher, visible)
-    return 1 - F.cosine_similarity(projected.float(), teacher.float(), dim=-1).mean(1)
+    return feature_distance(projected, teacher)
 
 
 @torch.no_grad()

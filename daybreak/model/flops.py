@@ -23,7 +23,7 @@ def forward_flops(
     block = _joint_block if c.layout == "joint" else _block
     blocks = sum(block(w, h, kept if i in middle else tokens, text_tokens) for i in range(c.depth))
     if c.modulation == "block":
-        blocks += c.depth * 2 * 6 * w * w
+        blocks += c.depth * 2 * 6 * w * w * (2 if c.layout == "joint" else 1)
     if routing.method == "sprint":
         blocks += 2 * tokens * 2 * w * w
     if c.convolutions:

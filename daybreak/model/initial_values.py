@@ -50,8 +50,8 @@ def set_initial_values(model: Any) -> None:
             zero(ending)
         zero(model.decoder.leave)
     with torch.no_grad():
-        for block in model.blocks:
-            modulation: Any = getattr(block, "modulation", None)
+        for part in (part for b in model.blocks for part in (b, getattr(b, "image", None), getattr(b, "text", None))):
+            modulation: Any = getattr(part, "modulation", None)
             if modulation is not None:
                 bias = modulation.bias if modulation.linear is None else modulation.linear.bias
                 bias.zero_()

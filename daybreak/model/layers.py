@@ -9,16 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from daybreak.attention import attend, attention_shares
 from daybreak.cpu import functions, kernels
 from daybreak.encoders.text import TextMemory
 from daybreak.model.rope import norm_rotate, rms_norm
-from daybreak.products import attention
 
 NORM_EPS = 1e-6
-FUSED_FROM_QUERIES = 100
-"""From so many queries on torch's fused attention is faster in training on a CPU than products and its softmax."""
-LOGITS_OF_A_HEAD = 2**21
-"""So many logits of a head, some 1,400 queries to as many keys, are kept at most in training on a CPU."""
 
 
 def sinusoid(x: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
@@ -54,42 +50,6 @@ def add_modulate(x: Tensor, gate: Tensor, y: Tensor, shift: Tensor, scale: Tenso
         return functions.AddModulate.apply(x, gate, y, shift, scale, NORM_EPS)
     x = add_gated(x, gate, y)
     return x, modulate(x, shift, scale)
-
-
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, masked: int | None = None, scale: float | None = None
-) -> Tensor:
-    """Softmax attention: q [B, H, N, D], k and v [B, H, M, D] -> [B, H, N, D]; scale of the logits: 1 / sqrt(D).
-
-    `mask` [B, 1, 1 or N, M] is added to the logits: 0 where a key counts, -inf where it does not; behind the first
-    `masked` keys it is zero, where that is known. On a CPU the two products are written out in training, with a kernel
-    between them where there is one, as long as what is kept of them for the backward pass is not much: torch's fused
-    kernel takes two to six times as long there and back.
-    """
-    if kernels.in_training(v) and q.shape[2] * k.shape[2] <= LOGITS_OF_A_HEAD:
-        q = q if scale == 1 else q * (q.shape[-1] ** -0.5 if scale is None else scale)
-        return functions.SoftmaxAttention.apply(q.to(v.dtype), k.to(v.dtype), v, mask)
-    if q.device.type == "cpu" and q.shape[2] < FUSED_FROM_QUERIES and torch.is_grad_enabled():
-        logits = (q * (q.shape[-1] ** -0.5 if scale is None else scale)) @ k.transpose(-2, -1)
-        if mask is not None:
-            logits += mask  # no gradient needs the product itself
-        return logits.softmax(dim=-1) @ v
-    return attention(q, k, v, mask, scale, masked)
-
-
-def attention_shares(q: Tensor, k: Tensor, mask: Tensor | None, first: int) -> Tensor:
-    """What share of a query's attention goes to each of the first keys, mean over heads: [B, N, first].
-
-    q [B, H, N, D], k [B, H, M, D], mask as in `attend`, whose fused kernels keep no shares. Head by head, since the
-    products of all would not fit for large pictures.
-    """
-    total = q.new_zeros(q.shape[0], q.shape[2], first)
-    for head in range(q.shape[1]):
-        logits = (q[:, head] * q.shape[-1] ** -0.5) @ k[:, head].transpose(-2, -1)  # [B, N, M]
-        if mask is not None:
-            logits += mask[:, 0]
-        total += logits.softmax(dim=-1)[..., :first]
-    return total / q.shape[1]
 
 
 def gated_gelu(gate_up: Tensor) -> Tensor:

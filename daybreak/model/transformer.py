@@ -99,8 +99,7 @@ class Transformer(nn.Module):
         self.text_blocks = nn.ModuleList(TextBlock(c.width, c.heads, hidden) for _ in range(c.text_blocks))
         self.joint = c.layout == "joint"
         self.blocks: nn.ModuleList = nn.ModuleList(
-            JointBlock(c.width, c.heads, hidden) if self.joint else Block(c.width, c.heads, hidden, c.modulation)
-            for _ in range(c.depth)
+            (JointBlock if self.joint else Block)(c.width, c.heads, hidden, c.modulation) for _ in range(c.depth)
         )
         self.fusion = Fusion(c.width) if self.routing.method == "sprint" else None
         self.final_modulation = nn.Linear(c.width, 2 * c.width) if timed else None
@@ -139,7 +138,7 @@ class Transformer(nn.Module):
         def run(index: int, x: Tensor, words: Tensor, place: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
             block = self.blocks[index]
             if self.joint:
-                return self._run(block, x, words, place, text_place, mask, looks)
+                return self._run(block, x, words, place, text_place, mask, modulation, looks)
             return self._run(block, x, words, modulation, *place, mask, text.memory, index, looks), words
 
         features, features_visible, before = None, None, None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from torch import nn
 
@@ -32,7 +34,7 @@ def split_parameters(modules: dict[str, nn.Module]) -> tuple[dict, dict]:
 
 def _is_hidden_matrix(name: str) -> bool:
     if name.startswith(("transformer.blocks.", "transformer.text_blocks.")):
-        return ".attention" in name or ".mlp." in name
+        return re.search(r"\.attention|\.mlp\.|\.attn_out\.|_proj\.", name) is not None  # the last two are PRX's
     return name.startswith("text_encoder.") and ".block." in name and "relative_attention_bias" not in name
 
 
@@ -64,6 +66,7 @@ def build_optimizers(
             polynomials=config.orthogonalization,
             row_beta=NORMUON_ROW_BETA if config.matrices == "normuon" else None,
             dtype=muon_dtype,
+            every=config.muon_every,
         )
         optimizers.insert(0, first)
     for optimizer in optimizers:

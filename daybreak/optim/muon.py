@@ -86,7 +86,8 @@ class Muon(torch.optim.Optimizer):
 
     `polynomials`: QUINTIC or POLAR_EXPRESS. `row_beta`: NorMuon (arXiv 2510.05491), which divides each row of the
     orthogonalised update by the root of a running mean of its squares, so that no neuron moves more than others; None:
-    plain Muon. Raises ValueError for a parameter that is not a matrix.
+    plain Muon. `every`: a matrix moves at one step in so many, by as much more, and gathers momentum at the others; a
+    different share of the matrices moves at each step. Raises ValueError for a parameter that is not a matrix.
     """
 
     def __init__(
@@ -98,9 +99,10 @@ class Muon(torch.optim.Optimizer):
         polynomials: str = "quintic",
         row_beta: float | None = None,
         dtype: torch.dtype = torch.float32,
+        every: int = 1,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.dtype, self.polynomials, self.row_beta = dtype, POLYNOMIALS[polynomials], row_beta
+        self.dtype, self.polynomials, self.row_beta, self.every = dtype, POLYNOMIALS[polynomials], row_beta, every
         for group in self.param_groups:
             for p in group["params"]:
                 if p.ndim != 2:
@@ -120,11 +122,13 @@ class Muon(torch.optim.Optimizer):
         for p in params:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        mine = [local(p) for p in params]
-        grads = [local(p.grad) for p in params if p.grad is not None]
-        buffers = [local(self.state[p]["momentum"]) for p in params]
-        mu, lr = group["momentum"], group["lr"]
+        mu, lr = group["momentum"], group["lr"] * self.every
+        grads, buffers = self._gradients(params)
         torch._foreach_lerp_(buffers, grads, 1 - mu)  # m = mu m + (1 - mu) g
+        params = [p for i, p in enumerate(params) if self._moves(p, i)]
+        if not params:
+            return
+        mine, (grads, buffers) = [local(p) for p in params], self._gradients(params)
         look_ahead = torch._foreach_lerp(grads, buffers, mu)  # Nesterov: (1 - mu) g + mu m
         lowered = [m.to(self.dtype) for m in look_ahead]
         ranks = shard_group(params[0])
@@ -139,6 +143,18 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_mul_(mine, 1 - lr * group["weight_decay"])
         torch._foreach_mul_(updates, [-lr * 0.2 * max(p.shape) ** 0.5 for p in params])
         torch._foreach_add_(mine, updates)
+
+    def _gradients(self, params: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """This rank's rows of the gradients and of the momentum."""
+        return [local(p.grad) for p in params if p.grad is not None], [local(self.state[p]["momentum"]) for p in params]
+
+    def _moves(self, parameter: Tensor, place: int) -> bool:
+        """Whether a matrix moves at this step, which is counted; its place among the others shifts its turn."""
+        if self.every == 1:
+            return True
+        state = self.state[parameter]
+        state["step"] = state.get("step", torch.zeros((), dtype=torch.float32)) + 1
+        return (int(state["step"]) + place) % self.every == 0
 
     def _orthogonalize(self, matrices: list[Tensor]) -> list[Tensor]:
         """Each matrix [R, C] orthogonalised; those of equal shape together."""

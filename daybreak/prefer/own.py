@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from daybreak import config as configs
-from daybreak.config import Config, StageConfig, override
+from daybreak.config import Config, ConfigError, StageConfig, override
 from daybreak.model.transformer import Transformer
 from daybreak.prefer.settings import PreferSettings
 
@@ -24,7 +24,11 @@ READS_TEXT = re.compile(r"(^|\.)(text\w*|norm_text_k|pooled_embedding|grounding)
 def preferring_config(before: Config, settings: PreferSettings) -> Config:
     """The config of the run: as the model was trained, drawn and judged, with this budget and these rates, and without
     what belongs to learning from pictures."""
-    o = before.optim
+    o, kind = before.optim, before.sample.guidance_kind
+    if settings.online and settings.guidance is None and before.sample.guidance != 1 and kind != "classifier_free":
+        raise ConfigError(
+            f"{settings.run} draws with {kind} guidance, and --online learns with guidance by text: give --guidance 1"
+        )
     usual = ONLINE_GENTLER if settings.online else GENTLER
     factor = usual if settings.lr is None else settings.lr / o.adam_lr
     ends = settings.minutes is None and settings.deadline is None

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from daybreak.config import Config, ConfigError, did_you_mean
 from daybreak.recipes.folder import folder
+from daybreak.recipes.peers import peer_dit, peer_minit2i, peer_mmdit, peer_prx
 from daybreak.recipes.scenes import scenes, scenes_box, scenes_demo, scenes_gpu, scenes_stack
 from daybreak.recipes.speedrun import minit2i, speedrun, speedrun2
 from daybreak.recipes.variants import VARIANTS
@@ -15,8 +16,9 @@ __all__ = ["RECIPES", "VARIANTS", "recipe"]
 
 RECIPES: dict[str, Callable[[], Config]] = {
     f.__name__.replace("_", "-"): f
-    for f in (scenes, scenes_demo, scenes_box, scenes_stack, scenes_gpu, folder, speedrun, speedrun2, minit2i)
-}
+    for f in (scenes, scenes_demo, scenes_box, scenes_stack, scenes_gpu, folder, speedrun, speedrun2, minit2i,
+              peer_dit, peer_mmdit, peer_minit2i, peer_prx)
+}  # fmt: skip
 
 
 def recipe(name: str) -> Config:

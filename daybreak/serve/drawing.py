@@ -122,10 +122,10 @@ def _open(asked: Open) -> tuple[ServedModel, Opened]:
     device, devices = pick_device(), torch.cuda.device_count()
     if device.type == "cuda":
         device = torch.device("cuda", asked.device % devices)
-    model = open_served(asked.spec, asked.settings, device)
+    model = open_served(asked.spec, asked.settings, device, asked.loras)
     if model.info.expand is not None and model.info.expand != RULES:
         open_expander(model.info.expand)  # which the first client would wait for, or be told of its absence
-    return model, Opened(model.info, model.about, devices, device.type)
+    return model, Opened(model.info, model.about, dict(model.unfit), devices, device.type)
 
 
 def main() -> None:

@@ -53,6 +53,7 @@ def parameters_of(model: str, job: Job) -> dict[str, Any]:
         "guidance": order.guidance,
         "seed": order.seed,
         **({} if order.expand else {"expand": False}),
+        **({"loras": dict(order.loras)} if order.loras else {}),
         **({} if order.start is None else {"strength": order.start.strength}),
     }
 

@@ -40,6 +40,8 @@ class Order:
     """Whether the model may write the prompt out first, where it does so at all."""
     start: Start | None = None
     """What it is drawn from; none: noise alone."""
+    loras: tuple[tuple[str, float], ...] = ()
+    """Adapters to draw with and their strengths, in the model's own order."""
 
     @property
     def first_step(self) -> int:

@@ -11,13 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from daybreak.config import ConfigError
+from daybreak.evaluate.adapter_option import AdapterFile
 from daybreak.serve.jobs import Done, Failed, Job
 from daybreak.serve.metrics import Metrics
 from daybreak.serve.models import ModelInfo
@@ -144,10 +145,13 @@ class _Handed:
 class Line:
     """The bounded line in front of a model, and the processes that draw from it.
 
+    loras: adapters that requests may ask for, by name; `unfit` says which of them the model can't draw with, and why.
     ConfigError where the model can't be opened.
     """
 
-    def __init__(self, spec: str, settings: ServeSettings, metrics: Metrics) -> None:
+    def __init__(
+        self, spec: str, settings: ServeSettings, metrics: Metrics, loras: Mapping[str, AdapterFile] | None = None
+    ) -> None:
         self.capacity = settings.queue
         self._metrics = metrics
         self._handed: dict[int, _Handed] = {}
@@ -156,14 +160,17 @@ class Line:
         self._closed = False
         self._seconds_a_picture = 1.0  # a running mean of the time between finished pictures, while busy
         self._last_finish, self._drew = 0.0, False
-        first = Drawer(Open(spec, settings, 0), self._receive, self._ended)
+
+        def drawer(device: int) -> Drawer:
+            return Drawer(Open(spec, settings, device, dict(loras or {})), self._receive, self._ended)
+
+        first = drawer(0)
         self.info: ModelInfo = first.opened.info
         self.about = first.opened.about
+        self.unfit = first.opened.unfit
         self.device = first.opened.device
         count = settings.processes or max(1, first.opened.devices)
-        self.drawers = [
-            first, *(Drawer(Open(spec, settings, i), self._receive, self._ended) for i in range(1, count))
-        ]  # fmt: skip
+        self.drawers = [first, *map(drawer, range(1, count))]
         metrics.watch_queue(self.info.name, self.__len__)
 
     def __len__(self) -> int:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from daybreak.evaluate.adapter_option import AdapterFile
 from daybreak.serve.about import About
 from daybreak.serve.jobs import Job, Order, Pixels
 from daybreak.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from daybreak.finetune.adapter_reading import Parts
+    from daybreak.finetune.chosen_loras import ChosenLoras
+
+log = logging.getLogger("daybreak")
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,8 @@ class ModelInfo:
     """Who writes prompts out first, as `sample.expand`."""
     edits: bool = True
     """Whether it can start from a picture, and keep what a mask says."""
+    loras: tuple[str, ...] = ()
+    """Names of the adapters that an order may ask for."""
 
 
 def expander_of(settings: ServeSettings, own: str | None) -> str | None:
@@ -53,6 +65,26 @@ class ServedModel(ABC):
     """What the page says of it beside."""
     rows_limit: int | None = None
     """Most rows that the model can generate together; none: as many as the server allows."""
+    unfit: Mapping[str, str] = MappingProxyType({})
+    """Adapters that it was offered and can't draw with, by name, and why."""
+    _loras: ChosenLoras | None = None
+
+    def offer(self, files: Mapping[str, AdapterFile]) -> None:
+        """Takes up the adapters that orders may ask for; see `info.loras` and `unfit`."""
+        from daybreak.finetune.chosen_loras import ChosenLoras  # torch, which the server's own process does without
+
+        self._loras = ChosenLoras(self.networks(), files, log.warning)
+        self.unfit = self._loras.unfit
+        self.info = replace(self.info, loras=self._loras.names)
+
+    def use(self, order: Order) -> None:
+        """Puts the adapters of an order onto the networks, and takes others off."""
+        if self._loras is not None:
+            self._loras.use(order.loras)
+
+    @abstractmethod
+    def networks(self) -> Parts:
+        """Those that adapters can be for."""
 
     @abstractmethod
     def shape(self, order: Order) -> Hashable:

@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Hashable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,6 +23,9 @@ from daybreak.sampling.sampler import FLOOR, STEPS
 from daybreak.serve.jobs import Job, Order, Pixels, Preview, Start
 from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
 from daybreak.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from daybreak.finetune.adapter_reading import Parts
 
 log = logging.getLogger("daybreak")
 CACHED_PROMPTS = 256
@@ -79,7 +83,7 @@ class NativeModel(ServedModel):
             self._transformer.compile(dynamic=True)
         self._device = device
         self._bfloat16 = settings.bfloat16
-        self._prompts: OrderedDict[str, TextTokens] = OrderedDict()
+        self._prompts: OrderedDict[Hashable, TextTokens] = OrderedDict()
         size, sample = self._config.data.resolution, self._config.sample
         self.info = ModelInfo(
             name=name,
@@ -93,15 +97,22 @@ class NativeModel(ServedModel):
             expand=expander_of(settings, sample.expand),
         )
 
+    def networks(self) -> Parts:
+        """See ServedModel."""
+        from daybreak.finetune.loras import parts_of_own
+
+        return parts_of_own(self._transformer, self._text_encoder)
+
     def shape(self, order: Order) -> Hashable:
-        """Rows need only be of one size."""
-        return order.height, order.width
+        """Rows need only be of one size, and drawn with the same adapters."""
+        return order.height, order.width, order.loras
 
     @torch.inference_mode()
     def begin(self, jobs: list[Job]) -> list[Row]:
         """Encodes the prompts that are new, and draws each row's noise."""
+        self.use(jobs[0].order)
         captions = [text for job in jobs for text in (job.prompt, job.order.negative_prompt)]
-        tokens = self._encode(captions)
+        tokens = self._encode(captions, jobs[0].order.loras)
         rows: list[Row] = []
         for job in jobs:
             o = job.order
@@ -119,6 +130,7 @@ class NativeModel(ServedModel):
     @torch.inference_mode()
     def advance(self, rows: list[Row]) -> None:
         """One step of the run's sampler for all rows, each from its own time to its own next one."""
+        self.use(rows[0].job.order)
         ours = [row for row in rows if isinstance(row, NativeRow)]
         x = torch.stack([row.x for row in ours])
         now = torch.stack([row.times[row.step] for row in ours]).to(self._device)
@@ -147,18 +159,23 @@ class NativeModel(ServedModel):
         v = (row.x - before) / float(then - now)
         return to_uint8(flow.to_x0(before[None], v[None], now[None].to(before), FLOOR).float().cpu())[0]
 
-    def _encode(self, captions: list[str]) -> dict[str, TextTokens]:
-        """Tokens of each caption, [1, L, C] with its own length L; the most recent ones are remembered."""
-        new = list(dict.fromkeys(c for c in captions if c not in self._prompts))
+    def _encode(self, captions: list[str], loras: Hashable) -> dict[str, TextTokens]:
+        """Tokens of each caption, [1, L, C] with its own length L; the most recent ones are remembered.
+
+        loras: the adapters in use, which may change them.
+        """
+        new = list(dict.fromkeys(c for c in captions if (c, loras) not in self._prompts))
         if new:
             together = self._text_encoder(new)
             for caption, embeddings, mask in zip(new, together.embeddings, together.mask, strict=True):
                 length = int(mask.sum())
-                self._prompts[caption] = TextTokens(embeddings[None, :length].clone(), mask[None, :length].clone())
+                self._prompts[caption, loras] = TextTokens(
+                    embeddings[None, :length].clone(), mask[None, :length].clone()
+                )
         result = {}
         for caption in captions:
-            self._prompts.move_to_end(caption)
-            result[caption] = self._prompts[caption]
+            self._prompts.move_to_end((caption, loras))
+            result[caption] = self._prompts[caption, loras]
         while len(self._prompts) > CACHED_PROMPTS:
             self._prompts.popitem(last=False)
         return result

@@ -35,6 +35,7 @@ def orders_of(
     else:
         starts, sizes = _starts(request, info, settings, upload)
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
+    loras = _loras(request, info)
     count = request.n or 1
     if count * len(starts) > MAX_PICTURES:
         raise ApiError(400, f"n: {count} of each of {len(starts)} pictures are more than {MAX_PICTURES}", param="n")
@@ -49,10 +50,20 @@ def orders_of(
             seed=seed + i,
             expand=request.expand is not False,
             start=start,
+            loras=loras,
         )
         for start, (width, height) in zip(starts, sizes, strict=True)
         for i in range(count)
     ]
+
+
+def _loras(request: GenerationRequest, info: ModelInfo) -> tuple[tuple[str, float], ...]:
+    """In the model's order, so that a set is one in whichever order it is asked for; without those of no effect."""
+    asked = request.loras or {}
+    if unknown := [name for name in asked if name not in info.loras]:
+        there = ", ".join(info.loras) or "none"
+        raise ApiError(400, f"loras: no adapter is named {unknown[0]!r}; {info.name} has {there}", param="loras")
+    return tuple((name, asked[name]) for name in info.loras if asked.get(name))
 
 
 def _size(info: ModelInfo, asked: tuple[int, int], strict: bool) -> tuple[int, int]:

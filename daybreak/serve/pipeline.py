@@ -19,7 +19,9 @@ from PIL import Image
 from daybreak.config import ConfigError
 from daybreak.evaluate.adapter_option import adapters_for
 from daybreak.extras import require
+from daybreak.finetune.adapter_reading import Parts
 from daybreak.finetune.drawing import ONE_AT_A_TIME
+from daybreak.finetune.loras import parts_of_pipeline
 from daybreak.finetune.result import open_pipeline
 from daybreak.serve.jobs import Job, Order, Start
 from daybreak.serve.models import ModelInfo, Row, ServedModel, expander_of
@@ -65,10 +67,14 @@ class PipelineModel(ServedModel):
             edits=_edits(pipeline),
         )
 
+    def networks(self) -> Parts:
+        """See ServedModel."""
+        return parts_of_pipeline(self._pipeline)
+
     def shape(self, order: Order) -> Hashable:
-        """A call of the pipeline has one size, number of steps and guidance, and one way to start."""
+        """A call of the pipeline has one size, number of steps and guidance, one set of adapters, one way to start."""
         start = None if order.start is None else (order.start.strength, order.start.mask is None)
-        return order.height, order.width, order.steps, order.guidance, start
+        return order.height, order.width, order.steps, order.guidance, order.loras, start
 
     def begin(self, jobs: list[Job]) -> list[Row]:
         """Counts the prompts' tokens."""
@@ -81,6 +87,7 @@ class PipelineModel(ServedModel):
     def advance(self, rows: list[Row]) -> None:
         """Generates all rows from beginning to end; stops in between once no client waits for any of them."""
         orders = [row.job.order for row in rows]
+        self.use(orders[0])
         wanted: dict[str, Any] = {
             "prompt": [row.job.prompt for row in rows],
             "negative_prompt": [o.negative_prompt for o in orders],

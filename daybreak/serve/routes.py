@@ -130,6 +130,7 @@ async def infer(name: str, request: Request, body: InferenceRequest, server: Ser
         steps=p.num_inference_steps,
         guidance=p.guidance_scale,
         seed=p.seed,
+        loras=p.loras,
         response_format="b64_json",
     )
     generation = await Generation.start(server, fields, client)

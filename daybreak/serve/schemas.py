@@ -7,12 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from daybreak.serve.settings import MAX_GUIDANCE, MAX_PICTURES, MAX_PROMPT
+from daybreak.evaluate.adapter_option import MAX_NAME
+from daybreak.serve.settings import MAX_GUIDANCE, MAX_LORA, MAX_LORAS, MAX_PICTURES, MAX_PROMPT
 
 Text = Annotated[str, StringConstraints(max_length=MAX_PROMPT)]
+Name = Annotated[str, StringConstraints(max_length=MAX_NAME)]
+Strength = Annotated[float, Field(ge=-MAX_LORA, le=MAX_LORA, allow_inf_nan=False)]
 Format = Literal["png", "jpeg", "webp"]
 SIZE = r"^(auto|[1-9][0-9]{0,4}x[1-9][0-9]{0,4})$"
-NO_EFFECT = ("quality", "style", "moderation", "user", "input_fidelity", "revised_prompt")
+NO_EFFECT = (
+    "quality", "complexity", "style", "moderation", "user", "safety_identifier", "input_fidelity", "revised_prompt",
+)  # fmt: skip
 """Fields that clients send and that change nothing here; an answer lists those that were given as `ignored`."""
 
 
@@ -44,6 +49,12 @@ class GenerationRequest(BaseModel):
     expand: bool | None = Field(
         default=None, description="False: take the prompt as it stands; else the model may write it out first."
     )
+    loras: dict[Name, Strength] | None = Field(
+        default=None,
+        max_length=MAX_LORAS,
+        description="Adapters to draw with, of the model's `loras`, each with its strength: 0 is without it, 1 as it "
+        "was trained.",
+    )
     revised_prompt: Text | None = Field(default=None, description="No effect: a PNG's parameters hold it.")
     response_format: Literal["b64_json", "url"] | None = Field(default=None, description="None: the server's default.")
     stream: bool | None = Field(default=None, description="Send server-sent events, as partial_images says.")
@@ -57,18 +68,20 @@ class GenerationRequest(BaseModel):
     background: Literal["auto", "opaque", "transparent"] | None = Field(
         default=None, description="Pictures are opaque; transparent is refused."
     )
-    quality: Literal["auto", "low", "medium", "high", "standard", "hd"] | None = Field(
+    quality: Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"] | None = Field(
         default=None, description="No effect; `steps` is what there is."
     )
+    complexity: Literal["low", "medium", "high"] | None = Field(default=None, description="No effect.")
     style: Literal["vivid", "natural"] | None = Field(default=None, description="No effect.")
     moderation: Literal["auto", "low"] | None = Field(default=None, description="No effect.")
     input_fidelity: Literal["low", "high"] | None = Field(default=None, description="No effect.")
     user: str | None = Field(default=None, max_length=200, description="No effect.")
+    safety_identifier: str | None = Field(default=None, max_length=200, description="No effect.")
 
-    @field_validator("prompt", "negative_prompt", "revised_prompt", "model", "user")
+    @field_validator("prompt", "negative_prompt", "revised_prompt", "model", "user", "safety_identifier", "loras")
     @classmethod
-    def _must_be_unicode(cls, value: str | None) -> str | None:
-        if value is not None and re.search(r"[\ud800-\udfff]", value):
+    def _must_be_unicode(cls, value: str | dict[str, float] | None) -> str | dict[str, float] | None:
+        if re.search(r"[\ud800-\udfff]", "".join(value or "")):
             raise ValueError("holds half of a surrogate pair, which is no text")
         return value
 
@@ -161,6 +174,7 @@ class InferenceParameters(BaseModel):
     guidance_scale: float | None = Field(default=None, ge=0, le=MAX_GUIDANCE, allow_inf_nan=False)
     seed: int | None = Field(default=None, ge=0, le=2**32 - 1)
     scheduler: str | None = Field(default=None, max_length=100, description="No effect.")
+    loras: dict[Name, Strength] | None = Field(default=None, max_length=MAX_LORAS, description="As generations have.")
 
 
 class InferenceRequest(BaseModel):
@@ -188,6 +202,7 @@ class ModelCard(BaseModel):
     previews: bool = Field(description="Whether intermediate pictures can be streamed.")
     expands: bool = Field(description="Whether prompts are written out first.")
     edits: bool = Field(description="Whether it can start from a picture, and keep a part of it.")
+    loras: list[str] = Field(description="Names of the adapters that a request may ask for.")
     aliases: list[str] = Field(description="Other names that lead to it.")
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
+
 from daybreak.config import ConfigError
+from daybreak.evaluate.adapter_option import adapters_to_choose
 from daybreak.serve.blocklist import Blocklist
 from daybreak.serve.errors import ApiError
 from daybreak.serve.find import check_names, find_served
@@ -13,6 +17,8 @@ from daybreak.serve.metrics import Metrics
 from daybreak.serve.safety import SafetyCheck
 from daybreak.serve.schemas import ModelCard
 from daybreak.serve.settings import ServeSettings
+
+log = logging.getLogger("daybreak.serve")
 
 
 def aliases_of(settings: ServeSettings, names: list[str]) -> dict[str, str]:
@@ -50,9 +56,11 @@ class ImageServer:
         self.store = Store()
         self.lines: dict[str, Line] = {}
         self._stopping = False
+        loras = adapters_to_choose(settings.lora, names)
         try:
             for name, spec in zip(names, models, strict=True):
-                self.lines[name] = Line(spec, settings, self.metrics)
+                self.lines[name] = Line(spec, settings, self.metrics, loras)
+            self._check_adapters(loras)
         except ConfigError:
             self.stop()
             raise
@@ -62,6 +70,15 @@ class ImageServer:
         self._stopping = True
         for line in self.lines.values():
             line.close()
+
+    def _check_adapters(self, loras: Iterable[str]) -> None:
+        """ConfigError for an adapter that no model can draw with; of others it is told which models can't."""
+        for lora in loras:
+            reasons = {name: line.unfit[lora] for name, line in self.lines.items() if lora in line.unfit}
+            if len(reasons) == len(self.lines):
+                raise ConfigError(f"--lora {lora}=: no model can draw with it: {next(iter(reasons.values()))}")
+            for name, reason in reasons.items():
+                log.warning("note: %s does not draw with the adapter %s: %s", name, lora, reason)
 
     def check_ready(self) -> None:
         """ApiError 503 unless every model is warm and alive."""
@@ -108,5 +125,6 @@ class ImageServer:
             previews=info.previews,
             expands=info.expand is not None,
             edits=info.edits,
+            loras=list(info.loras),
             aliases=[alias for alias, model in self.aliases.items() if model == name],
         )

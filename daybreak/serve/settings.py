@@ -16,6 +16,10 @@ MAX_PROMPT = 32_000
 MAX_PICTURES = 10
 """Pictures of one request, as in OpenAI's image API."""
 MAX_GUIDANCE = 50.0
+MAX_LORA = 10.0
+"""Strength of an adapter, either way; 1 is what was trained."""
+MAX_LORAS = 16
+"""Adapters of one request."""
 MAX_QUEUE = 10_000
 MAX_BODY_BYTES = 256 * 1024
 """A request's body: the two longest prompts fit with room to spare."""
@@ -56,7 +60,8 @@ class ServeSettings(Checked):
     bfloat16: bool = False
     """Compute in bfloat16 (weights stay float32)."""
     lora: tuple[str, ...] = ()
-    """[NAME=]FILE[:STRENGTH] of an adapter, whoever trained it, on all models or on the one of this name."""
+    """[NAME=]FILE[:STRENGTH] of an adapter, whoever trained it. Without a name: always, on all models; with that of a
+    model: always, on this one; with any other name: where a request asks for NAME in its `loras`."""
     expand: str | None = None
     """Who writes out what a prompt leaves open: scenes (rules), a chat model, or an address of OpenAI's chat API.
     `none` draws prompts as they stand; default: as each model has it."""

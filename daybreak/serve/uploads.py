@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,11 @@ FIELDS = 40
 
 @dataclass(frozen=True)
 class Upload:
-    """What a form holds: its pictures as files, a mask's, and its other fields as text."""
+    """What a form holds: its pictures as files, a mask's, its other fields as text, all `loras[NAME]` as one field."""
 
     pictures: list[bytes]
     mask: bytes | None
-    fields: dict[str, str]
+    fields: dict[str, str | dict[str, str]]
 
 
 async def read_form(request: Request) -> Upload:
@@ -45,7 +46,8 @@ async def read_form(request: Request) -> Upload:
 async def _sorted(form: FormData) -> Upload:
     pictures: list[bytes] = []
     mask: bytes | None = None
-    fields: dict[str, str] = {}
+    fields: dict[str, str | dict[str, str]] = {}
+    loras: dict[str, str] = {}
     for name, value in form.multi_items():
         if name in ("image", "image[]", "mask"):
             if not isinstance(value, UploadFile):
@@ -57,10 +59,14 @@ async def _sorted(form: FormData) -> Upload:
                 mask = data
             else:
                 raise ApiError(400, "mask: there are two; one is taken", param="mask")
+        elif isinstance(value, str) and (of_lora := re.fullmatch(r"loras\[(.*)\]", name, re.DOTALL)):
+            loras[of_lora[1]] = value
         elif isinstance(value, str):
             fields[name.removesuffix("[]")] = value
         else:
             raise ApiError(400, f"{name}: is no field for a file", param=name, code="unknown_parameter")
+    if loras:
+        fields["loras"] = loras
     if not pictures:
         raise ApiError(400, "image: a picture is needed", param="image", code="missing_required_parameter")
     return Upload(pictures, mask, fields)

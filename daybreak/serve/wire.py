@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from daybreak.evaluate.adapter_option import AdapterFile
 from daybreak.serve.about import About
 from daybreak.serve.jobs import Event, Order
 from daybreak.serve.models import ModelInfo
@@ -12,19 +13,21 @@ from daybreak.serve.settings import ServeSettings
 
 @dataclass(frozen=True)
 class Open:
-    """To a new process: which model it draws with, on which of the devices (0, 1 ..)."""
+    """To a new process: which model it draws with, on which of the devices (0, 1 ..); adapters that may be chosen."""
 
     spec: str
     settings: ServeSettings
     device: int
+    loras: dict[str, AdapterFile]
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The model is there. devices: GPUs that the process sees, 0 without."""
+    """The model is there. devices: GPUs that the process sees, 0 without. unfit: adapters that don't fit, and why."""
 
     info: ModelInfo
     about: About
+    unfit: dict[str, str]
     devices: int
     device: str
 

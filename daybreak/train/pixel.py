@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from daybreak import config as configs
 from daybreak.compiler import keep_away
-from daybreak.config import Config
+from daybreak.config import Config, ModelConfig, RoutingConfig
 from daybreak.config.files import plain
 from daybreak.data.batch import Batch, Source
 from daybreak.data.open import open_source
@@ -69,12 +69,15 @@ class Pixel(Trainee):
     _stage: Config | None = field(default=None, kw_only=True)
 
     @classmethod
-    def create(cls, config: Config, source: Source, device: torch.device, mesh: DeviceMesh | None = None) -> Self:
+    def create(
+        cls, config: Config, source: Source, device: torch.device, mesh: DeviceMesh | None = None,
+        network: Callable[[ModelConfig, int, RoutingConfig], Any] = Transformer,
+    ) -> Self:  # fmt: skip
         """A new run: random weights from `train.seed`, a tokenizer trained on the captions of `source`, the first
-        stage's data."""
+        stage's data. network: what denoises, made from its dimensions, the text's width and the routing."""
         torch.manual_seed(config.train.seed)
         text_encoder = open_text_encoder(config.text, lambda: source.some_captions(CAPTIONS_FOR_TOKENIZER))
-        transformer = Transformer(config.model, text_encoder.width, config.routing)
+        transformer = network(config.model, text_encoder.width, config.routing)
         pixel = cls.around(transformer, text_encoder, config, device, mesh)
         pixel._first = source
         return pixel

@@ -27,7 +27,7 @@ warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as
 
 FOLDER = "training"
 SCALER = ("scale", "_growth_tracker")
-STATES: dict[type, set[str]] = {Muon: {"momentum", "row_square"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}
+STATES: dict[type, set[str]] = {Muon: {"momentum", "row_square", "step"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}
 """What our optimisers keep of a parameter."""
 
 

@@ -45,7 +45,7 @@ class Glance:
             when = 0.0
         score = _score(self._folder)
         last = self._told if self._told.get("step") is not None else None
-        state = state_of(self._folder, last, self._told.get("begun") is not None, score is not None)
+        state = state_of(self._folder, last, self._told.get("begun") is not None)
         return self._told | {
             "recipe": self._recipe(),
             "modified": when,

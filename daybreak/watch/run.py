@@ -17,14 +17,14 @@ from daybreak import config as configs
 from daybreak.config import ConfigError
 from daybreak.evaluate.report_evaluation import figures_of
 from daybreak.model_folder import FINETUNED_FILE
-from daybreak.run_folder import JUDGED, read_score, read_shown, shown_folder
+from daybreak.run_folder import JUDGED, REPORT, read_score, read_shown, shown_folder
 from daybreak.run_notes import FILE as NOTES
 from daybreak.run_notes import read_notes
 from daybreak.run_requests import trains
 from daybreak.watch.charts import charts_of
 from daybreak.watch.log import FOLLOWED, SMOOTHED, Log
 from daybreak.watch.scores import scores_of
-from daybreak.watch.state import REPORT, modified, state_of
+from daybreak.watch.state import modified, state_of
 
 OWN_FINETUNED_FILE = "finetune_own.yaml"
 """Beside the config.yaml of a run that fine-tuned a run of ours."""
@@ -124,7 +124,7 @@ class WatchedRun:
         """See `state_of`."""
         events = self._log.events
         begun = any(e.get("event") == "begin" for e in events)
-        return state_of(self.folder, self._log.last, begun, any(e.get("event") == "score" for e in events[-20:]))
+        return state_of(self.folder, self._log.last, begun)
 
     def _still(self) -> dict[str, Any]:
         """Settings, score, what a fine-tuning run says of itself, the pictures of the evaluation, notes on the data."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from daybreak.attention import attend
 from daybreak.config import ModelConfig
 from daybreak.cpu import functions as ours
 from daybreak.cpu import kernels
@@ -27,6 +28,9 @@ G = torch.Generator().manual_seed(0)
 
 def draw(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=G, dtype=torch.float64)
+
+
+PARTNERS = draw(B, N, C).bfloat16()  # the same in all precisions
 
 
 def norm(x: Tensor) -> Tensor:
@@ -95,20 +99,26 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[[], list
         )
         for own in (False, True)
     },
+    "cosine": (
+        lambda x: ours.Cosine.apply(x, PARTNERS.to(x.dtype)).to(x.dtype),
+        lambda x: F.cosine_similarity(x, PARTNERS.to(x.dtype), dim=-1),
+        lambda: [draw(B, N, C)],
+    ),
     **{
         f"attention {mask}": (
             lambda q, k, v, *m: ours.SoftmaxAttention.apply(q, k, v, *(m or (None,))),
             attention,
             lambda mask=mask: [draw(B, H, N, D), draw(B, H, N + L, D), draw(B, H, N + L, D), *mask_of(mask)],
         )
-        for mask in ("none", "keys", "pairs", "one for all")
+        for mask in ("none", "keys", "pairs", "one for all", "of heads")
     },
 }  # fmt: skip
 
 
 def mask_of(kind: str) -> list[Tensor]:
     """What is added to the logits."""
-    shapes = {"none": [], "keys": [(B, 1, 1, N + L)], "pairs": [(B, 1, N, N + L)], "one for all": [(1, 1, N, N + L)]}
+    shapes = {"none": [], "keys": [(B, 1, 1, N + L)], "pairs": [(B, 1, N, N + L)], "one for all": [(1, 1, N, N + L)],
+              "of heads": [(B, H, N, N + L)]}  # fmt: skip
     return [draw(*shape) for shape in shapes[kind]]
 
 
@@ -142,6 +152,16 @@ def test_values_and_gradients_are_the_plain_form_s(case, dtype, tolerance):
 def test_gradients_are_those_of_the_values(case):
     function, _, make = CASES[case]
     assert torch.autograd.gradcheck(function, [x.requires_grad_() for x in make()], fast_mode=False)
+
+
+@pytest.mark.parametrize("channels, groups, side", [(24, 2, (6, 4)), (24, 2, (3, 5)), (48, 4, (2, 2)), (7, 7, (3, 1))])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 5e-6), (torch.bfloat16, 0.02)])
+def test_group_norm_with_silu_is_the_two(channels, groups, side, dtype, tolerance):
+    x, (weight, bias) = (draw(2, channels, *side) + 5).to(dtype), draw(2, channels)
+    got = ours.group_norm_silu(x, groups, weight, bias, EPS)
+    expected = F.silu(F.group_norm(x.double(), groups, weight, bias, EPS))
+    assert got.dtype == dtype and got.shape == x.shape
+    assert (got.double() - expected).abs().max() <= tolerance * max(1.0, float(expected.abs().max()))
 
 
 def test_large_and_masked_logits_and_what_is_no_number():
@@ -227,3 +247,18 @@ def forget() -> None:
     """What was found out about compilers."""
     kernels._library.cache_clear()
     kernels._compiler.cache_clear()
+
+
+def test_attention_under_autocast_is_in_its_format_whatever_it_is_given():
+    """As torch's own; adapters and rotations hand over float32 there."""
+    q, k, v = (torch.randn(2, 3, 40, 16, requires_grad=True) for _ in range(3))
+    found = []
+    for attention in (lambda: attend(q, k, v, None), lambda: F.scaled_dot_product_attention(q, k, v)):
+        with torch.autocast("cpu", torch.bfloat16):
+            out = attention()
+        assert out.dtype == torch.bfloat16
+        found.append([out.float(), *torch.autograd.grad(out.float().square().sum(), (q, k, v))])
+    for ours_, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours_, theirs, atol=0.05 * float(theirs.detach().abs().max()))
+    with torch.autocast("cpu", torch.bfloat16):  # asked directly, it stays in the format of what comes in
+        assert ours.SoftmaxAttention.apply(q, k, v, None).dtype == torch.float32

@@ -14,7 +14,6 @@ from daybreak.commands.sample import run_sample
 from daybreak.config import ConfigError
 from daybreak.evaluate.request import Drawing
 from daybreak.export.licences import Licences
-from daybreak.finetune import memory
 from daybreak.finetune.adapters import adapters_of, difference
 from daybreak.finetune.asked import trains_own
 from daybreak.finetune.bases import open_base
@@ -93,7 +92,7 @@ def test_going_on_from_a_file(base, pictures, tmp_path):
     with pytest.raises(ConfigError, match="--rank has no effect with --lora"):
         FinetuneSettings(base="b", data="d", method="lora", lora="f", rank=3)
     other = tiny.save_sd3(tmp_path / "sd3")
-    with pytest.raises(ConfigError, match="cannot be trained further: .* belongs to no layer of the base"):
+    with pytest.raises(ConfigError, match="cannot be trained further on .* belongs to no layer of the base"):
         tiny.finetune(other, pictures, tmp_path / "other", lora=str(first.folder), method="lokr")
 
 
@@ -179,24 +178,13 @@ def test_few_bits_are_near_the_weights_and_pass_gradients(kind, error):
     assert frozen_bytes(network) == stored
 
 
-def test_the_plan_counts_few_bits_and_proposes_them(base, monkeypatch):
+def test_the_plan_counts_few_bits(base):
     sizes = {}
     for kind in ("plain", "int8", "nf4"):
         settings = FinetuneSettings(base=str(base), data="d", method="lora", base_weights=kind, micro_batch=1)
         prepared = open_prepared(settings, torch.device("cpu"))
         sizes[kind] = dict(plan_of(prepared).parts)["weights, frozen"]
         held = prepared.family.network
-        there = [*held.parameters(), *held.buffers()]
-        assert sizes[kind] == sum(t.numel() * t.element_size() for t in there if t.is_floating_point() or t.ndim)
+        there = [t for t in (*held.parameters(), *held.buffers()) if not t.requires_grad]
+        assert sizes[kind] == sum(t.numel() * t.element_size() for t in there)
     assert sizes["nf4"] < sizes["int8"] < sizes["plain"]
-    settings = FinetuneSettings(base=str(base), data="d", method="lora", batch=1, recompute=True)
-    prepared = open_prepared(settings, torch.device("cpu"))
-    least = plan_of(prepared).total
-    for kind, words in (("int8", "with --base-weights int8 it takes"), ("nf4", "with --base-weights nf4 it takes")):
-        room = least - 0.999 * saved_bytes(prepared.family.network, kind, 4)
-        monkeypatch.setattr(memory, "device_bytes", lambda _, room=room: room / memory.FILL)
-        with pytest.raises(ConfigError, match=words):
-            plan_of(prepared)
-    monkeypatch.setattr(memory, "device_bytes", lambda _: 1000.0)
-    with pytest.raises(ConfigError, match="a smaller --resolution"):
-        plan_of(prepared)

@@ -1,6 +1,7 @@
 """Every kind of base and way to run that is not Stable Diffusion in a folder, in one process, to the last step."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from single_file import save_single_file
 from tiny import drawn, finetune, probes
 
 from daybreak.config import ConfigError
+from daybreak.finetune.base_files import check_base
 from daybreak.finetune.bases import open_base
 from daybreak.finetune.drawing import draw
 from daybreak.finetune.result import open_result
@@ -42,8 +44,13 @@ def test_a_single_file(base, pictures, tmp_path):
     assert torch.allclose(drawn(open_base(str(file), config=str(base))), drawn(plain), atol=1e-5)
     assert not torch.allclose(drawn(open_result(run.folder)), drawn(plain), atol=1e-4)
     (tmp_path / "half.safetensors").write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(ConfigError, match="half.safetensors cannot be read"):
+    with pytest.raises(ConfigError, match="half.safetensors is damaged or cut short"):
         finetune(tmp_path / "half.safetensors", pictures, tmp_path / "other")
+    shutil.copytree(base, tmp_path / "cut")
+    part = tmp_path / "cut" / "unet" / "diffusion_pytorch_model.safetensors"
+    part.write_bytes(part.read_bytes()[: part.stat().st_size // 2])
+    with pytest.raises(ConfigError, match="cut/unet/diffusion_pytorch_model.safetensors is damaged or cut short"):
+        check_base(str(tmp_path / "cut"), False, None, None)  # before torch loads
     with pytest.raises(ConfigError, match="--base-config goes with a single file"):
         finetune(base, pictures, tmp_path / "other", base_config=str(base))
 

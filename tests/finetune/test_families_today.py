@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from daybreak.commands.export import run_export
 from daybreak.export.licences import Licences
+from daybreak.finetune.activations import kept_bytes
 from daybreak.finetune.bases import open_base
 from daybreak.finetune.families import family_of
-from daybreak.finetune.memory import kept_bytes
 from daybreak.finetune.methods import make_trainable
 from daybreak.finetune.process import process_of
 from daybreak.finetune.result import open_result

@@ -241,7 +241,8 @@ def test_wrong_files_change_nothing(bases, tmp_path):
         if name != "wide":
             assert all(torch.equal(v, before[k]) for k, v in pipeline.unet.state_dict().items())
     for text, words in ((f"{whole}:strong", "'strong' is no strength"), (f"{whole}:nan", "'nan' is no strength"),
-                        (f"{tmp_path}/b.safetensors:1", "no such"), (f"{tmp_path}", "no adapter")):  # fmt: skip
+                        (f"{tmp_path}/b.safetensors:1", "no such"), (f"{tmp_path}", "no adapter"),
+                        (f"{tmp_path}/half.safetensors", "half.safetensors is damaged or cut short")):  # fmt: skip
         with pytest.raises(ConfigError, match=words):
             parse_adapter(text)
     assert parse_adapter(f"mine={whole}:-0.5") == AdapterFile(whole, -0.5, "mine")

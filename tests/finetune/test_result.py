@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import shutil
+import socket
 from dataclasses import replace
 
 import pytest
@@ -35,9 +37,12 @@ from daybreak.serve.jobs import Job, Order
 from daybreak.serve.open import open_served
 from daybreak.serve.settings import ServeSettings
 from daybreak.train import checkpoint
+from daybreak.vote import study as studies
 from daybreak.vote.contestants import draw as draw_contestant
 from daybreak.vote.contestants import is_run
+from daybreak.vote.votes import Votes
 from tests.frozen import frozen_in
+from tests.in_process import here
 
 QUIET = Console(quiet=True)
 
@@ -92,6 +97,28 @@ def test_serve_and_compare_blind(lora_run, full_run, tmp_path):
     assert is_run(full_run)
     found = draw_contestant(full_run, ["a dog", "a red circle"], 5, tmp_path / "drawn", lambda _: None)
     assert [p.prompt for p in found] == ["a dog", "a red circle"] and found[1].path.is_file()
+
+
+def test_compare_blind_with_an_adapter_from_pictures_to_results(base, lora_run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "prompts.txt").write_text("a dog\na red circle\n")
+    words = ["compare-blind", base, "--lora", f"{lora_run}:0.5", "--prompts", "prompts.txt", "--out", "study"]
+    with socket.socket() as taken:  # so that it ends where its server would begin
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = here([*words, "--port", taken.getsockname()[1]], tmp_path, monkeypatch, capsys)
+    assert "cannot be taken" in done.stderr
+    study = studies.load(tmp_path / "study")
+    plain, adapted = study.contestants
+    assert plain == base.name and adapted.startswith(f"{plain} with ") and adapted.endswith(":0.5")
+    for item in range(2):
+        drawn = [studies.picture_path(tmp_path / "study", item, number).read_bytes() for number in (0, 1)]
+        assert drawn[0] != drawn[1]
+    book = Votes(tmp_path / "study" / "votes.sqlite", study.questions)
+    for step, pair in enumerate(book.pairs(1)):
+        assert book.cast(1, step, "left" if pair.left == 1 else "right", f"submission-{step}", 2.0)
+    book.close()
+    told = here(["compare-blind", "--results", "study"], tmp_path, monkeypatch, capsys).stdout
+    assert re.search(rf"{re.escape(plain)} against {re.escape(adapted)} +0 +0 +2 +0%", told), told
 
 
 def test_report(base, tmp_path, monkeypatch):

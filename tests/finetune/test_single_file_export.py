@@ -41,6 +41,20 @@ def test_a_run_as_one_file(base, pictures, tmp_path):
     assert not list(tmp_path.glob("*b.safetensors*"))
 
 
+def test_stable_diffusion_2_trained_on_a_base_in_few_bits(pictures, tmp_path):
+    base, file = tiny.save_sd2(tmp_path / "sd2"), tmp_path / "mine.safetensors"
+    few = {"method": "lora", "rank": 4, "lr": 2e-2, "steps": 2, "base_weights": "int8"}
+    run = tiny.finetune(base, pictures, tmp_path / "run", **few)
+    run_export(QUIET, run.folder, "single-file", file, "float32", NONE)
+    opened = StableDiffusionPipeline.from_single_file(str(file), config=str(base))
+    expected = tiny.drawn(open_result(run.folder))
+    assert torch.allclose(tiny.drawn(opened), expected, atol=1e-5)
+    assert not torch.allclose(expected, tiny.drawn(open_base(str(base))), atol=1e-3)
+    with safe_open(file, "pt") as stored:
+        told = stored.metadata()
+    assert (told["modelspec.architecture"], told["modelspec.prediction_type"]) == ("stable-diffusion-v2", "v")
+
+
 def test_names_are_those_of_a_converter_written_apart(base, tmp_path):
     plain = StableDiffusionPipeline.from_pretrained(base)
     theirs = load_file(save_single_file(plain, tmp_path / "theirs.safetensors"))

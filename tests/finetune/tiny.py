@@ -74,6 +74,28 @@ def save_sd(path: Path, predicts: str = "epsilon") -> Path:
     return path
 
 
+def save_sd2(path: Path) -> Path:
+    """Stable Diffusion 2, which predicts v; its text is as wide as published, by which programs tell it from 1."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(9)
+    text = CLIPTextConfig(
+        hidden_size=1024, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, hidden_act="gelu",
+        bos_token_id=0, eos_token_id=1, pad_token_id=1, vocab_size=len(clip_tokenizer()), max_position_embeddings=48,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1,
+        prediction_type="v_prediction", set_alpha_to_one=False,
+    )  # fmt: skip
+    StableDiffusionPipeline(
+        vae=vae(), text_encoder=CLIPTextModel(text), tokenizer=clip_tokenizer(), scheduler=scheduler,
+        unet=unet(cross_attention_dim=1024, use_linear_projection=True),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(path)  # fmt: skip
+    return path
+
+
 def save_sdxl(path: Path) -> Path:
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import tiny
 import torch
+
+from tests.finetune import tiny
 
 
 def language_model(layers: int):

@@ -22,6 +22,7 @@ MODELS = {
         RoutingConfig(),
     ),
     "MiniT2I": (ModelConfig(32, 2, 2, layout="joint", modulation="none", text_blocks=1), RoutingConfig()),
+    "MM-DiT": (ModelConfig(32, 2, 2, layout="joint", pooled_text=True), RoutingConfig()),
     "velocity": (ModelConfig(32, 2, 2, predicts="velocity", modulation="shared"), RoutingConfig()),
     "sprint": (
         ModelConfig(32, 3, 2, bottleneck=12, size_conditioning=True),

@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 from daybreak.config import AlignmentConfig, ConfigError, override
 from daybreak.diffusion import flow
 from daybreak.losses import compute as losses
+from daybreak.losses.feature_distance import feature_distance
 from daybreak.losses.objective import Objective
-from daybreak.losses.perceptual import VGG16Features, feature_distance, open_lpips, scaled
+from daybreak.losses.perceptual import VGG16Features, open_lpips, scaled
 from daybreak.losses.repa import Projector, alignment_loss, spatially_normalised
 from daybreak.model.transformer import Prediction
 from tests.conftest import tiny_config

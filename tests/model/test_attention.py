@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from daybreak.attention import attention_shares
 from daybreak.config import ModelConfig
 from daybreak.encoders.text import TextTokens
-from daybreak.model.layers import attention_shares
 from daybreak.model.transformer import Transformer
 
 G = torch.Generator().manual_seed(0)
@@ -24,11 +24,10 @@ def test_shares_are_what_torch_s_attention_weighs_with(masked):
     assert torch.equal(attention_shares(q, k, mask, 4), attention_shares(q, k, mask, 9)[..., :4])
 
 
-@pytest.mark.parametrize("layout", ["text_kv", "joint"])
+@pytest.mark.parametrize(("layout", "modulation"), [("text_kv", "block"), ("joint", "none"), ("joint", "shared")])
 @pytest.mark.parametrize("remembered", [False, True])
-def test_looking_changes_nothing_and_passes_over_padding(layout, remembered):
+def test_looking_changes_nothing_and_passes_over_padding(layout, modulation, remembered):
     torch.manual_seed(0)
-    modulation = "none" if layout == "joint" else "block"
     model = Transformer(ModelConfig(width=32, heads=2, depth=3, layout=layout, modulation=modulation), text_width=16)
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.1)  # the last layers begin at zero

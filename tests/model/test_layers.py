@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from daybreak.config import ModelConfig
 from daybreak.encoders.text import TextTokens
 from daybreak.model import joint, layers, transformer
-from daybreak.model.layers import FUSED_FROM_QUERIES, attend, gated_gelu, sinusoid
+from daybreak.model.layers import gated_gelu, sinusoid
 from daybreak.model.rope import axial_angles, norm_rotate, rotate, rotation
 from daybreak.model.transformer import Transformer, patchify, unpatchify
 
@@ -39,19 +39,6 @@ def test_modulation_shared_by_all_pictures_equals_each_picture_s_own():
     with torch.no_grad():
         assert torch.allclose(layers.modulate(x, shift[:1], scale[:1]), each, atol=1e-6)
     assert torch.allclose(shared, each, atol=1e-6)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("queries", [5, FUSED_FROM_QUERIES])
-@pytest.mark.parametrize("grad", [False, True])
-def test_attention_equals_its_formula(masked, queries, grad):
-    q, k, v = (torch.randn(2, 3, n, 8, generator=G) for n in (queries, 9, 9))
-    mask = torch.zeros(2, 1, 1, 9)
-    if masked:
-        mask[0, ..., 6:] = float("-inf")
-    expected = torch.softmax(torch.einsum("bhnd,bhmd->bhnm", q, k) / 8**0.5 + mask, dim=-1) @ v
-    with torch.set_grad_enabled(grad):
-        assert torch.allclose(attend(q, k, v, mask if masked else None), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("own_tokens", [False, True])

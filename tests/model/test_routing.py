@@ -183,6 +183,7 @@ def test_a_velocity_becomes_a_clean_picture():
         (RoutingConfig(keep=0.5, start=1, end=3), {"modulation": "shared", "text_blocks": 2}),
         (RoutingConfig(keep=0.25, start=1, method="sprint"), {}),
         (RoutingConfig(), {"layout": "joint", "modulation": "none", "text_blocks": 1}),
+        (RoutingConfig(), {"layout": "joint", "pooled_text": True}),
         (RoutingConfig(), {"convolutions": (8, 12), "text_convolutions": 2, "pooled_text": True, "grounding": True}),
         (RoutingConfig(keep=0.5, start=1, end=3), {"grounding": True, "text_convolutions": 1}),
         (RoutingConfig(), vars(recipe("scenes-demo").model)),

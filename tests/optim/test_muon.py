@@ -77,6 +77,25 @@ def test_the_update_has_the_size_of_an_adamw_update():
     assert 0.15 < p.detach().square().mean().sqrt().item() < 0.25
 
 
+def test_with_turns_a_matrix_moves_every_other_step_by_twice_as_much():
+    always, turns = matrices(0), matrices(0)
+    a, b = Muon(always, lr=0.01, weight_decay=0.1), Muon(turns, lr=0.005, weight_decay=0.1, every=2)
+    for step in range(6):
+        before = [[p.detach().clone() for p in side] for side in (always, turns)]
+        for side in (always, turns):
+            for p, g in zip(side, matrices(100 + step), strict=True):
+                p.grad = g.detach().clone()
+        a.step()
+        b.step()
+        for place, (p, q, old, was) in enumerate(zip(always, turns, *before, strict=True)):
+            if (step + 1 + place) % 2:
+                assert torch.equal(q, was)
+            else:  # of the same momentum the same update, for the rate is half as large
+                assert torch.allclose(q, p, atol=1e-4 * float((p - old).detach().norm()))
+            with torch.no_grad():  # so that weight decay takes the same from both
+                p.copy_(q)
+
+
 def test_a_vector_is_refused():
     with pytest.raises(ValueError, match="matrices"):
         Muon([torch.nn.Parameter(torch.zeros(3))], lr=0.1)

@@ -18,6 +18,7 @@ from daybreak.losses.grpo import group_advantages
 from daybreak.prefer import opening, report
 from daybreak.prefer.asked import check_prefer, run_to_resume
 from daybreak.prefer.online import denoisers_of
+from daybreak.prefer.own import preferring_config
 from daybreak.prefer.rollout import Path, roll_out
 from daybreak.prefer.settings import PreferSettings
 from daybreak.run_folder import load_run_config
@@ -166,3 +167,9 @@ def test_a_judge_is_won_over_and_a_killed_run_goes_on_to_the_same_bits(demo_run,
 def test_what_does_not_go_together_is_one_line(settings, said):
     with pytest.raises(ConfigError, match=said):
         PreferSettings(**{"run": "runs/mine", "judge": "scenes"} | settings)
+
+
+def test_guidance_by_routing_is_refused_unless_another_is_given(demo_run):
+    routed = override(load_run_config(demo_run), "sample.guidance_kind", "routed")
+    with pytest.raises(ConfigError, match="draws with routed guidance, and --online learns with guidance by text"):
+        preferring_config(routed, PreferSettings(run=str(demo_run), judge="scenes", online=True))

@@ -19,6 +19,10 @@ from tests.serve.running import drawn_here
 ACCEPTED = [
     ({"quality": "low"}, ["quality"]),
     ({"quality": "hd", "style": "vivid"}, ["quality", "style"]),
+    (
+        {"quality": "max", "complexity": "high", "safety_identifier": "x"},
+        ["quality", "complexity", "safety_identifier"],
+    ),
     ({"quality": "auto", "moderation": "low", "user": "someone"}, ["moderation", "user"]),
     ({"background": "auto", "size": "auto", "n": 1}, []),
     ({"input_fidelity": "high"}, ["input_fidelity"]),

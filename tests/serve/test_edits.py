@@ -103,14 +103,20 @@ def test_a_picture_keeps_its_shape(client, side):
     assert width * height < 2 * side * side
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
 def bomb() -> bytes:
     """A PNG of 60,000 x 60,000 px in a few bytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-
     size = (60_000).to_bytes(4, "big") * 2
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + bytes([8, 2, 0, 0, 0])) + chunk(b"IEND", b"")
+
+
+def text_bomb() -> bytes:
+    """A small PNG with 64 MB of text in 64 kB."""
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(2**26), 1))
+    return BLACK[:33] + text + BLACK[33:]
 
 
 BLACK = file_of(np.zeros((64, 64, 3), np.uint8)).read()
@@ -125,6 +131,10 @@ HOSTILE = {
     ),
     "an unknown field": ({"image": BLACK}, {"stepz": "3"}, 400, "stepz"),
     "strength of 2": ({"image": BLACK}, {"strength": "2"}, 400, "strength"),
+    "a text bomb": ({"image": text_bomb()}, {"prompt": "x"}, 400, "image"),
+    "a prompt of 1 MB": ({"image": BLACK}, {"prompt": "x" * 2**20}, 400, "prompt"),
+    "half a name of an adapter": ({"image": BLACK}, {"loras[a": "1"}, 400, "loras[a"),
+    "a number for adapters": ({"image": BLACK}, {"loras": "1"}, 400, "loras"),
     "33 MB": ({"image": b"x" * (33 * 2**20)}, {}, 413, None),
 }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Keys, rates, timeouts, hostile input, and the way down."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import os
@@ -12,10 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 from rich.console import Console
+from starlette.responses import PlainTextResponse
 
 from daybreak.commands.serve import run_serve
 from daybreak.config import ConfigError
 from daybreak.serve.keys import Client, RateLimiter, add_key, digest, read_keys
+from daybreak.serve.middleware import Guard
 from daybreak.serve.settings import ServeSettings
 from tests.waiting import LONG, wait_until
 
@@ -260,3 +263,41 @@ def test_the_key_command_prints_the_key_once(tmp_path):
     assert done.returncode == 0, done.stderr
     key = next(line for line in done.stdout.splitlines() if line.startswith("db-"))
     assert digest(key) in (Path(tmp_path) / "keys.txt").read_text()
+
+
+def test_slow_bodies_and_too_many_pictures_at_once_are_turned_away(monkeypatch):
+    monkeypatch.setattr("daybreak.serve.middleware.CLIENT_SECONDS", 0.2)
+
+    async def app(_scope, _receive, send):
+        await PlainTextResponse("drawn")(_scope, _receive, send)
+
+    guard = Guard(app)
+
+    async def ask(path: str, *pieces: bytes | None) -> int:
+        """The status for a body that comes in pieces; None: it never comes."""
+        left, statuses = list(pieces), []
+
+        async def receive() -> dict[str, object]:
+            piece = left.pop(0)
+            while piece is None:
+                await asyncio.sleep(0.01)
+            return {"type": "http.request", "body": piece, "more_body": bool(left)}
+
+        async def send(message: dict[str, object]) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+
+        await guard({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
+        return statuses[0]
+
+    async def scenario() -> None:
+        edits = "/v1/images/edits"
+        assert await ask(edits, b"a", b"b") == 200
+        many = [asyncio.ensure_future(ask(edits, b"a", None)) for _ in range(8)]  # each may be of 32 MiB
+        await asyncio.sleep(0.05)
+        assert await ask(edits, b"a") == 503
+        assert await ask(GENERATIONS, b"{}") == 200  # which brings none, and is answered
+        assert await asyncio.gather(*many) == [408] * 8
+        assert await ask(edits, b"a") == 200
+
+    asyncio.run(scenario())

@@ -75,9 +75,9 @@ def test_the_loss_falls(tmp_path):
     assert sum(curve[-10:]) < 0.5 * sum(curve[:10])
 
 
-@pytest.mark.parametrize("kind", [tiny_config, tiny_demo])
-def test_the_same_run_twice_and_a_resumed_one_have_identical_losses_and_weights(tmp_path, kind):
-    whole = kind(train__steps=8)
+@pytest.mark.parametrize("kind, muon_every", [(tiny_config, 1), (tiny_demo, 2)])
+def test_the_same_run_twice_and_a_resumed_one_have_identical_losses_and_weights(tmp_path, kind, muon_every):
+    whole = kind(train__steps=8, optim__muon_every=muon_every)
     a = train(whole, tmp_path / "a", [])
     train(whole, tmp_path / "b", [])
     assert losses(tmp_path / "a") == losses(tmp_path / "b")

@@ -183,7 +183,7 @@ WRONG = [
       "routing.start": 1}, "needs all tokens.*at most 1"),
     ({"perceptual.lpips": 0.1, "model.predicts": "velocity"}, "set model.predicts=x0"),
     ({"perceptual.dino": -1}, "perceptual.dino is -1"),
-    ({"model.layout": "joint"}, "set model.modulation=none"),
+    ({"model.layout": "joint", "model.modulation": "none", "model.pooled_text": True}, "set model.modulation=block"),
     ({"sample.guidance_kind": "routed"}, "set routing.keep below 1"),
     ({"train.posthoc_ema": "0.6"}, "between 0.01 and 0.25"),
 ]  # fmt: skip
@@ -198,7 +198,7 @@ def test_what_does_not_go_together_is_refused(changes, message):
         check(config)
 
 
-@pytest.mark.parametrize("name", ["scenes+sprint", "scenes+irepa", "scenes+normuon+polar-express", "scenes+adamw",
+@pytest.mark.parametrize("name", ["scenes+sprint", "scenes+irepa", "scenes+normuon+polar-express+turns", "scenes+adamw",
                                   "scenes+text-blocks+contrastive", "scenes+velocity+shared-adaln"])  # fmt: skip
 def test_every_variant_trains_and_draws(name, tmp_path):
     config = recipe(name)

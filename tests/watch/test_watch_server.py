@@ -9,6 +9,7 @@ import pytest
 
 from daybreak.run_folder import read_events
 from daybreak.run_notes import Notes, read_notes
+from daybreak.run_requests import is_judged, judging
 from daybreak.train.deadline import EXIT_SECONDS
 from daybreak.train.loop import train
 from daybreak.watch.app import make_app
@@ -163,9 +164,10 @@ def test_where_a_run_stands(tmp_path):
     (folder / "log.jsonl").write_text(begin + log)
     assert WatchedRun(folder).tell()["facts"]["state"] == "stopped"  # nobody holds the lock
     (folder / "log.jsonl").write_text(begin + log + step_line(100))
-    assert WatchedRun(folder).tell()["facts"]["state"] == "judging"
-    (folder / "score.json").write_text("{}")
+    with judging(folder):
+        assert WatchedRun(folder).tell()["facts"]["state"] == "judging"
     assert WatchedRun(folder).tell()["facts"]["state"] == "finished"
+    assert not is_judged(folder) and not list(folder.glob("*.lock"))
 
 
 def test_the_time_left_holds_what_comes_between_and_after_the_steps(tmp_path):

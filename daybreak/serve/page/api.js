@@ -37,8 +37,7 @@ export const known = async (model) => (await request(`/page/known?${named(model)
 
 /** {words: [{word, close}], captions}: the words of a prompt that none of so many captions has. */
 export async function unseen(model, prompt, signal) {
-  const body = JSON.stringify({ model, prompt });
-  return (await request("/page/unseen", { method: "POST", headers: { "Content-Type": "application/json" }, body, signal })).json();
+  return (await request("/page/unseen", { method: "POST", signal, ...asJson({ model, prompt }) })).json();
 }
 
 /** Whether the server answers at all. */
@@ -46,15 +45,24 @@ export const alive = () => fetch("/health", { cache: "no-store" }).then((answer)
 
 const WAITING = ": waiting ";
 
-/** Draws; yields the server's events in order, and {type: "waiting", before, seconds}. `signal` gives up, which frees
+const asJson = (settings) => ({ headers: { "Content-Type": "application/json" }, body: JSON.stringify(settings) });
+
+/** Settings as a form, with the picture and the mask that they start from. */
+function asForm({ loras, ...settings }, { picture, mask }) {
+  const body = new FormData();
+  for (const [name, value] of Object.entries(settings)) body.append(name, value);
+  for (const [name, strength] of Object.entries(loras ?? {})) body.append(`loras[${name}]`, strength);
+  body.append("image", picture, "picture.png");
+  if (mask) body.append("mask", mask, "mask.png");
+  return { body };
+}
+
+/** Draws, from a picture where `start` is one; yields the server's events in order, and {type: "waiting", before, seconds}. `signal` gives up, which frees
  * the server too. */
-export async function* draw(settings, signal) {
-  const answer = await request("/v1/images/generations", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ ...settings, stream: true }),
-    signal,
-  });
+export async function* draw(settings, start, signal) {
+  const asked = { ...settings, stream: true };
+  const [path, sent] = start ? ["edits", asForm(asked, start)] : ["generations", asJson(asked)];
+  const answer = await request(`/v1/images/${path}`, { method: "POST", signal, ...sent });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   let left = settings.n;
@@ -73,7 +81,7 @@ export async function* draw(settings, signal) {
       if (!data) continue; // a comment
       const event = JSON.parse(data.slice(6));
       if (event.error) throw new ApiError(500, event.error.message);
-      if (event.type === "image_generation.completed") left--;
+      if (event.type.endsWith(".completed")) left--;
       yield event;
     }
   }

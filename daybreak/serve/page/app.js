@@ -1,4 +1,4 @@
-// The page, top-down: models, drawing, a server that goes away, keys, dropped pictures, colours.
+// The page, top-down: models, drawing, a server that goes away, keys, pictures that are brought, colours.
 
 import { ApiError, alive, draw, models, setKey } from "./api.js";
 import { fitForm, fromAddress, keepInAddress, plan, reuse, setCatalogue, showValues } from "./form.js";
@@ -6,6 +6,7 @@ import { keep, openHistory, viewerKey } from "./gallery.js";
 import { checkWords, showKnown } from "./hints.js";
 import { fromBase64, settingsInside } from "./png.js";
 import { setStage } from "./stage.js";
+import { fitStart, startFrom, startingPicture } from "./start.js";
 
 const $ = (id) => document.getElementById(id);
 const PARTIAL_IMAGES = 24;
@@ -23,6 +24,7 @@ async function loadModels() {
   }
   if (!ready && fromAddress()) reuse(fromAddress());
   ready = true;
+  fitStart();
   tell(null);
   showKnown();
 }
@@ -73,6 +75,7 @@ $("prompt").addEventListener("keydown", (event) => {
 $("form").addEventListener("input", changed);
 $("model").addEventListener("change", () => {
   fitForm();
+  fitStart();
   showKnown();
   keepInAddress();
 });
@@ -89,12 +92,13 @@ window.addEventListener("hashchange", () => {
 
 async function start() {
   if (!ready) return loadModels();
-  const requests = plan();
   drawing = new AbortController();
   tell(null);
   setBusy(true);
+  const from = await startingPicture();
+  const requests = plan().map(({ wanted, label }) => ({ label, wanted: from ? { ...wanted, strength: from.strength } : wanted }));
   const { tiles, restore } = setStage(requests);
-  const results = await Promise.allSettled(requests.map(({ wanted }, i) => drawOne(wanted, tiles[i], drawing.signal)));
+  const results = await Promise.allSettled(requests.map(({ wanted }, i) => drawOne(wanted, from, tiles[i], drawing.signal)));
   const failed = results.find((r) => r.status === "rejected")?.reason;
   if (failed) restore();
   drawing = null;
@@ -107,12 +111,12 @@ async function start() {
 }
 
 /** One request: its tiles show what comes. Throws what it fails by, after its tiles have given up. */
-async function drawOne(wanted, tiles, signal) {
+async function drawOne(wanted, from, tiles, signal) {
   try {
-    for await (const event of draw({ ...wanted, partial_images: Math.min(PARTIAL_IMAGES, wanted.steps) }, signal)) {
+    for await (const event of draw({ ...wanted, partial_images: Math.min(PARTIAL_IMAGES, wanted.steps) }, from, signal)) {
       if (event.type === "waiting") for (const tile of tiles) tile.wait(event);
-      else if (event.type === "image_generation.partial_image") tiles[event.image_index].progress(event.step, event.steps, fromBase64(event.b64_json));
-      else await finish(tiles[event.image_index], event, wanted);
+      else if (event.type.endsWith(".partial_image")) tiles[event.image_index].progress(event.step, event.steps, fromBase64(event.b64_json));
+      else await finish(tiles[event.image_index], event, wanted, from);
     }
   } catch (error) {
     const why = error.name === "AbortError" ? "stopped" : error instanceof ApiError ? "failed" : "the server went away";
@@ -121,13 +125,14 @@ async function drawOne(wanted, tiles, signal) {
   }
 }
 
-async function finish(tile, event, wanted) {
+async function finish(tile, event, wanted, from) {
   const { n, ...rest } = wanted;
   const blob = fromBase64(event.b64_json);
   let open = () => {};
   const seconds = tile.finish(blob, () => open());
   const size = event.size ?? rest.size; // the nearest that the model has
-  open = await keep({ blob, settings: { ...rest, size, seed: event.seed, revised_prompt: event.revised_prompt }, time: Date.now(), seconds }, event.image_index);
+  const start = from && { picture: from.picture, mask: from.mask };
+  open = await keep({ blob, start, settings: { ...rest, size, seed: event.seed, revised_prompt: event.revised_prompt }, time: Date.now(), seconds }, event.image_index);
 }
 
 function setBusy(busy) {
@@ -151,16 +156,21 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// ---- pictures that bring their settings: dropped, pasted or chosen
+// ---- pictures that are dropped, pasted or chosen: for their settings, or to start from
 
-async function useSettingsOf(file) {
-  const found = await settingsInside(file).catch(() => null);
+/** as: "settings" or "start"; else for its settings where it holds some, and to start from where not. */
+async function take(file, as) {
+  const found = as === "start" ? null : await settingsInside(file).catch(() => null);
   if (found) {
     reuse(found);
     changed();
     $("prompt").focus();
+    return tell(null);
   }
-  tell(found ? null : "This file holds no settings of daybreak's");
+  if (as === "settings" || $("start").hidden) return tell("This file holds no settings of daybreak's");
+  const taken = await startFrom(file);
+  tell(taken ? null : "This file is no picture that this browser reads");
+  if (taken) $("start").scrollIntoView({ behavior: "smooth", block: "nearest" });
 }
 
 const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
@@ -168,18 +178,19 @@ document.addEventListener("dragover", (event) => {
   if (!carriesFiles(event)) return;
   event.preventDefault();
   $("drop").hidden = false;
+  for (const zone of $("drop").children) zone.toggleAttribute("data-over", zone.contains(event.target));
 });
 document.addEventListener("dragleave", (event) => event.relatedTarget === null && ($("drop").hidden = true));
 document.addEventListener("drop", (event) => {
   if (!carriesFiles(event)) return;
   event.preventDefault();
   $("drop").hidden = true;
-  useSettingsOf(event.dataTransfer.files[0]);
+  take(event.dataTransfer.files[0], event.target.closest?.("[data-as]")?.dataset.as);
 });
-document.addEventListener("paste", (event) => event.clipboardData.files.length && useSettingsOf(event.clipboardData.files[0]));
-$("file").addEventListener("change", () => {
-  if ($("file").files.length) useSettingsOf($("file").files[0]);
-  $("file").value = "";
+document.addEventListener("paste", (event) => event.clipboardData.files.length && take(event.clipboardData.files[0]));
+for (const [id, as] of [["file", "settings"], ["start-file", "start"]]) $(id).addEventListener("change", async () => {
+  if ($(id).files.length) await take($(id).files[0], as);
+  $(id).value = "";
 });
 
 // ---- colours

@@ -3,6 +3,7 @@
 import * as store from "./history.js";
 import { linkOf, reuse } from "./form.js";
 import { clearStage, isSmall } from "./stage.js";
+import { startFrom, startFromNothing } from "./start.js";
 
 const $ = (id) => document.getElementById(id);
 let pictures = []; // newest first
@@ -89,7 +90,7 @@ function openViewer(index) {
   $("viewer-image").style.setProperty("--ratio", width / height);
   $("viewer-prompt").textContent = s.prompt;
   const took = picture.seconds === undefined ? undefined : `${picture.seconds.toFixed(1)} s, waiting included`;
-  const facts = { "Written out as": s.revised_prompt, Negative: s.negative_prompt, Model: s.model, Size: `${width} × ${height} px`, Steps: s.steps, Guidance: s.guidance === 1 ? "off" : s.guidance, Seed: s.seed, Drawn: new Date(picture.time).toLocaleString(), Took: took };
+  const facts = { "Written out as": s.revised_prompt, Negative: s.negative_prompt, Model: s.model, Size: `${width} × ${height} px`, Steps: s.steps, Guidance: s.guidance === 1 ? "off" : s.guidance, Seed: s.seed, Adapters: Object.entries(s.loras ?? {}).map(([name, strength]) => `${name} ${strength}`).join(", "), Strength: s.strength, Drawn: new Date(picture.time).toLocaleString(), Took: took };
   $("viewer-facts").replaceChildren(...Object.entries(facts).filter(([, value]) => value !== "" && value !== undefined).flatMap(([name, value]) => {
     const [term, text] = [document.createElement("dt"), document.createElement("dd")];
     term.textContent = name;
@@ -99,6 +100,7 @@ function openViewer(index) {
   $("download").href = url;
   $("download").download = fileName(s);
   $("copied").textContent = "";
+  $("onward").hidden = $("start").hidden;
   $("before").hidden = index === 0;
   $("after").hidden = index === found.length - 1;
   if (!$("viewer").open) $("viewer").showModal();
@@ -110,7 +112,8 @@ const fileName = (s) => `${s.prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-
 async function copyLink() {
   const link = linkOf(found[shown].settings);
   const copied = await navigator.clipboard?.writeText(link).then(() => true, () => false);
-  $("copied").textContent = copied ? "Copied: whoever opens it draws the same picture" : link;
+  const same = found[shown].settings.strength ? "Copied; the picture that this one starts from is not in it" : "Copied: whoever opens it draws the same picture";
+  $("copied").textContent = copied ? same : link;
 }
 
 $("close").addEventListener("click", () => $("viewer").close());
@@ -118,9 +121,17 @@ $("before").addEventListener("click", () => openViewer(shown - 1));
 $("after").addEventListener("click", () => openViewer(shown + 1));
 $("viewer").addEventListener("click", (event) => event.target === $("viewer") && $("viewer").close());
 $("link").addEventListener("click", copyLink);
-$("reuse").addEventListener("click", () => {
+$("onward").addEventListener("click", () => {
   $("viewer").close();
-  reuse(found[shown].settings);
+  startFrom(found[shown].blob);
+  $("prompt").focus();
+});
+$("reuse").addEventListener("click", async () => {
+  $("viewer").close();
+  const { settings, start } = found[shown];
+  if (start) await startFrom(start.picture, start.mask, settings.strength);
+  else startFromNothing();
+  reuse(settings);
   $("form").dispatchEvent(new Event("input"));
   $("prompt").focus();
 });
@@ -134,7 +145,7 @@ $("remove").addEventListener("click", async () => {
 
 /** What a key does while the viewer is open; false where nothing. */
 export function viewerKey(key) {
-  const does = { ArrowLeft: () => openViewer(shown - 1), ArrowRight: () => openViewer(shown + 1), r: () => $("reuse").click(), d: () => $("download").click(), l: copyLink }[key];
+  const does = { ArrowLeft: () => openViewer(shown - 1), ArrowRight: () => openViewer(shown + 1), r: () => $("reuse").click(), s: () => $("onward").click(), d: () => $("download").click(), l: copyLink }[key];
   does?.();
   return does !== undefined;
 }

@@ -1,0 +1,19 @@
+"""How fast the machine multiplies matrices, by which a track's clock is normalised."""
+
+from __future__ import annotations
+
+import torch
+
+from daybreak.config import Config
+from daybreak.train.meters import matmul_rate
+
+SAMPLES = 20
+
+
+def rate(device: torch.device) -> float:
+    """FLOP/s of large products in the fastest precision that training would use here: the most of twenty samples.
+
+    Whatever precision the run has: a slower one must not make the machine look slow. The most, since other work on the
+    machine can only make a sample slower.
+    """
+    return max(matmul_rate(Config(), device) for _ in range(SAMPLES))
