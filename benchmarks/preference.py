@@ -45,7 +45,7 @@ from daybreak.vote.votes import Votes
 
 CPU = torch.device("cpu")
 LOG = Path(__file__).parent / "preference.jsonl"
-DRAWN = 96
+DRAWN = 64
 """Pictures before and after, from the same noise, of prompts that nobody voted on."""
 
 
@@ -102,15 +102,23 @@ def scored(networks: tuple, config: configs.Config) -> dict[str, float]:
     return {k: shares[k] for k in ("overall", "held_out")} | {"frechet": frechet_on_scenes(*networks, config, 400)[0]}
 
 
-def larger_objects(run: Path, seed: int, work: Path, steps: int, beta: float, lr: float | None) -> dict:
-    """30 votes; how much larger objects are drawn then, and what it cost."""
-    *before, config = open_model(run, CPU)
+def opened(run: Path, prompts_per_task: int) -> tuple[tuple, configs.Config]:
+    """The networks and the config, judged by so many prompts of each task and twice as many of what is held out."""
+    *networks, config = open_model(run, CPU)
+    config = override(config, "evaluate.prompts_per_task", prompts_per_task)
+    return tuple(networks), override(config, "evaluate.held_out_prompts", 2 * prompts_per_task)
+
+
+def larger_objects(run: Path, seed: int, work: Path, asked: argparse.Namespace, was: dict[str, float]) -> dict:
+    """30 votes; how much larger objects are drawn then, and what it cost. was: the score before."""
+    before, config = opened(run, asked.prompts_per_task)
+    steps, beta, lr = asked.steps, asked.beta, asked.lr
     prompts = short_prompts(config, seed, 30 + DRAWN)
     votes_for_larger(work / "blind", run, prompts[:30], seed)
-    asked = PreferSettings(
+    given = PreferSettings(
         run=str(run), votes=str(work / "blind"), steps=steps, beta=beta, lr=lr, seed=seed, held_out=8
     )
-    settings, folder = begin(asked, work / "run"), work / "run"
+    settings, folder = begin(given, work / "run"), work / "run"
     began = time.process_time()
     trainee = open_own(settings, folder, print)
     train_on(trainee, folder, [])
@@ -123,19 +131,19 @@ def larger_objects(run: Path, seed: int, work: Path, steps: int, beta: float, lr
     change = sizes[1] - sizes[0]
     half = stats.t.ppf(0.975, len(change) - 1) * change.std(ddof=1) / math.sqrt(len(change))
     found = {
-        "what": "votes", "seed": seed, "steps": steps, "beta": beta, "cpu_seconds": round(seconds, 1),
+        "what": "votes", "seed": seed, "steps": steps, "beta": beta, "lr": lr, "cpu_seconds": round(seconds, 1),
         "covered_before": sizes[0].mean(), "covered_after": sizes[1].mean(),
         "change_low": change.mean() - half, "change_high": change.mean() + half,
         "larger": float((change > 0).mean()), "p": float(stats.ttest_rel(sizes[1], sizes[0]).pvalue),
     }  # fmt: skip
-    found |= {f"{k}_before": v for k, v in scored(tuple(before), config).items()}
+    found |= {f"{k}_before": v for k, v in was.items()}
     return found | {f"{k}_after": v for k, v in scored(trainee.drawing_networks(), config).items()}
 
 
-def judged(run: Path, seed: int, work: Path, asked: argparse.Namespace) -> list[dict]:
+def judged(run: Path, seed: int, work: Path, asked: argparse.Namespace, was: dict[str, float]) -> list[dict]:
     """The judge's pairs in rounds, and plain training for the same CPU time: on the captions that the run was trained
     on, and on short ones alone."""
-    *before, config = open_model(run, CPU)
+    _, config = opened(run, asked.prompts_per_task)
     if asked.expand is not None:
         config = override(config, "sample.expand", asked.expand)
     settings = PreferSettings(
@@ -148,7 +156,7 @@ def judged(run: Path, seed: int, work: Path, asked: argparse.Namespace) -> list[
     train_on(trainee, folder, [])
     seconds = time.process_time() - began
     common = {"what": "judge", "run": run.name, "seed": seed, "expand": config.sample.expand}
-    rows = [common | {"way": "as it was"} | scored(tuple(before), config)]
+    rows = [common | {"way": "as it was"} | was]
     told = {"steps": asked.steps, "beta": asked.beta, "lr": asked.lr, "rounds": asked.rounds}
     pairs = sum(len(read_pairs(f)) for f in sorted((folder / "pairs").iterdir()))
     rows.append(
@@ -198,24 +206,27 @@ def main() -> None:
     parser.add_argument("what", choices=("votes", "judge"))
     parser.add_argument("--run", default="scenes")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--beta", type=float, default=500.0)
-    parser.add_argument("--lr", type=float, default=None)
+    parser.add_argument("--steps", type=int, default=80)
+    parser.add_argument("--beta", type=float, default=2000.0)
+    parser.add_argument("--lr", type=float, default=4e-5)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--prompts", type=int, default=96)
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--expand", default=None)
+    parser.add_argument("--prompts-per-task", type=int, default=24)
     parser.add_argument("--plain", default="both", choices=("none", "same", "both"))
     asked = parser.parse_args()
     asked.plain = {"none": [], "same": [None], "both": [None, 0.0]}[asked.plain]
     run = model_folder(asked.run).resolve()
+    networks, config = opened(run, asked.prompts_per_task)
+    was = scored(networks, config if asked.expand is None else override(config, "sample.expand", asked.expand))
     for seed in map(int, asked.seeds.split(",")):
         work = Path(tempfile.mkdtemp(prefix="preference-"))
         try:
             if asked.what == "votes":
-                rows = [larger_objects(run, seed, work, asked.steps, asked.beta, asked.lr)]
+                rows = [larger_objects(run, seed, work, asked, was)]
             else:
-                rows = judged(run, seed, work, asked)
+                rows = judged(run, seed, work, asked, was)
         finally:
             shutil.rmtree(work)
         with LOG.open("a") as file:

@@ -15,7 +15,7 @@ from daybreak.prefer.settings import PreferSettings
 REFERENCE = "reference"
 """In a run's folder: the weights that it began with, from which learning is measured."""
 WARMUP_STEPS = 10
-GENTLER = 0.05
+GENTLER = 0.02
 """Of the rates that the model was trained with."""
 ONLINE_GENTLER = {"full": 0.02, "text": 0.3}
 """The same of --online, by `method`: AdamW's steps are as large however much of a gradient is noise, so that the whole

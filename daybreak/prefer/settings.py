@@ -73,11 +73,11 @@ class PreferSettings(Checked):
     rank: Count = 16
     """Rank of the LoRA."""
     lr: Positive | None = None
-    """Learning rate; none: a twentieth of what RUN was trained with, --online a fiftieth, or three tenths with --method
-    text; of a model of diffusers 1e-6, of a LoRA 1e-4."""
+    """Learning rate; none: a fiftieth of what RUN was trained with, or three tenths for --online --method text; of a
+    model of diffusers 1e-6, of a LoRA 1e-4."""
     batch: Count = 16
     """Pairs a step; --online: prompts."""
-    steps: Count = 200
+    steps: Count = 100
     """Steps of the run, all rounds together."""
     minutes: Positive | None = None
     """Ends training after this many minutes, in place of --steps; drawing and judging are not counted."""

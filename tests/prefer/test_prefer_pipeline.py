@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from daybreak import checkpoint_files
 from daybreak.commands.prefer import open_learner, resume_prefer
 from daybreak.config import override
 from daybreak.files import new_folder
+from daybreak.finetune import settings as finetune_settings
 from daybreak.finetune.result import open_result
 from daybreak.formats.weights import read_tensors
 from daybreak.prefer.asked import check_prefer, run_to_resume
@@ -45,6 +47,8 @@ def begun(base, pairs, run, **settings):
     with new_folder(run) as building:
         building.mkdir()
         begin_pipeline(asked, building, lambda _: None)
+    drawn = replace(finetune_settings.load(run), sample_steps=1, sampler="ddim", sample_every=100)  # in less time
+    finetune_settings.save(drawn, run)
     return asked
 
 
