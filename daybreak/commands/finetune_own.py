@@ -45,6 +45,7 @@ from daybreak.train.deadline import evaluation_prompts, no_time
 from daybreak.train.distributed import processes
 from daybreak.train.loop import train_on
 from daybreak.train.pixel import Pixel
+from daybreak.train.watch import Watcher
 from daybreak.watch.report import Reporter, write_report
 
 GENTLER = 0.1
@@ -207,7 +208,7 @@ def _compared(
             pixel = _start(before, config, ranks)
         pixel.go_on, pixel.knows_others = "daybreak finetune --resume", True
         if pixel.progress < 1:
-            watchers = [display, Reporter(run, display.on_note), bell]
+            watchers: list[Watcher] = [display, Reporter(run, display.on_note), bell]
             train_on(pixel, run, watchers, resume, ranks, daybreak.STARTED, data_changed)
     if pixel.progress < 1 or not ranks.first:
         return

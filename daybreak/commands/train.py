@@ -25,6 +25,7 @@ from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, ha
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel, open_stage_source
+from daybreak.train.watch import Watcher
 from daybreak.watch.report import Reporter, write_report
 
 
@@ -60,7 +61,7 @@ def train_and_report(
             console = Console(quiet=True)
         evaluation = None
         with Display(console) as display:
-            watchers = [display, Reporter(run, display.on_note), ringing]
+            watchers: list[Watcher] = [display, Reporter(run, display.on_note), ringing]
             state = train(config, run, watchers, resume, ranks, daybreak.STARTED, data_changed)
             config = configs.at_stage(config, -1)
             if state.progress >= 1 and config.data.source == "scenes":
