@@ -66,10 +66,10 @@ def fixed_loss(trainee):
 @pytest.mark.parametrize(("method", "rate"), [("lora", 1e-2), ("full", 1e-3)])
 def test_it_learns_and_its_result_draws(method, rate, base, pairs, tmp_path):
     run = tmp_path / "run"
-    settings = begun(base, pairs, run, batch=10, steps=24, method=method, lr=rate, beta=100.0)
+    settings = begun(base, pairs, run, batch=10, steps=48, method=method, lr=rate, beta=100.0)
     assert math.isclose(fixed_loss(open_learner(settings, run, lambda _: None)), math.log(2), rel_tol=1e-6)
     resume_prefer(Console(quiet=True), settings, run)
-    assert fixed_loss(open_learner(settings, run, lambda _: None)) < math.log(2) - 0.01
+    assert fixed_loss(open_learner(settings, run, lambda _: None)) < math.log(2) - 0.005
     found = json.loads((run / "report" / "report.json").read_text())["figures"]
     assert found["drift from the reference"][1] > 0
     pipeline = open_result(run)
