@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from daybreak import STARTED
+import daybreak
 from daybreak.display import Display
 from daybreak.files import new_folder
 from daybreak.finetune.result import save_result
@@ -46,7 +46,7 @@ def resume_prefer(console: Console, settings: PreferSettings, run: Path, bell: s
         trainee = open_learner(settings, run, display.on_note)
         if trainee.progress < 1:
             watchers: list[Watcher] = [display, Reporter(run, display.on_note), ringing]
-            train_on(trainee, run, watchers, trainee.step > 0, Ranks(), STARTED)
+            train_on(trainee, run, watchers, trainee.step > 0, Ranks(), daybreak.STARTED)
     if trainee.progress < 1:
         return
     with phase("comparing with the reference"):
