@@ -59,6 +59,9 @@ def save_own(folder: Path) -> Path:
     """A run of daybreak train of a few steps."""
     sizes = {"data.resolution": SIDES["own"], "model.width": 32, "model.depth": 2, "model.heads": 2}
     told = {"train.steps": 60, "optim.adam_lr": 3e-3, "train.batch": 8, "evaluate.metrics": "none"} | sizes
+    # As `picture` draws: with other steps than the run's own diffusers' scheduler takes other times.
+    told |= {"sample.steps": 4, "sample.guidance": 2.0, "sample.guidance_from": 0.0, "sample.guidance_to": 1.0}
+    told |= {"diffusion.shift": 2.0}
     words = ["train", "scenes", "--out", folder, *(word for k, v in told.items() for word in (f"--{k}", v))]
     command(words)
     return folder

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from daybreak import STARTED
+import daybreak
 from daybreak.phases import Phase, shown_by
 from daybreak.terminal import LINE_SECONDS, QUIET_SECONDS, REFRESHES, Curve, bar, chunk, duration, flow, phase_bar, told
 from daybreak.train.watch import AlarmRecord, MetricsRecord, SampleRecord, StepRecord
@@ -89,7 +89,7 @@ class Display:
             yield bar("training", record.progress, share)
             yield from flow([chunk("loss", f"{self._loss:.4f} {self._curve.drawn()}"), *self._chunks(record)], width)
         elif self._phase is None:
-            yield bar("before the first step", None, f"{duration(time.time() - STARTED)} elapsed")
+            yield bar("before the first step", None, f"{duration(time.time() - daybreak.STARTED)} elapsed")
         if (phase := self._phase) is not None:
             yield phase_bar(phase)
 
@@ -102,7 +102,7 @@ class Display:
 
     def _times(self, record: StepRecord) -> str:
         """Since the command was given, and until everything is done."""
-        elapsed = f"{duration((self._ended or time.time()) - STARTED)} elapsed"
+        elapsed = f"{duration((self._ended or time.time()) - daybreak.STARTED)} elapsed"
         if record.seconds_to_end is None or self._ended is not None:
             return elapsed
         left = max(0.0, record.seconds_to_end - (time.monotonic() - self._told_at))

@@ -16,7 +16,9 @@ import torch
 
 from daybreak.config import Config, override
 from daybreak.train.loop import train
+from tests import fork_server
 
+fork_server.install()
 torch.set_num_threads(1)
 logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # two lines a tensor, which pytest keeps
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import fork_server
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,13 @@ def started(words: list[object], cwd: Path | None = None, **variables: str) -> I
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         reader.join()
+
+
+def children(pid: int) -> list[int]:
+    """The programs that a process has started and that still run."""
+    found = subprocess.run(["ps", "--ppid", str(pid), "-o", "pid=,comm="], capture_output=True, text=True, check=False)
+    named = [line.split(maxsplit=1) for line in found.stdout.splitlines()]
+    return [int(pid) for pid, name in named if name != fork_server.NAME]
 
 
 class Program:

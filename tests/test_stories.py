@@ -3,13 +3,13 @@
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.commands import commands
 from tests.conftest import TINY
 from tests.data.tiny_vlm import tiny_vlm
 from tests.encoders.test_pretrained_text import saved
@@ -27,14 +27,14 @@ def words(**changes: object) -> str:
 
 def tell(name: str, folder: Path, **variables: str) -> None:
     """Runs a story up to its server, which has to draw a picture."""
-    commands = folder / "bin"
-    commands.mkdir()
-    for command, module in (("daybreak", "daybreak"), ("torchrun", "torch.distributed.run")):
-        (commands / command).write_text(f'#!/bin/sh\nexec {sys.executable} -m {module} "$@"\n')
-        (commands / command).chmod(0o755)
-    own = {"PATH": f"{commands}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "PORT": "0"}
-    own["OUT"] = str(folder / "out")
-    with started(["bash", ROOT / "runs" / name], folder, **own | variables) as story:
+    own = {"OMP_NUM_THREADS": "1", "PORT": "0", "OUT": str(folder / "out")}
+    with commands() as found:
+        own["PATH"] = f"{found}{os.pathsep}{os.environ['PATH']}"
+        _tell(["bash", ROOT / "runs" / name], folder, own | variables)
+
+
+def _tell(words: list[object], folder: Path, variables: dict[str, str]) -> None:
+    with started(words, folder, **variables) as story:
         url = story.url(r"serving .* at\s+(http://\S+:\d+)")
 
         def ready() -> bool:
@@ -51,7 +51,8 @@ def tell(name: str, folder: Path, **variables: str) -> None:
 
 
 def test_scenes(tmp_path):
-    tell("scenes.sh", tmp_path, SETTINGS=words(model__width=64), LIMIT="--train.steps 6 --train.batch 8")
+    limit = "--train.steps 6 --train.batch 8 --train.sample_every 1"
+    tell("scenes.sh", tmp_path, SETTINGS=words(model__width=64), LIMIT=limit)
     assert (tmp_path / "out" / "mine.png").stat().st_size > 1000
     assert (tmp_path / "out" / "model" / "score.json").is_file()
 
@@ -61,7 +62,8 @@ def test_speedrun(tmp_path):
     text = saved("qwen3", tmp_path / "text")
     tell(
         "speedrun.sh", tmp_path, PICTURES=str(pictures), RECIPE="folder", SIDE="32", GPUS="2",
-        CAPTIONER=tiny_vlm(tmp_path / "vlm"), TEXT_ENCODER=text.pretrained, LIMIT="--train.steps 4 --train.batch 4",
+        CAPTIONER=tiny_vlm(tmp_path / "vlm"), TEXT_ENCODER=text.pretrained,
+        LIMIT="--train.steps 4 --train.batch 4 --train.sample_every 1",
         SETTINGS=words(data__resolution=32, text__pretrained=text.pretrained, text__max_tokens=256),
     )  # fmt: skip
     assert (tmp_path / "out" / "model" / "report.html").is_file()

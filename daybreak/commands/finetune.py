@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from daybreak import STARTED
+import daybreak
 from daybreak.checkpoint_files import complete
 from daybreak.commands.find_rate import FINDING, find_rate
 from daybreak.commands.finetune_own import resume_own
@@ -53,12 +53,11 @@ def run_finetune(
     resume: bool = False,
     find_lr: bool = False,
     data_changed: bool = True,
-    began: float = STARTED,
     bell: str | None = None,
 ) -> Diffusers:
     """Plan, data, training, result, report; returns the trainee as training left it.
 
-    find_lr: finds a learning rate in place of training. began: from when on a deadline counts (seconds since 1970).
+    find_lr: finds a learning rate in place of training.
     bell: what rings (train/bell.py).
     ConfigError for a user's mistake, TrainingError where the run cannot go on.
     """
@@ -127,7 +126,9 @@ def run_finetune(
                         f"{folder} was begun by an earlier version and cannot be continued; its result can be used"
                     )
                 checkpoint.restore(run, checkpoint.newest_good(folder, display.on_note))
-            train_on(run, folder, [display, Reporter(folder, display.on_note), ringing], goes_on, ranks, began)
+            train_on(
+                run, folder, [display, Reporter(folder, display.on_note), ringing], goes_on, ranks, daybreak.STARTED
+            )
         if run.progress >= 1:
             if run.sharded:
                 base.gather()

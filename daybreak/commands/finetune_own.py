@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from daybreak import STARTED
+import daybreak
 from daybreak import config as configs
 from daybreak.checkpoint_files import complete
 from daybreak.commands.find_rate import FINDING, find_rate
@@ -45,6 +45,7 @@ from daybreak.train.deadline import evaluation_prompts, no_time
 from daybreak.train.distributed import processes
 from daybreak.train.loop import train_on
 from daybreak.train.pixel import Pixel
+from daybreak.train.watch import Watcher
 from daybreak.watch.report import Reporter, write_report
 
 GENTLER = 0.1
@@ -117,7 +118,7 @@ def _make_run(run: Path, settings: FinetuneSettings, before: OwnModel) -> None:
             drawn += 2 * evaluation_prompts(before.config)
         seconds = drawn * (time.monotonic() - drawing) / general
         until = 60 * settings.deadline_minutes - seconds  # since the command was given, as daybreak train counts
-        if until <= time.time() - STARTED:
+        if until <= time.time() - daybreak.STARTED:
             raise ConfigError(no_time(seconds))
         config = configs.override(config, "budget.hours", until / 3600)
     configs.save(config, run / "config.yaml")
@@ -207,7 +208,8 @@ def _compared(
             pixel = _start(before, config, ranks)
         pixel.go_on, pixel.knows_others = "daybreak finetune --resume", True
         if pixel.progress < 1:
-            train_on(pixel, run, [display, Reporter(run, display.on_note), bell], resume, ranks, STARTED, data_changed)
+            watchers: list[Watcher] = [display, Reporter(run, display.on_note), bell]
+            train_on(pixel, run, watchers, resume, ranks, daybreak.STARTED, data_changed)
     if pixel.progress < 1 or not ranks.first:
         return
     with phase("measuring"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from daybreak import STARTED
+import daybreak
 from daybreak import config as configs
 from daybreak.allocator import give_back_freed_memory
 from daybreak.arguments import Training
@@ -25,6 +25,7 @@ from daybreak.train.deadline import Deadline, afterwards, evaluation_prompts, ha
 from daybreak.train.distributed import processes
 from daybreak.train.loop import log_score, train
 from daybreak.train.pixel import Pixel, open_stage_source
+from daybreak.train.watch import Watcher
 from daybreak.watch.report import Reporter, write_report
 
 
@@ -60,9 +61,8 @@ def train_and_report(
             console = Console(quiet=True)
         evaluation = None
         with Display(console) as display:
-            state = train(
-                config, run, [display, Reporter(run, display.on_note), ringing], resume, ranks, STARTED, data_changed
-            )
+            watchers: list[Watcher] = [display, Reporter(run, display.on_note), ringing]
+            state = train(config, run, watchers, resume, ranks, daybreak.STARTED, data_changed)
             config = configs.at_stage(config, -1)
             if state.progress >= 1 and config.data.source == "scenes":
                 evaluation = _judge(display, state, config, run, ranks)
@@ -80,7 +80,7 @@ def _judge(display: Display, state: Pixel, config: Config, run: Path, ranks: Ran
     wanted, until = evaluation_prompts(config), None
     twice = config.sample.expand is not None
     if has_deadline(config.budget):
-        left = Deadline(run, state.config, ranks.world, STARTED).seconds_left()
+        left = Deadline(run, state.config, ranks.world, daybreak.STARTED).seconds_left()
         until, twice = time.monotonic() + left - afterwards(state.durations, wanted), False
     give_back_freed_memory()
     with phase("judging", -(-wanted // ranks.world) * (1 + twice)), judging(run) if ranks.first else nullcontext():

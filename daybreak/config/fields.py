@@ -89,7 +89,7 @@ class Field:
 @functools.cache
 def fields_of(kind: type) -> dict[str, Field]:
     """Of a dataclass, by their names. Those that are dataclasses themselves are sections, and not listed."""
-    plain, hints = typing.get_type_hints(kind), typing.get_type_hints(kind, include_extras=True)
+    plain, hints = kinds_of(kind), typing.get_type_hints(kind, include_extras=True)
     result = {}
     for f in dataclasses.fields(kind):
         if not dataclasses.is_dataclass(plain[f.name]):
@@ -98,9 +98,16 @@ def fields_of(kind: type) -> dict[str, Field]:
     return result
 
 
+@functools.cache
 def sections_of(kind: type) -> dict[str, type]:
     """The fields of a dataclass that are dataclasses themselves, by their names."""
-    return {name: hint for name, hint in typing.get_type_hints(kind).items() if dataclasses.is_dataclass(hint)}
+    return {name: hint for name, hint in kinds_of(kind).items() if dataclasses.is_dataclass(hint)}
+
+
+@functools.cache
+def kinds_of(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, without markers. Kept: a config of two hundred fields asks for each."""
+    return typing.get_type_hints(kind)
 
 
 def _markers(hint: Any) -> list[Any]:

@@ -12,6 +12,10 @@ from daybreak.config.errors import ConfigError
 from daybreak.config.overrides import override
 from daybreak.config.settings import Config, StageConfig
 
+SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""In C where PyYAML has them: ten times as fast."""
+
 
 def load(path: Path, base: Config | None = None) -> Config:
     """The config of a YAML file: `base` (default: all defaults) with the file's sections over it.
@@ -19,7 +23,7 @@ def load(path: Path, base: Config | None = None) -> Config:
     Raises ConfigError where the file is missing, is not YAML, or holds an unknown key or a wrong value.
     """
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.load(path.read_text(), SafeLoader)
     except FileNotFoundError:
         raise ConfigError(f"no such config file: {path}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as e:
@@ -56,7 +60,7 @@ def _load_stages(config: Config, raw: Any, path: Path) -> Config:
 def save(config: Config, path: Path) -> None:
     """Writes `config` as YAML, every field in it."""
     # Escapes, since YAML reads some raw Unicode, such as the line separators, as plain line ends.
-    path.write_text(yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=False))
+    path.write_text(yaml.dump(plain(config), Dumper=SafeDumper, sort_keys=False, allow_unicode=False))
 
 
 def plain(config: Config) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
+import functools
 from typing import Any
 
 from daybreak.config.errors import ConfigError, did_you_mean
-from daybreak.config.fields import sections_of
+from daybreak.config.fields import kinds_of, sections_of
 from daybreak.config.settings import Config, StageConfig
 from daybreak.config.values import convert
 
@@ -32,7 +32,7 @@ def override(config: Config, key: str, value: Any) -> Config:
 
 def _replaced(settings: Any, name: str, value: Any, key: str) -> Any:
     """A dataclass with one field replaced by what was typed; key: what users call it."""
-    kind = typing.get_type_hints(type(settings))[name]
+    kind = kinds_of(type(settings))[name]
     return dataclasses.replace(settings, **{name: convert(value, kind, key)})
 
 
@@ -44,14 +44,15 @@ def check_name(key: str, stages: int = 0) -> None:
         raise ConfigError(f"unknown setting {key}{hint}")
 
 
-def field_names(stages: int = 0) -> list[str]:
+@functools.cache
+def field_names(stages: int = 0) -> tuple[str, ...]:
     """Every setting, as "section.field", and "stages.0.field" for each of `stages` stages."""
     names = ["recipe"]
     for section, kind in sections().items():
         names += [f"{section}.{f.name}" for f in dataclasses.fields(kind)]
     for stage in range(stages):
         names += [f"stages.{stage}.{f.name}" for f in dataclasses.fields(StageConfig)]
-    return names
+    return tuple(names)
 
 
 def sections() -> dict[str, type]:

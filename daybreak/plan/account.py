@@ -98,10 +98,11 @@ def _parts(c: Config, length: int, aligned: float) -> tuple[list[Part], int]:
     ]  # fmt: skip
     frozen = c.text.pretrained is not None
     passes = 1 if frozen else 3
-    parts.append(
-        Part("text encoder", parameters_of(text), not frozen, text_cost.flops, passes * text_cost.flops,
-             text_cost.values)
-    )  # fmt: skip
+    if c.data.embeddings is None:  # else its features are read beside the shards
+        parts.append(
+            Part("text encoder", parameters_of(text), not frozen, text_cost.flops, passes * text_cost.flops,
+                 text_cost.values)
+        )  # fmt: skip
     a, p = c.alignment, c.perceptual
     teacher_side: tuple[str, int] | None = None
     if a.weight and aligned:

@@ -15,8 +15,11 @@ from daybreak.prefer.settings import PreferSettings
 REFERENCE = "reference"
 """In a run's folder: the weights that it began with, from which learning is measured."""
 WARMUP_STEPS = 10
-GENTLER, ONLINE_GENTLER = 0.02, 0.3
-"""Of the rates that the model was trained with; --online is by AdamW alone."""
+GENTLER = 0.02
+"""Of the rates that the model was trained with."""
+ONLINE_GENTLER = {"full": 0.02, "text": 0.3}
+"""The same of --online, by `method`: AdamW's steps are as large however much of a gradient is noise, so that the whole
+network can bear less than its text's part."""
 READS_TEXT = re.compile(r"(^|\.)(text\w*|norm_text_k|pooled_embedding|grounding)\.")
 """Of a transformer's parameters those that only text goes through: its embeddings, keys and values."""
 
@@ -29,7 +32,7 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
         raise ConfigError(
             f"{settings.run} draws with {kind} guidance, and --online learns with guidance by text: give --guidance 1"
         )
-    usual = ONLINE_GENTLER if settings.online else GENTLER
+    usual = ONLINE_GENTLER[settings.method] if settings.online else GENTLER
     factor = usual if settings.lr is None else settings.lr / o.adam_lr
     ends = settings.minutes is None and settings.deadline is None
     changes: dict[str, Any] = {
@@ -42,7 +45,7 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
         "perceptual.dino": 0.0,
         "optim.muon_lr": factor * o.muon_lr,
         "optim.adam_lr": factor * o.adam_lr,
-        # Muon's updates are as large however small a gradient is beside its noise, which is most of GRPO's.
+        # With Muon the model became worse: most of this gradient is noise, and its updates have full rank.
         "optim.matrices": "adamw" if settings.online else o.matrices,
         "optim.warmup_steps": WARMUP_STEPS,
         "optim.decay_share": 0.2,

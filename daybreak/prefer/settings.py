@@ -73,8 +73,8 @@ class PreferSettings(Checked):
     rank: Count = 16
     """Rank of the LoRA."""
     lr: Positive | None = None
-    """Learning rate; none: a fiftieth of what RUN was trained with, --online three tenths; of a model of diffusers
-    1e-6, of a LoRA 1e-4."""
+    """Learning rate; none: a fiftieth of what RUN was trained with, or three tenths for --online --method text; of a
+    model of diffusers 1e-6, of a LoRA 1e-4."""
     batch: Count = 16
     """Pairs a step; --online: prompts."""
     steps: Count = 100

@@ -6,6 +6,7 @@ it, and a fault that ends this process ends no other. `python -m daybreak.serve.
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sys
@@ -128,8 +129,15 @@ def _open(asked: Open) -> tuple[ServedModel, Opened]:
     return model, Opened(model.info, model.about, dict(model.unfit), devices, device.type)
 
 
+def _end_of_a_thread(what: threading.ExceptHookArgs) -> None:
+    """Without one of its threads the process would draw nothing for ever; the server starts it again."""
+    threading.__excepthook__(what)
+    os._exit(1)
+
+
 def main() -> None:
     """See the module."""
+    threading.excepthook = _end_of_a_thread
     for number in (signal.SIGINT, signal.SIGTERM):  # the server says when it is over
         signal.signal(number, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))

@@ -48,15 +48,17 @@ class JobQueue:
     def first(self, limit: int, wait: float) -> list[Job]:
         """Waits for a job, then up to `wait` seconds for `limit` of its shape. Empty once closed and drained."""
         with self._changed:
-            while not self._head():
-                if self._closed:
-                    return []
-                self._changed.wait()
-            shape = self._shape(self._jobs[0].order)
-            until = time.monotonic() + wait
-            while self._count(shape) < limit and not self._closed and (left := until - time.monotonic()) > 0:
-                self._changed.wait(left)
-            return self._take(limit, shape)
+            while True:
+                while (head := self._head()) is None:
+                    if self._closed:
+                        return []
+                    self._changed.wait()
+                shape = self._shape(head.order)
+                until = time.monotonic() + wait
+                while self._count(shape) < limit and not self._closed and (left := until - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                if taken := self._take(limit, shape):  # else all of them were given up meanwhile
+                    return taken
 
     def more(self, limit: int, shape: Hashable) -> list[Job]:
         """Up to `limit` jobs of `shape`, without waiting; they join a batch that is under way."""

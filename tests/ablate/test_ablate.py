@@ -1,6 +1,5 @@
 """Ablations: real runs of tiny models in processes of their own, and the statistics over their figures."""
 
-import contextlib
 import csv
 import json
 import math
@@ -8,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +17,7 @@ from daybreak.ablate import plan as plans
 from daybreak.ablate import statistics
 from daybreak.commands.ablate import run_ablate
 from daybreak.config import ConfigError
+from tests.program import children
 from tests.waiting import LONG, wait_until
 
 TINY = [
@@ -77,7 +76,8 @@ def test_a_killed_run_is_told_in_the_table_and_an_interrupt_saves_the_next(tmp_p
     first, second = (plans.run_folder(out, recipe, 0) for recipe in RECIPES)
     try:
         wait_until(lambda: has_begun(first))
-        os.kill(process_of(out), signal.SIGKILL)
+        (run,) = children(process.pid)
+        os.kill(run, signal.SIGKILL)
         wait_until(lambda: has_begun(second))
         process.send_signal(signal.SIGINT)
         assert process.wait(LONG) != 0
@@ -91,16 +91,6 @@ def test_a_killed_run_is_told_in_the_table_and_an_interrupt_saves_the_next(tmp_p
 def has_begun(run):
     log = run / "log.jsonl"
     return log.exists() and log.read_text().count("\n") > 3
-
-
-def process_of(out):
-    """The process of the run that is under way in an ablation."""
-    for line in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = line.read_bytes().split(b"\0")
-            if b"daybreak.ablate.one" in words and str(out).encode() in words:
-                return int(line.parent.name)
-    raise AssertionError("no run is under way")
 
 
 def test_means_spreads_and_differences():

@@ -216,9 +216,11 @@ entry()
 def test_a_stall_leaves_every_stack_and_a_code(base, pictures, tmp_path):
     run = tmp_path / "run"
     words = command(base, "--data", pictures, "--out", run, *WORDS)[3:]
+    (tmp_path / "stalls.py").write_text(STALL)
     done = subprocess.run(
-        [sys.executable, "-c", STALL, *words], env=environment(), capture_output=True, text=True, timeout=LONG
-    )
+        [sys.executable, tmp_path / "stalls.py", *words], env=environment(), capture_output=True, text=True,
+        timeout=LONG,
+    )  # fmt: skip
     assert done.returncode == 75, done.stdout[-2000:] + done.stderr[-2000:]
     assert "after step 3" in (run / "stalls" / "rank-0000.txt").read_text()
 

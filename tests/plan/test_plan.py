@@ -1,5 +1,7 @@
 """The account of a recipe against the networks themselves."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -40,6 +42,14 @@ def test_alignment_that_ends_early_costs_less():
     for part in ("alignment teacher", "alignment projector"):
         assert costs[2][part] == pytest.approx(costs[0][part] / 2, abs=1)
         assert part not in costs[3]
+
+
+def test_stored_text_features_cost_no_encoder():
+    plain = recipe("speedrun2")
+    stored = replace(plain, data=replace(plain.data, source="shards", shards=("x",), embeddings="text"))
+    (first, _), (with_encoder, _) = account(stored), account(plain)
+    encoder = next(p for p in with_encoder.parts if p.name == "text encoder")
+    assert first.training == with_encoder.training - encoder.training < 0.6 * with_encoder.training
 
 
 def test_minit2i_has_its_published_size():

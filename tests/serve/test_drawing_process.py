@@ -22,6 +22,7 @@ from daybreak.serve.metrics import Metrics
 from daybreak.serve.open import open_served
 from daybreak.serve.settings import ServeSettings
 from daybreak.serve.wire import Begun, Cancel, Draw
+from tests.program import children
 from tests.waiting import LONG, wait_until
 
 
@@ -35,16 +36,15 @@ def pixels_of_b64(b64: str) -> np.ndarray:
 
 def drawers(server) -> list[int]:
     """The processes that draw for a server."""
-    found = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False).stdout
-    return [int(pid) for pid in found.split()]
+    return children(server.process.pid)
 
 
 def test_a_killed_process_costs_no_accepted_request(finished_run, serving):
     with serving(finished_run, "--max-steps", 5000) as server, concurrent.futures.ThreadPoolExecutor(12) as clients:
-        expected = [pixels_of(server.draw("x", seed=i, steps=400)) for i in range(3)]
+        expected = [pixels_of(server.draw("x", seed=i, steps=250)) for i in range(3)]
         steps = 'daybreak_step_seconds_count{model="run"}'
         before = server.metric(steps)
-        answers = [clients.submit(server.draw, "x", seed=i % 3, steps=400) for i in range(12)]
+        answers = [clients.submit(server.draw, "x", seed=i % 3, steps=250) for i in range(12)]
         wait_until(lambda: server.metric(steps) > before, "the drawing to begin")
         (pid,) = drawers(server)
         os.kill(pid, signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_a_killed_process_costs_no_accepted_request(finished_run, serving):
 def test_sigterm_waits_for_what_was_accepted(finished_run, serving):
     with serving(finished_run, "--max-steps", 5000) as server, concurrent.futures.ThreadPoolExecutor(4) as clients:
         steps = 'daybreak_step_seconds_count{model="run"}'
-        answers = [clients.submit(server.draw, "x", seed=i, steps=400) for i in range(4)]
+        answers = [clients.submit(server.draw, "x", seed=i, steps=200) for i in range(4)]
         wait_until(lambda: server.metric(steps) > 0, "the drawing to begin")
         pids = drawers(server)
         assert server.terminate() == 0

@@ -61,6 +61,23 @@ def test_those_who_left_make_room():
     assert len(queue) == 2
 
 
+def test_a_first_one_that_leaves_while_it_waits_for_companions_ends_nothing():
+    """No job at all is what a closed line gives, and the worker's end."""
+    queue, leaving, staying = JobQueue(9, by_size), job(), job(seed=2)
+    queue.put([leaving])
+
+    def leave() -> None:
+        leaving.cancelled = True
+        queue.put([])
+        time.sleep(0.4)  # beyond the wait for companions
+        queue.put([staying])
+
+    thread = threading.Timer(0.05, leave)
+    thread.start()
+    assert queue.first(4, 0.2) == [staying]
+    thread.join()
+
+
 def test_companions_are_of_one_shape_in_order_of_arrival():
     queue = JobQueue(9, by_size)
     small, large = [job(seed=i) for i in range(3)], [job(width=64), job(width=64)]

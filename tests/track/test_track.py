@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.data.open import open_source
 from daybreak.evaluate.metrics import frechet_distance, moments
 from daybreak.model.transformer import Transformer
 from daybreak.track import curve, rules
 from daybreak.track import entry as entries
 from daybreak.track import plan as plans
 from daybreak.track.asked import asked_track
+from daybreak.track.judge import open_judge
 from daybreak.track.one import run_one
 from daybreak.track.random_features import RandomFeatures, Scaled
 from daybreak.track.verify import compare
@@ -150,6 +153,22 @@ def test_random_features_tell_sets_of_pictures_apart():
     assert distance(smooth[:60]) < 1e-6 < others < noisy < noisier
     assert distance(smooth[60:].flip(1) ** 3) > others
     assert not torch.equal(RandomFeatures(7)(smooth[:2]), RandomFeatures(8)(smooth[:2]))
+
+
+def test_a_folder_s_pictures_are_nearer_to_themselves_than_noise_is(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    for i in range(12):
+        colour = tuple(torch.randint(256, (3,), generator=generator).tolist())
+        Image.new("RGB", (70, 64), colour).save(tmp_path / f"{i}.png")
+        (tmp_path / f"{i}.txt").write_text(f"colour {i}")
+    track = replace(rules.find_track("emoji-64"), pictures=12)
+    config = rules.run_config(track, "folder", (("train.minutes", "9.5"),), str(tmp_path), 0)
+    judge = open_judge(track, config, 5)
+    assert sorted(judge.prompts) == sorted(f"colour {i}" for i in range(12))
+    real = open_source(config).batch(0, 12).images
+    noise = torch.randn(real.shape, generator=generator).clamp(-1, 1)
+    assert judge.score(real)["frechet"] < 1e-3 < judge.score(noise)["frechet"]
+    assert entries.folder_digest(tmp_path) != entries.folder_digest(tmp_path.parent)
 
 
 def asked(words, track="scenes-32-cpu", **given):

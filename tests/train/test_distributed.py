@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from daybreak.cli import app
 from daybreak.config import ConfigError
 from daybreak.train import checkpoint
+from tests.program import children
 from tests.waiting import LONG, wait_until
 
 STEPS = 8
@@ -95,9 +96,9 @@ def test_a_dead_rank_is_restarted_from_the_last_checkpoint(alone, tmp_path):
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     wait_until(lambda: checkpoint.complete(run) or process.poll() is not None, "a first checkpoint")
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
-    assert len(children) == 2
-    os.kill(int(children[-1]), signal.SIGKILL)
+    ranks = children(process.pid)
+    assert len(ranks) == 2
+    os.kill(ranks[-1], signal.SIGKILL)
     output, _ = process.communicate(timeout=LONG)
     assert process.returncode == 0, output[-3000:]
     assert losses(run) == pytest.approx(losses(alone), rel=TOLERANCE)

@@ -237,7 +237,6 @@ def batch(self, position, size):
     return real(self, position, size)
 ScenesSource.batch = batch
 from daybreak.cli import entry
-sys.argv = ["daybreak", *sys.argv[1:]]
 entry()
 """
 
@@ -247,10 +246,12 @@ def test_a_stall_leaves_every_stack_and_a_code(tmp_path):
 
     run = tmp_path / "run"
     bell = f'echo "$DAYBREAK_EVENT $DAYBREAK_ALARM $DAYBREAK_STEP" > {tmp_path}/heard'
-    words = command(run, 1, "--bell", bell, train__steps=50, train__stall_minutes=0.3)[3:]
+    words = command(run, 1, "--bell", bell, train__steps=50, train__stall_minutes=0.1)[3:]
+    (tmp_path / "stalls.py").write_text(STALL)
     done = subprocess.run(
-        [sys.executable, "-c", STALL, *words], env=environment(), capture_output=True, text=True, timeout=LONG
-    )
+        [sys.executable, tmp_path / "stalls.py", *words], env=environment(), capture_output=True, text=True,
+        timeout=LONG,
+    )  # fmt: skip
     assert done.returncode == 75, done.stderr[-2000:]
     assert "every thread's stack is in" in done.stderr and "Traceback" not in done.stderr
     assert (tmp_path / "heard").read_text() == "failed stall 3\n"

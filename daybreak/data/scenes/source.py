@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 
@@ -51,10 +53,7 @@ class ScenesSource:
 
     def some_captions(self, n: int) -> list[str]:
         """The first n captions of the stream."""
-        found: list[str] = []
-        for start in range(0, n, CAPTIONS_AT_ONCE):
-            found += self._described(start, min(CAPTIONS_AT_ONCE, n - start))[2]
-        return found
+        return list(_some_captions(self.seed, tuple(self.task_weights), self.dense, n))
 
     def _described(self, position: int, size: int) -> tuple[Scenes, list[SceneSpec], list[str], dict[int, Mentions]]:
         """Scenes, what short captions say of them, the captions, and by row what the dense ones mention."""
@@ -73,6 +72,16 @@ class ScenesSource:
     def describe(self) -> str:
         """One line for the log."""
         return f"scenes at {self.resolution} px, endless, seed {self.seed}"
+
+
+@functools.lru_cache(maxsize=4)
+def _some_captions(seed: int, task_weights: tuple[float, ...], dense: float, n: int) -> tuple[str, ...]:
+    """Kept: the tokenizer, the list of words and every other run of the same process read the same ones."""
+    source = ScenesSource(32, seed, task_weights, dense)
+    found: list[str] = []
+    for start in range(0, n, CAPTIONS_AT_ONCE):
+        found += source._described(start, min(CAPTIONS_AT_ONCE, n - start))[2]
+    return tuple(found)
 
 
 def _mentions(scenes: Scenes, row: int, spec: SceneSpec, caption: str) -> Mentions:
