@@ -72,9 +72,7 @@ def asked_training(
     if data:
         config = with_data(config, data)
     config, note = limited(config, limits)
-    for key, value in settings:
-        config = configs.override(config, key, value)
-    configs.check(config)
+    config = configs.check(configs.override_all(config, settings))
     if run is None and out is not None:
         check_free(out)
     notes = [] if note is None else [note]
@@ -158,9 +156,7 @@ def named_recipe(arguments: list[str], limits: BudgetConfig, missing: str) -> tu
     if name is None:
         raise ConfigError(missing)
     config, _ = limited(find_recipe(name), limits)
-    for key, value in settings:
-        config = configs.override(config, key, value)
-    return name, settings, config
+    return name, settings, configs.override_all(config, settings)
 
 
 def split_arguments(arguments: list[str]) -> tuple[list[str], list[tuple[str, str]]]:

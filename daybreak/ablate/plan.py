@@ -45,11 +45,10 @@ class Plan:
         """The config of one run. Raises ConfigError, with the recipe's name, where it can't be."""
         config = find_recipe(recipe)
         try:
-            for key, value in self.settings:
-                config = configs.override(config, key, value)
+            config = configs.override_all(config, self.settings)
             minutes = None if self.minutes is None else self.minutes - self.charged(config) / 60
-            for key, number in (("train.minutes", minutes), ("train.steps", self.steps), ("train.seed", seed)):
-                config = configs.override(config, key, number)
+            budget = (("train.minutes", minutes), ("train.steps", self.steps), ("train.seed", seed))
+            config = configs.override_all(config, budget)
             if minutes is not None and minutes <= 0:
                 raise ConfigError(
                     f"training its teacher took {self.charge:.0f} s, which leaves nothing of --minutes "

@@ -155,9 +155,7 @@ def _config(settings: FinetuneSettings, base: Config, pictures: int) -> Config:
         "data.flip": settings.flip,
         "evaluate.grid_prompts": list(settings.prompts),
     }
-    for key, value in changes.items():
-        base = configs.override(base, key, value)
-    return of_pictures(base)
+    return of_pictures(configs.override_all(base, changes.items()))
 
 
 def _base(settings: FinetuneSettings) -> OwnModel:

@@ -15,6 +15,7 @@ from daybreak.config.files import save as save
 from daybreak.config.overrides import check_name as check_name
 from daybreak.config.overrides import field_names as field_names
 from daybreak.config.overrides import override as override
+from daybreak.config.overrides import override_all as override_all
 from daybreak.config.settings import AlignmentConfig as AlignmentConfig
 from daybreak.config.settings import BudgetConfig as BudgetConfig
 from daybreak.config.settings import Config as Config

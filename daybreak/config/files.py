@@ -1,10 +1,10 @@
-"""Configs in YAML files."""
+"""Configs, and the settings of other commands' runs, in YAML files."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -15,6 +15,7 @@ from daybreak.config.settings import Config, StageConfig
 SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 """In C where PyYAML has them: ten times as fast."""
+S = TypeVar("S")
 
 
 def load(path: Path, base: Config | None = None) -> Config:
@@ -69,5 +70,31 @@ def plain(config: Config) -> dict[str, Any]:
     result["stages"] = list(result["stages"])
     for section, fields in result.items():
         if isinstance(fields, dict):
-            result[section] = {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
+            result[section] = _lists(fields)
     return result
+
+
+def plain_settings(settings: Any) -> dict[str, Any]:
+    """The settings of a command as lists, strings and numbers, by field."""
+    return _lists(dataclasses.asdict(settings))
+
+
+def save_settings(settings: Any, path: Path) -> None:
+    """Writes a command's settings as YAML, every field in it."""
+    path.write_text(yaml.dump(plain_settings(settings), Dumper=SafeDumper, sort_keys=False, allow_unicode=False))
+
+
+def load_settings(kind: type[S], path: Path, command: str) -> S:
+    """The settings of `command` that lie in a run's folder; ConfigError where there are none, or damaged ones."""
+    try:
+        raw: Any = yaml.load(path.read_text(), SafeLoader)
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+    except FileNotFoundError:
+        raise ConfigError(f"{path.parent} is no run of {command}: it holds no {path.name}") from None
+    except (OSError, yaml.YAMLError, TypeError, AttributeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(e).split())}") from None
+
+
+def _lists(fields: dict[str, Any]) -> dict[str, Any]:
+    """YAML has no tuples."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}

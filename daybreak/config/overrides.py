@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 from daybreak.config.errors import ConfigError, did_you_mean
@@ -28,6 +29,13 @@ def override(config: Config, key: str, value: Any) -> Config:
     if not section:
         return _replaced(config, name, value, key)
     return dataclasses.replace(config, **{section: _replaced(getattr(config, section), name, value, key)})
+
+
+def override_all(config: Config, changes: Iterable[tuple[str, Any]]) -> Config:
+    """`config` with every (name, value) over it, in their order; raises as `override`."""
+    for name, value in changes:
+        config = override(config, name, value)
+    return config
 
 
 def _replaced(settings: Any, name: str, value: Any, key: str) -> Any:

@@ -36,10 +36,7 @@ def asked_distillation(arguments: list[str], steps: int, minutes: float, out: Pa
         raise ConfigError("say which run to distill, one: daybreak distill RUN --steps 4")
     run = model_folder(names[0])
     teacher = trained_config(run)
-    config = student_config(teacher, run, steps, minutes)
-    for key, value in settings:
-        config = configs.override(config, key, value)
-    configs.check(config)
+    config = configs.check(configs.override_all(student_config(teacher, run, steps, minutes), settings))
     out = out or new_run_folder("distill")
     check_student_folder(out)
     return Distillation(run, teacher, config, out)
@@ -77,6 +74,4 @@ def student_config(teacher: Config, run: Path, steps: int, minutes: float) -> Co
         "train.steps": None,
         "train.posthoc_ema": (),
     }
-    for key, value in changes.items():
-        teacher = configs.override(teacher, key, value)
-    return teacher
+    return configs.override_all(teacher, changes.items())

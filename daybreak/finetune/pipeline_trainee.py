@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.config import Config
+from daybreak.config.files import plain_settings
 from daybreak.data.batch import Source
 from daybreak.finetune import settings as settings_file
 from daybreak.finetune.prepared import Prepared
@@ -94,7 +95,7 @@ class PipelineTrainee(Trainee):
 
     def plain_settings(self) -> dict[str, Any]:
         """See `Trainee`."""
-        return settings_file.plain(self.settings)
+        return plain_settings(self.settings)
 
     def tensors(self) -> dict[str, Tensor]:
         """weights.PART.NAME, and averaged.PART.NAME."""

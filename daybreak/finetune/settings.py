@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import yaml
+from typing import Annotated, Literal
 
 from daybreak.config import ConfigError
 from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Positive, Share, Typed
 from daybreak.config.fields import check_fields, fields_of
+from daybreak.config.files import load_settings, save_settings
 from daybreak.config.quantities import time_in
 from daybreak.config.settings import Colour, Lines, TrackerName
 from daybreak.data.reading.settings import Reading, parse_caption
@@ -242,23 +240,11 @@ class FinetuneSettings:
         return self.method in ("lora", "dora", "loha", "lokr")
 
 
-def plain(settings: FinetuneSettings) -> dict[str, Any]:
-    """As YAML has them."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
-
-
 def save(settings: FinetuneSettings, run: Path, name: str = FINETUNED_FILE) -> None:
     """Writes RUN/finetune.yaml, or another `name`."""
-    (run / name).write_text(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=False))
+    save_settings(settings, run / name)
 
 
 def load(run: Path, name: str = FINETUNED_FILE) -> FinetuneSettings:
     """The settings of a run folder; ConfigError where it holds none, or damaged ones."""
-    try:
-        raw: Any = yaml.safe_load((run / name).read_text())
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-        return FinetuneSettings(**fields)
-    except FileNotFoundError:
-        raise ConfigError(f"{run} is no run of daybreak finetune: it holds no {name}") from None
-    except (OSError, yaml.YAMLError, TypeError, AttributeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{run / name} cannot be read: {' '.join(str(e).split())}") from None
+    return load_settings(FinetuneSettings, run / name, "daybreak finetune")

@@ -161,10 +161,7 @@ def _config(folder: Path, index: dict[str, Any], model: ModelConfig, text_encode
     """The exported run's own config, or one put together from what the folder says."""
     frozen = {"text.pretrained": str(folder.resolve()), "text.revision": None} if text_encoder.frozen else {}
     if (folder / CONFIG_FILE).is_file():
-        config = configs.load(folder / CONFIG_FILE)
-        for key, value in frozen.items():
-            config = configs.override(config, key, value)
-        return check_without_data(config)
+        return check_without_data(configs.override_all(configs.load(folder / CONFIG_FILE), frozen.items()))
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     config = Config(recipe="imported", model=model)
     settings = frozen | {
@@ -185,9 +182,7 @@ def _config(folder: Path, index: dict[str, Any], model: ModelConfig, text_encode
             "text.depth": text.num_layers,
             "text.heads": text.num_heads,
         }
-    for key, value in settings.items():
-        config = configs.override(config, key, value)
-    return check_without_data(config)
+    return check_without_data(configs.override_all(config, settings.items()))
 
 
 def _on_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:

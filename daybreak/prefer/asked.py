@@ -58,9 +58,7 @@ def check_prefer(settings: PreferSettings, out: Path | None) -> PreferSettings:
 def run_to_resume(resume: Path, asked: PreferSettings, out: Path | None) -> PreferSettings:
     """The settings of the run to go on with. ConfigError where it is none, or anything else was said."""
     fields = fields_of(PreferSettings)
-    if given := [fields[n].flag for n in fields if getattr(asked, n) != fields[n].default] + ["--out"] * (
-        out is not None
-    ):
+    if given := [fields[n].flag for n in fields if asked.differs(n)] + ["--out"] * (out is not None):
         raise ConfigError(f"--resume goes on with a run as it was begun: leave {' and '.join(given)} out")
     check_there(resume)
     return settings_file.load(resume)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from daybreak import config as configs
-from daybreak.config import Config, ConfigError, StageConfig, override
+from daybreak.config import Config, ConfigError, StageConfig, override_all
 from daybreak.model.transformer import Transformer
 from daybreak.prefer.settings import PreferSettings
 
@@ -63,9 +63,7 @@ def preferring_config(before: Config, settings: PreferSettings) -> Config:
     }
     if settings.expand is not None:
         changes["sample.expand"] = settings.expand
-    for key, value in changes.items():
-        before = override(before, key, value)
-    return configs.check(replace(before, stages=stages_of(settings)))
+    return configs.check(replace(override_all(before, changes.items()), stages=stages_of(settings)))
 
 
 def freeze(transformer: Transformer, settings: PreferSettings) -> Transformer:

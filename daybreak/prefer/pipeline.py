@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from daybreak.config import Config
+from daybreak.config.files import plain_settings
 from daybreak.data.batch import Source
 from daybreak.evaluate.asked_pictures import save_asked
 from daybreak.evaluate.grid import save_grid
@@ -161,4 +162,4 @@ class PairwisePipeline(PipelineTrainee):
 
     def plain_settings(self) -> dict[str, Any]:
         """See `Trainee`."""
-        return super().plain_settings() | {"prefer": settings_file.plain(self.lessons.settings)}
+        return super().plain_settings() | {"prefer": plain_settings(self.lessons.settings)}

@@ -10,7 +10,7 @@ import torch
 
 from daybreak import config as configs
 from daybreak.checkpoint_files import complete
-from daybreak.config import Config, ConfigError, override
+from daybreak.config import Config, ConfigError, override, override_all
 from daybreak.finetune import adapter_files
 from daybreak.finetune import settings as finetune_settings
 from daybreak.finetune.prepared import open_prepared
@@ -111,6 +111,4 @@ def preferring_loop(told: FinetuneSettings, settings: PreferSettings) -> Config:
     }
     if settings.minutes or settings.deadline:
         changes |= {"train.sample_steps": None, "train.sample_every": 1 / SAMPLES}
-    for key, value in changes.items():
-        config = override(config, key, value)
-    return configs.check(replace(config, stages=stages_of(settings)))
+    return configs.check(replace(override_all(config, changes.items()), stages=stages_of(settings)))

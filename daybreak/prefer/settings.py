@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-import yaml
+from typing import Annotated, Literal
 
 from daybreak.config import ConfigError
 from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Positive
 from daybreak.config.fields import Checked
+from daybreak.config.files import load_settings, save_settings
 from daybreak.config.quantities import time_in
 from daybreak.run_folder import PREFERRING_FILE
 
@@ -132,23 +131,11 @@ class PreferSettings(Checked):
         return bool(getattr(self, name) != default)
 
 
-def plain(settings: PreferSettings) -> dict[str, Any]:
-    """As YAML has them."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()}
-
-
 def save(settings: PreferSettings, run: Path) -> None:
     """Writes RUN/prefer.yaml."""
-    (run / PREFERRING_FILE).write_text(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=False))
+    save_settings(settings, run / PREFERRING_FILE)
 
 
 def load(run: Path) -> PreferSettings:
     """The settings of a run folder; ConfigError where it holds none, or damaged ones."""
-    try:
-        raw: Any = yaml.safe_load((run / PREFERRING_FILE).read_text())
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
-        return PreferSettings(**fields)
-    except FileNotFoundError:
-        raise ConfigError(f"{run} is no run of daybreak prefer: it holds no {PREFERRING_FILE}") from None
-    except (OSError, yaml.YAMLError, TypeError, AttributeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{run / PREFERRING_FILE} cannot be read: {' '.join(str(e).split())}") from None
+    return load_settings(PreferSettings, run / PREFERRING_FILE, "daybreak prefer")

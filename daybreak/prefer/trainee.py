@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from daybreak.config import Config, override
-from daybreak.config.files import plain
+from daybreak.config.files import plain, plain_settings
 from daybreak.data.batch import Source
 from daybreak.diffusion import flow
 from daybreak.diffusion.times import sample_times
@@ -90,7 +90,7 @@ class Preferring(Pixel):
 
     def plain_settings(self) -> dict[str, Any]:
         """See `Trainee`."""
-        return plain(self.config) | {"prefer": settings_file.plain(self.settings)}
+        return plain(self.config) | {"prefer": plain_settings(self.settings)}
 
 
 @dataclass(frozen=True)

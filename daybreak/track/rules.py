@@ -181,9 +181,8 @@ def run_config(track: Track, recipe: str, settings: tuple[tuple[str, str], ...],
         from daybreak.data.listing import with_data
 
         config = with_data(config, [data])
-    for key, value in (("train.seed", seed), ("train.sample_every", 1.0), ("evaluate.seed", PRACTICE_SEED)):
-        config = configs.override(config, key, value)
-    configs.check(config)
+    own = (("train.seed", seed), ("train.sample_every", 1.0), ("evaluate.seed", PRACTICE_SEED))
+    config = configs.check(configs.override_all(config, own))
     _check_fixed(track, config)
     _check_length(track, config)
     charged_seconds(config)
