@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,8 +19,9 @@ from rich.console import Console
 
 from daybreak import config as configs
 from daybreak.ablate import plan as plans
+from daybreak.ablate.beside import beside_its_command
 from daybreak.ablate.frechet import frechet_on_scenes
-from daybreak.config import Config, ConfigError
+from daybreak.config import Config
 from daybreak.display import Display
 from daybreak.evaluate.scoring import evaluate_scenes
 from daybreak.files import write_whole
@@ -95,26 +94,9 @@ def final_loss(run: Path) -> float:
     return sum(last) / len(last)
 
 
-def stop_with_standard_input() -> None:
-    """Sends this process SIGTERM once standard input ends, as it does when the ablation that started it is gone."""
-
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def main(folder: str, recipe: str, seed: str) -> int:
     """The process: 0 where the run is finished."""
-    stop_with_standard_input()
-    try:
-        run_one(plans.load(Path(folder)), Path(folder), recipe, int(seed))
-    except (ConfigError, TrainingError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2 if isinstance(e, ConfigError) else 1
-    return 0
+    return beside_its_command(lambda: run_one(plans.load(Path(folder)), Path(folder), recipe, int(seed)))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from daybreak.ablate.one import stop_with_standard_input
-from daybreak.config import ConfigError
+from daybreak.ablate.beside import beside_its_command
 from daybreak.display import Display
 from daybreak.files import write_whole
 from daybreak.parallel import pick_device
@@ -110,15 +109,13 @@ def run_one(folder: Path, seed: int, began: float, checkout: Path | None = None)
 
 def main(folder: str, seed: str, began: str, checkout: str = "") -> int:
     """The process: 0 where the run is finished."""
-    stop_with_standard_input()
-    try:
+
+    def work() -> None:
         if (track := plans.load(Path(folder)).of_track).cores is not None:
             os.sched_setaffinity(0, rules.cores_of(track))
         run_one(Path(folder), int(seed), float(began), Path(checkout) if checkout else None)
-    except (ConfigError, TrainingError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2 if isinstance(e, ConfigError) else 1
-    return 0
+
+    return beside_its_command(work)
 
 
 if __name__ == "__main__":
