@@ -15,6 +15,7 @@ import math
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,20 @@ def trained_plainly(
     return pixel, steps, took
 
 
+def over_seeds(seeds: str, measure: Callable[[int, Path], list[dict]]) -> None:
+    """Prints and keeps the rows of each seed, as they come. measure: a seed and a folder, which goes, to its rows."""
+    for seed in map(int, seeds.split(",")):
+        work = Path(tempfile.mkdtemp(prefix="preference-"))
+        try:
+            rows = measure(seed, work)
+        finally:
+            shutil.rmtree(work)
+        with LOG.open("a") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        for row in rows:
+            print(json.dumps(row), flush=True)
+
+
 def main() -> None:
     """Runs what is asked for, and prints a line a seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -220,19 +235,13 @@ def main() -> None:
     run = model_folder(asked.run).resolve()
     networks, config = opened(run, asked.prompts_per_task)
     was = scored(networks, config if asked.expand is None else override(config, "sample.expand", asked.expand))
-    for seed in map(int, asked.seeds.split(",")):
-        work = Path(tempfile.mkdtemp(prefix="preference-"))
-        try:
-            if asked.what == "votes":
-                rows = [larger_objects(run, seed, work, asked, was)]
-            else:
-                rows = judged(run, seed, work, asked, was)
-        finally:
-            shutil.rmtree(work)
-        with LOG.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-        for row in rows:
-            print(json.dumps(row), flush=True)
+
+    def rows(seed: int, work: Path) -> list[dict]:
+        if asked.what == "votes":
+            return [larger_objects(run, seed, work, asked, was)]
+        return judged(run, seed, work, asked, was)
+
+    over_seeds(asked.seeds, rows)
 
 
 if __name__ == "__main__":

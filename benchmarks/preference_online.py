@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from preference import CPU, LOG, begin, trained_plainly
+from preference import CPU, begin, over_seeds, trained_plainly
 
 from daybreak.ablate.frechet import frechet_on_scenes
 from daybreak.config import Config, override
@@ -123,16 +121,8 @@ def main() -> None:
     for name, default in (("lr", None), ("kl", 0.0), ("clip", 1e-5), ("noise", 0.7), ("guidance", 1.0)):
         parser.add_argument(f"--{name}", type=float, default=default)
     asked = parser.parse_args()
-    for seed in map(int, asked.seeds.split(",")):
-        work = Path(tempfile.mkdtemp(prefix="preference-"))
-        try:
-            rows = learnt(model_folder(asked.run).resolve(), seed, work, asked)
-        finally:
-            shutil.rmtree(work)
-        with LOG.open("a") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-        for row in rows:
-            print(json.dumps(row), flush=True)
+    run = model_folder(asked.run).resolve()
+    over_seeds(asked.seeds, lambda seed, work: learnt(run, seed, work, asked))
 
 
 if __name__ == "__main__":

@@ -43,15 +43,9 @@ def attend(
             logits += mask  # no gradient needs the product itself
         return logits.softmax(dim=-1) @ v
     at_once = CACHED_LOGITS // (heads * n * k.shape[2])
-    if (
-        torch.is_grad_enabled()
-        or q.dtype != torch.float32
-        or torch.is_autocast_enabled("cpu")
-        or not on_onednn()
-        or not at_once
-    ):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
-    return _written_out(q * scale, k, v, mask, masked, at_once)
+    if q.dtype == torch.float32 and at_once and on_onednn() and not torch.is_grad_enabled():
+        return _written_out(q * scale, k, v, mask, masked, at_once)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
 def _written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, masked: int | None, at_once: int) -> Tensor:

@@ -21,16 +21,21 @@ from daybreak.formats.original_keys import open_clip_key, unet_key, vae_key
 QUIET, NONE = Console(quiet=True), Licences(None, None)
 
 
-def test_a_run_as_one_file(base, pictures, tmp_path):
-    run = tiny.finetune(base, pictures, tmp_path / "run", method="lora", rank=4, lr=2e-2, steps=2)
-    file = tmp_path / "mine.safetensors"
+def exported(run, base, file) -> dict[str, str]:
+    """What the one file of a run says of itself; it draws what the run's result does, which the base does not."""
     run_export(QUIET, run.folder, "single-file", file, "float32", NONE)
     opened = StableDiffusionPipeline.from_single_file(str(file), config=str(base))
     expected = tiny.drawn(open_result(run.folder))
     assert torch.allclose(tiny.drawn(opened), expected, atol=1e-5)
     assert not torch.allclose(expected, tiny.drawn(open_base(str(base))), atol=1e-3)
     with safe_open(file, "pt") as stored:
-        assert stored.metadata()["modelspec.architecture"] == "stable-diffusion-v1"
+        return stored.metadata()
+
+
+def test_a_run_as_one_file(base, pictures, tmp_path):
+    run = tiny.finetune(base, pictures, tmp_path / "run", method="lora", rank=4, lr=2e-2, steps=2)
+    file = tmp_path / "mine.safetensors"
+    assert exported(run, base, file)["modelspec.architecture"] == "stable-diffusion-v1"
     for out, words in ((file, "exists already"), (tmp_path / "folder", "ends in .safetensors")):
         with pytest.raises(ConfigError, match=words):
             run_export(QUIET, run.folder, "single-file", out, "float32", NONE)
@@ -45,13 +50,7 @@ def test_stable_diffusion_2_trained_on_a_base_in_few_bits(pictures, tmp_path):
     base, file = tiny.save_sd2(tmp_path / "sd2"), tmp_path / "mine.safetensors"
     few = {"method": "lora", "rank": 4, "lr": 2e-2, "steps": 2, "base_weights": "int8"}
     run = tiny.finetune(base, pictures, tmp_path / "run", **few)
-    run_export(QUIET, run.folder, "single-file", file, "float32", NONE)
-    opened = StableDiffusionPipeline.from_single_file(str(file), config=str(base))
-    expected = tiny.drawn(open_result(run.folder))
-    assert torch.allclose(tiny.drawn(opened), expected, atol=1e-5)
-    assert not torch.allclose(expected, tiny.drawn(open_base(str(base))), atol=1e-3)
-    with safe_open(file, "pt") as stored:
-        told = stored.metadata()
+    told = exported(run, base, file)
     assert (told["modelspec.architecture"], told["modelspec.prediction_type"]) == ("stable-diffusion-v2", "v")
 
 
