@@ -26,8 +26,11 @@ window.painted = () => {
   const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
   return [...Array(c.width * c.height).keys()].map((i) => Number(data[4 * i + 3] > 127)); };
 window.share = () => painted().reduce((a, b) => a + b) / painted().length;
-window.boxOf = (id) => {
+window.framesPassed = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+window.boxOf = async (id) => {  // where it stands once the browser has kept its place beside what appeared above it
+  await framesPassed();
   $(id).scrollIntoView({ block: 'center' });
+  await framesPassed();
   const b = $(id).getBoundingClientRect();
   return [b.left, b.top, b.width, b.height]; };
 """
