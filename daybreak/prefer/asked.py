@@ -7,6 +7,9 @@ from pathlib import Path
 
 from daybreak.config import ConfigError
 from daybreak.config.fields import fields_of
+from daybreak.data.listing import holds_shards
+from daybreak.data.places import is_remote
+from daybreak.evaluate.pictures import open_pictures
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import check_empty
 from daybreak.finetune.settings import read_lines
@@ -44,6 +47,9 @@ def check_prefer(settings: PreferSettings, out: Path | None) -> PreferSettings:
     if settings.judge is not None and settings.judge == settings.check:
         raise ConfigError(f"--check {settings.check}: the other judge has to be another one than --judge")
     parse_weights(list(settings.weights))
+    reference = _absolute(settings.reference)
+    if reference is not None and not holds_shards(reference):
+        open_pictures(Path(reference), "--reference")
     if settings.captions is not None:
         read_lines(settings.captions, "--captions")
     return replace(
@@ -52,6 +58,7 @@ def check_prefer(settings: PreferSettings, out: Path | None) -> PreferSettings:
         votes=_absolute(settings.votes),
         pairs=_absolute(settings.pairs),
         captions=_absolute(settings.captions),
+        reference=reference,
     )
 
 
@@ -70,4 +77,4 @@ def learns_whole(settings: PreferSettings) -> bool:
 
 
 def _absolute(place: str | None) -> str | None:
-    return None if place is None else str(Path(place).expanduser().resolve())
+    return place if place is None or is_remote(place) else str(Path(place).expanduser().resolve())

@@ -53,9 +53,10 @@ class PairRandomness:
 @dataclass
 class PairwisePipeline(PipelineTrainee):
     """Diffusion-DPO. reference: the trained weights as they were, by name; where the rest of the network is frozen, as
-    under an adapter, they are all that differs."""
+    under an adapter, they are all that differs. own_config: of a model of our own under an adapter."""
 
     lessons: Lessons
+    own_config: Config | None = None
     reference: dict[str, Tensor] = field(default_factory=dict)
 
     go_on: str = field(default="daybreak prefer --resume", kw_only=True)
@@ -66,6 +67,11 @@ class PairwisePipeline(PipelineTrainee):
     def __post_init__(self) -> None:
         self.remarks = self.lessons.remarks
         self.reference = {name: p.detach().clone() for name, p in self.named_parameters().items()}
+
+    @property
+    def on_scenes(self) -> bool:
+        """Whether the embedded world is drawn."""
+        return self.own_config is not None and self.own_config.data.source == "scenes"
 
     # Data and steps.
 

@@ -58,6 +58,7 @@ def open_pipeline_trainee(settings: PreferSettings, run: Path, note: Note) -> Pa
         base=base,
         folder=run,
         lessons=open_lessons(settings, run, config, base.device),
+        own_config=config,
     )
     if complete(run):
         checkpoint.restore(trainee, checkpoint.newest_good(run, note))
