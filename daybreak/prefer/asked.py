@@ -32,10 +32,8 @@ def check_prefer(settings: PreferSettings, out: Path | None) -> PreferSettings:
         raise ConfigError(f"{run} is no model: it is no run, and no folder of diffusers")
     if kind_of(run) == "run":
         trained_config(run)
-    if not is_own(str(run)):
-        for flag, said in (("--online", settings.online), ("--method text", settings.method == "text")):
-            if said:
-                raise ConfigError(f"{flag} is for models of our own, and {run} is one of diffusers")
+    if settings.method == "text" and not is_own(str(run)):
+        raise ConfigError(f"--method text is for models of our own, and {run} is one of diffusers")
     if out is not None:
         check_empty(out, f"choose another --out, or continue it with --resume {out}")
     if settings.votes is not None:

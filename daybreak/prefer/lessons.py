@@ -7,7 +7,7 @@ from pathlib import Path
 
 from daybreak.config import ConfigError
 from daybreak.prefer.ballots import LEAST
-from daybreak.prefer.figures import Seen, Yardstick
+from daybreak.prefer.figures import NOISES, Seen, Yardstick
 from daybreak.prefer.own import pairs_folder
 from daybreak.prefer.pairs import PairSource, read_pairs, write_pairs
 from daybreak.prefer.prompts import Prompts
@@ -52,6 +52,10 @@ class Lessons:
                 "--pictures there may be"
             )
         return source
+
+    def drawn_at_end(self, compared: bool) -> int:
+        """Pictures that the report draws: of held-out prompts, and those that are compared as sets."""
+        return NOISES * len(self.yardstick.captions) + 2 * self.settings.count * compared
 
     def measure(self, draw: Draw, reference: Draw) -> dict[str, float]:
         """The figures of the yardstick, by name; what they give reason to say comes with the next `remarks`."""

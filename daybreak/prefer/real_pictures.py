@@ -12,9 +12,11 @@ from torch import Tensor
 
 from daybreak.config import Config, ConfigError, override_all
 from daybreak.data.batch import Source
+from daybreak.data.folder import FolderSource
 from daybreak.data.listing import Item, holds_shards, with_data
 from daybreak.data.open import open_source
 from daybreak.data.pictures import open_square
+from daybreak.data.shards.source import ShardSource
 from daybreak.evaluate.distribution import measure_distance
 from daybreak.evaluate.downloads import INCEPTION, is_here
 from daybreak.evaluate.features.extract import extract
@@ -25,6 +27,8 @@ from daybreak.evaluate.request import Request, parse_weights
 from daybreak.evaluate.subjects import Subject
 from daybreak.evaluate.workbench import Workbench
 from daybreak.parallel import Ranks
+from daybreak.prefer.figures import SURE
+from daybreak.prefer.findings import Findings, Row
 from daybreak.prefer.lessons import Lessons
 from daybreak.prefer.pairs import WHITE, picture_tensor
 from daybreak.prefer.ranking import Draw
@@ -74,7 +78,7 @@ def measure_fid(
     Raises ConfigError, one line, where it cannot be measured.
     """
     settings = lessons.settings
-    if settings.reference is None and (config is None or not (config.data.folder or config.data.shards)):
+    if not has_real(settings, config):
         raise ConfigError("no real pictures to compare with; --reference names a folder of some, or shards")
     request = Request(("fid",), count=settings.count, weights=parse_weights(list(settings.weights)))
     # What nobody asked for is not downloaded.
@@ -97,6 +101,28 @@ def measure_fid(
         drawn = bench.draw(Subject(name, drawer=_Drawer(draw, lessons)), name, prompts)
         found.append(measure_distance("fid", extract(drawn, network, device, Ranks()), reference, device))
     return Fid(*found)
+
+
+def compare_with_real(
+    found: Findings, lessons: Lessons, config: Config | None, side: int, device: torch.device, before: Draw, after: Draw
+) -> None:
+    """Adds the FID to real pictures, or why it was not measured; see `measure_fid`."""
+    try:
+        fid = measure_fid(lessons, config, side, device, before, after)
+    except ConfigError as e:
+        found.notes.append(f"FID was not measured: {e}")
+        return
+    was, now = fid.before.value, fid.after.value
+    title = f"FID of {fid.after.pictures} pictures to {fid.after.reference} real ones"
+    found.rows.append(Row(title, was, now, better="lower"))
+    found.notes += [f"FID: {warning}" for warning in fid.after.warnings]
+    if now - was > SURE * fid.error:
+        found.alarms.append(f"the FID to real pictures rose from {was:.4g} to {now:.4g}: drawn ones became less alike")
+
+
+def has_real(settings: PreferSettings, config: Config | None) -> bool:
+    """Whether there are real pictures to compare with: of --reference, or those that a model of our own has seen."""
+    return settings.reference is not None or (config is not None and bool(config.data.folder or config.data.shards))
 
 
 def _save_real(real: Iterator[tuple[Tensor, list[str]]], folder: Path) -> list[str]:
@@ -141,6 +167,7 @@ def _of_folder(items: Sequence[Item], settings: PreferSettings, side: int) -> It
 
 
 def _of_source(source: Source, count: int) -> Iterator[tuple[Tensor, list[str]]]:
+    assert isinstance(source, FolderSource | ShardSource)
     count = min(count, len(source.checks))  # each once
     for start in range(0, count, AT_ONCE):
         batch = source.batch(start, min(AT_ONCE, count - start))

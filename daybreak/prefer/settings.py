@@ -119,8 +119,6 @@ class PreferSettings(Checked):
     def _check_online(self) -> None:
         if self.judge is None:
             raise ConfigError("--online learns from a judge: say which, --judge scenes")
-        if self.method == "lora":
-            raise ConfigError("--online trains with --method full or text, and no LoRA")
         if said := [n for n in ("rounds", "prompts", "beta") if self.differs(n)]:
             raise ConfigError(f"--{said[0]} has no effect with --online")
         if self.stochastic > self.draw_steps:

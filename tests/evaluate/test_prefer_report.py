@@ -23,13 +23,14 @@ from daybreak.hub_models import HUB_MODELS
 from daybreak.parallel import Ranks
 from daybreak.prefer.asked import check_prefer
 from daybreak.prefer.figures import Yardstick
+from daybreak.prefer.findings import Findings
 from daybreak.prefer.lessons import Lessons
 from daybreak.prefer.opening import begin_own
 from daybreak.prefer.pairs import picture_tensor
 from daybreak.prefer.panel import Panel, open_panel
 from daybreak.prefer.pipeline_opening import begin_pipeline
 from daybreak.prefer.prompts import Prompts
-from daybreak.prefer.report import Findings, compare_with_real
+from daybreak.prefer.real_pictures import compare_with_real
 from daybreak.prefer.settings import PreferSettings
 from daybreak.train.loop import train
 from tests.conftest import tiny_config

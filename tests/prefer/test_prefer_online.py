@@ -156,7 +156,6 @@ def test_a_judge_is_won_over_and_a_killed_run_goes_on_to_the_same_bits(demo_run,
     ("settings", "said"),
     [
         ({"online": True, "votes": "x", "judge": None}, "--online learns from a judge: say which, --judge scenes"),
-        ({"online": True, "method": "lora"}, "--online trains with --method full or text, and no LoRA"),
         ({"online": True, "rounds": 3}, "--rounds has no effect with --online"),
         ({"online": True, "stochastic": 9}, "--stochastic 9: --draw-steps 8 has fewer steps"),
         ({"noise": 0.5}, "--noise has no effect without --online"),
