@@ -18,7 +18,7 @@ from tests.in_process import here
 from tests.kills import kill_while_it_trains
 from tests.prefer.test_prefer import picked
 
-STEPS = 16
+STEPS = 12
 
 
 @pytest.fixture(scope="module")
