@@ -463,6 +463,9 @@ def track(
     data: Annotated[str | None, "Folder of captioned pictures, for a track that takes one."] = None,
     hidden_seed: Annotated[Path | None, "File that nobody else can guess: the judge's prompts come from it."] = None,
     changed: Annotated[str, "What this entry changes, for the history of records."] = "",
+    teach: Annotated[
+        Count | None, "Steps for which each run first trains a teacher of its own, in the embedded one's place."
+    ] = None,
     verify: Annotated[Path | None, "Entry to check and to run again, in place of a recipe."] = None,
     page: Annotated[Path | None, "Folder of kept entries: adds those named, and writes the page FOLDER.md."] = None,
     judge: Annotated[bool, "Judge once all have trained; with --no-judge the same command does it later."] = True,
@@ -483,7 +486,9 @@ def track(
     """
     from daybreak.track.asked import asked_track
 
-    asked = asked_track(context.args, track, seeds, out, data, hidden_seed, changed, verify, page, peer_checkout, judge)
+    asked = asked_track(
+        context.args, track, seeds, out, data, hidden_seed, changed, verify, page, peer_checkout, judge, teach
+    )
     with phase("loading"):
         from daybreak.commands.track import run_asked
 

@@ -2,22 +2,15 @@
 
 import io
 import json
-import shutil
 
 import pytest
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.waiting import LONG
+from tests.watch.chromium import CAN_BROWSE, chromium, elements, until
 
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-DRIVER = shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver here")
+pytestmark = pytest.mark.skipif(not CAN_BROWSE, reason="no chromium and chromedriver here")
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +20,8 @@ def downloads(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(downloads):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,900"):
-        options.add_argument(argument)
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_script_timeout(LONG)
-    driver.set_page_load_timeout(LONG)
-    yield driver
-    driver.quit()
+    with chromium(downloads) as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -53,14 +37,6 @@ def page(browser, server):
     yield browser
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert errors == []
-
-
-def until(browser, condition):
-    return WebDriverWait(browser, LONG, 0.05).until(lambda _: condition())
-
-
-def elements(browser, selector: str):
-    return browser.find_elements(By.CSS_SELECTOR, selector)
 
 
 def element(browser, name: str):

@@ -8,7 +8,6 @@ import sys
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
 from daybreak.run_requests import trains
 from daybreak.train.loop import train
@@ -16,7 +15,7 @@ from daybreak.watch.report import Reporter, write_report
 from tests.conftest import TINY, tiny_config
 from tests.train.ranks import environment
 from tests.waiting import LONG
-from tests.watch.chromium import CAN_BROWSE, chromium
+from tests.watch.chromium import CAN_BROWSE, chromium, elements, until
 from tests.watch.watched import step_line, watching, write_run
 
 pytestmark = pytest.mark.skipif(not CAN_BROWSE, reason="no chromium and chromedriver here")
@@ -47,14 +46,6 @@ def server(runs):
         yield found
 
 
-def until(browser, condition):
-    return WebDriverWait(browser, LONG, 0.05).until(lambda _: condition())
-
-
-def elements(browser, selector: str):
-    return browser.find_elements(By.CSS_SELECTOR, selector)
-
-
 def shown(browser, selector: str):
     """The first element there is, once it is there."""
     return until(browser, lambda: elements(browser, selector))[0]
@@ -80,12 +71,11 @@ def test_from_all_runs_to_one_and_through_its_moments(browser, server):
     until(browser, lambda: len(elements(browser, ".strips > .card")) == 24)
     frames = elements(browser, ".strips > .card:first-child .frame")
     assert len(frames) == 4
-    newest = shown(browser, ".strips .tile img").get_property("src")
-    assert "step-00000008" in newest
+    until(browser, lambda: "step-00000008" in shown(browser, ".strips .tile img").get_property("src"))
     slider = shown(browser, ".scrub input")
     slider.send_keys(Keys.HOME)
     until(browser, lambda: "step-00000002" in shown(browser, ".strips .tile img").get_property("src"))
-    assert "step 2," in shown(browser, ".scrub output").text
+    until(browser, lambda: "step 2," in shown(browser, ".scrub output").text)
     until(browser, lambda: "at step 2" in shown(browser, "[data-part=inside] h2").text)
     assert len(elements(browser, "[data-part=inside] canvas")) >= 6
     frames[3].click()
