@@ -599,8 +599,9 @@ def prefer(
     Diffusion-DPO: what is preferred becomes likelier than it was for the model as it is now, which stays beside as the
     reference. People vote with daybreak compare-blind RUN. A judge ranks pictures that the model draws for captions of
     its training pictures, in rounds, and never for the prompts of its evaluation. With --online it scores them while
-    they are drawn, by Flow-GRPO, and no pairs are made. The report says what was gained, and what another judge, the
-    spread of pictures and their drift say of the cost.
+    they are drawn, by Flow-GRPO, and no pairs are made: of our own models, and of flow-matching ones of diffusers. The
+    report says what was gained, and what another judge, the FID to real pictures, their spread and drift say of the
+    cost.
 
     [bold]Examples[/bold]
     daybreak compare-blind runs/mine --prompts prompts.txt --out blind/mine
@@ -608,7 +609,8 @@ def prefer(
     daybreak prefer scenes --judge scenes --minutes 6
     daybreak prefer runs/mine --judge "python my_judge.py" --check clipscore
     daybreak prefer runs/mine --judge scenes --online --method text --pictures 8
-    daybreak prefer my/diffusers-model --pairs pick-a-pic --method lora --lr 1e-5
+    daybreak prefer my/diffusers-model --pairs pick-a-pic --method lora --lr 1e-5 --reference photos
+    daybreak prefer my/sd3 --judge pickscore --captions prompts.txt --online --method lora
     daybreak prefer --resume runs/preferred
     """
     from daybreak.prefer.asked import check_prefer, run_to_resume
