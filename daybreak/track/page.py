@@ -13,7 +13,7 @@ from daybreak.config import ConfigError
 from daybreak.files import make_folder, sha256, write_whole
 from daybreak.track import entry as entries
 from daybreak.track.plot import plot
-from daybreak.track.rules import OWN_SETTINGS, TRACKS, Target, Track
+from daybreak.track.rules import OWN_SETTINGS, RECORD_SEEDS, TRACKS, Target, Track
 
 Entry = Mapping[str, Any]
 
@@ -76,6 +76,7 @@ Made from the entries in this repository by `daybreak track --page docs/track`; 
   them after it has ended. So no pause can hide work, and the run never sees a prompt. A record has to be judged with a
   hidden seed (`--hidden-seed FILE`): its sha256 stands in the entry, and whoever claims the record shows it, by
   `--page FOLDER --hidden-seed FILE`, so that anybody can verify the entry. A seed that was shown is hidden no longer.
+- **At its end**: the share of one- and two-object prompts that the last average follows, or its distance.
 - **Reached** is a target where the next judged average reaches it too, or where it is the last one.
 - An entry is signed by the sha256 of each of its files and of itself; the commit that adds it says whose it is."""
 
@@ -90,7 +91,7 @@ def _section(track: Track, known: Sequence[tuple[Path, Entry]], kept: Path) -> s
     parts.append(_table(track, shown, kept))
     parts.append(f"![Score over time on {track.name}]({kept.name}/{picture.name})")
     parts.append(_history(track, [entry for _, entry in known]))
-    best = shown[0]
+    best = next((pair for pair in shown if _counts(pair[1])), shown[0])
     parts.append(f"What {_name(best[1])} draws at its end, seed 0:")
     parts.append(f"![Pictures of {_name(best[1])}]({kept.name}/{best[0].with_suffix('.png').name})")
     return "\n\n".join(parts)
@@ -107,13 +108,15 @@ def _rules(track: Track) -> str:
 
 
 def _table(track: Track, shown: Sequence[tuple[Path, Entry]], kept: Path) -> str:
-    heads = ["recipe", *(t.title for t in track.targets), "seeds", "parameters", "pictures/s", "judged", "entry"]
+    titles = [t.title for t in track.targets]
+    heads = ["recipe", *titles, "at its end", "seeds", "parameters", "pictures/s", "judged", "entry"]
     lines = [f"| {' | '.join(heads)} |", "|---|" + "---:|" * (len(heads) - 1)]
     for path, e in shown:
         clock, last = e["seeds"][0]["clock"], e["seeds"][0]["rows"][-1]
         cells = [
             _name(e),
             *(_cell(e["figures"][t.name], t) for t in track.targets),
+            _at_end(e, track.targets[0]),
             str(len(e["seeds"])),
             f"{clock['parameters'] / 1e6:.2f} M",
             f"{last['images'] / clock['training_seconds']:,.0f}",
@@ -139,19 +142,27 @@ def _judged(entry: Entry, kept: Path) -> str:
 
 def _history(track: Track, known: Sequence[Entry]) -> str:
     """Whose figure was the best so far when it was made, target by target."""
-    lines = ["Records, as they fell, by entries of which all seeds reached the target; practice is told as such:"]
+    lines = [
+        f"Records, as they fell, by entries of {RECORD_SEEDS} seeds and more, of which all reached the target, judged "
+        "with a hidden seed:\n"
+    ]
     for target in track.targets:
         best: float | None = None
-        for e in sorted(known, key=lambda e: e["date"]):
+        for e in sorted(filter(_counts, known), key=lambda e: e["date"]):
             mean = e["figures"][target.name]["mean"]
             if mean is None or (best is not None and mean >= best):
                 continue
             best = mean
             told = e["changed"] or "the recipe as it stands"
-            practice = "" if e["hidden"] else ", practice"
-            by = f"{_name(e)} ({e['date'][:10]}{practice})"
-            lines.append(f"- {target.title}: {_figure(mean, target)} by {by}: {told}")
-    return "\n".join(lines) if len(lines) > 1 else "No target has been reached by all seeds of an entry."
+            lines.append(f"- {target.title}: {_figure(mean, target)} by {_name(e)} ({e['date'][:10]}): {told}")
+    if len(lines) == 1:
+        return f"No record yet: it takes {RECORD_SEEDS} seeds, judged with a hidden one."
+    return "\n".join(lines)
+
+
+def _counts(entry: Entry) -> bool:
+    """Whether an entry may set a record."""
+    return entry["hidden"] is not None and len(entry["seeds"]) >= RECORD_SEEDS
 
 
 def _order(track: Track, entry: Entry) -> tuple[float, ...]:
@@ -160,8 +171,17 @@ def _order(track: Track, entry: Entry) -> tuple[float, ...]:
     for target in reversed(track.targets[:2]):
         mean = entry["figures"][target.name]["mean"]
         order += [mean if mean is not None else float("inf")]
-    last = [seed["rows"][-1][track.targets[0].measure] for seed in entry["seeds"]]
-    return (*order, -sum(last) / len(last))
+    return (*order, -_last(entry, track.targets[0]))
+
+
+def _last(entry: Entry, target: Target) -> float:
+    """What a target measures of the last average, the mean over seeds."""
+    return sum(seed["rows"][-1][target.measure] for seed in entry["seeds"]) / len(entry["seeds"])
+
+
+def _at_end(entry: Entry, target: Target) -> str:
+    value = _last(entry, target)
+    return f"{value:.0%}" if target.reach is not None else f"{value:.1f}"
 
 
 def _name(entry: Entry) -> str:
