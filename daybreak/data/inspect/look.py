@@ -146,7 +146,7 @@ def _look_at_shards(place: str, progress: Progress) -> Look:
         try:
             caption = next(iter(reader.captions(i).values()), "")
             look.samples.append((_small(reader.picture_bytes(i)), reader.name(i), caption))
-            reader.copy_bytes(i)  # for its checksum
+            reader.copy_bytes(i)  # raises where it is damaged
         except RowError as e:
             look.damaged.append((reader.name(i), str(e)))
     look.samples = look.samples[:SAMPLES]

@@ -81,7 +81,7 @@ def process(row: RawRow, settings: PrepareSettings) -> Kept | Dropped:
     for name, texts in captions.items():
         if (words := max(len(text.split()) for text in texts)) > LONG_CAPTION:
             notes.append(f"{name} of {words} words; text encoders read a few hundred")
-    columns = {
+    columns: dict[str, Any] = {
         "key": row.key,
         "image": {
             "bytes": row.data if as_it_is else _encode(image, settings),
