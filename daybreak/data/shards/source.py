@@ -44,8 +44,8 @@ class ShardSource:
     `skipped`, and once more than `bad_share` of all rows are damaged, ConfigError ends the run. `checks` tells each
     picture and its captions (`changes.py`).
 
-    Of a picture with a smaller copy that covers the batch's shape the copy is decoded, which takes less time. Where it is
-    damaged the picture itself is, and the copy is listed in `skipped`.
+    Of a picture with a smaller copy that covers the batch's shape the copy is decoded, which takes less time. Where it
+    is damaged the picture itself is, and the copy is listed in `skipped`.
 
     embeddings: name of the text features to give beside the captions, which must be those of `text`.
     """
