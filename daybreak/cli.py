@@ -463,6 +463,9 @@ def track(
     data: Annotated[str | None, "Folder of captioned pictures, for a track that takes one."] = None,
     hidden_seed: Annotated[Path | None, "File that nobody else can guess: the judge's prompts come from it."] = None,
     changed: Annotated[str, "What this entry changes, for the history of records."] = "",
+    teach: Annotated[
+        Count | None, "Steps for which each run first trains a teacher of its own, in the embedded one's place."
+    ] = None,
     verify: Annotated[Path | None, "Entry to check and to run again, in place of a recipe."] = None,
     page: Annotated[Path | None, "Folder of kept entries: adds those named, and writes the page FOLDER.md."] = None,
     judge: Annotated[bool, "Judge once all have trained; with --no-judge the same command does it later."] = True,
@@ -483,7 +486,9 @@ def track(
     """
     from daybreak.track.asked import asked_track
 
-    asked = asked_track(context.args, track, seeds, out, data, hidden_seed, changed, verify, page, peer_checkout, judge)
+    asked = asked_track(
+        context.args, track, seeds, out, data, hidden_seed, changed, verify, page, peer_checkout, judge, teach
+    )
     with phase("loading"):
         from daybreak.commands.track import run_asked
 
@@ -594,8 +599,9 @@ def prefer(
     Diffusion-DPO: what is preferred becomes likelier than it was for the model as it is now, which stays beside as the
     reference. People vote with daybreak compare-blind RUN. A judge ranks pictures that the model draws for captions of
     its training pictures, in rounds, and never for the prompts of its evaluation. With --online it scores them while
-    they are drawn, by Flow-GRPO, and no pairs are made. The report says what was gained, and what another judge, the
-    spread of pictures and their drift say of the cost.
+    they are drawn, by Flow-GRPO, and no pairs are made: of our own models, and of flow-matching ones of diffusers. The
+    report says what was gained, and what another judge, the FID to real pictures, their spread and drift say of the
+    cost.
 
     [bold]Examples[/bold]
     daybreak compare-blind runs/mine --prompts prompts.txt --out blind/mine
@@ -603,7 +609,8 @@ def prefer(
     daybreak prefer scenes --judge scenes --minutes 6
     daybreak prefer runs/mine --judge "python my_judge.py" --check clipscore
     daybreak prefer runs/mine --judge scenes --online --method text --pictures 8
-    daybreak prefer my/diffusers-model --pairs pick-a-pic --method lora --lr 1e-5
+    daybreak prefer my/diffusers-model --pairs pick-a-pic --method lora --lr 1e-5 --reference photos
+    daybreak prefer my/sd3 --judge pickscore --captions prompts.txt --online --method lora
     daybreak prefer --resume runs/preferred
     """
     from daybreak.prefer.asked import check_prefer, run_to_resume

@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # two lines a tensor, which pytest keeps
 
 STARTS_PROCESSES = re.compile(
-    r"^ *(?:import|from) .*\b(?:subprocess|multiprocessing|ranks|served|running|browser)\b", re.MULTILINE
+    r"^ *(?:import|from) .*\b(?:subprocess|multiprocessing|ranks|served|running|browser|kills)\b", re.MULTILINE
 )
 """What files import that start processes, servers or browsers."""
 

@@ -14,7 +14,7 @@ from daybreak.parallel import Ranks
 from daybreak.phases import phase
 from daybreak.prefer.asked import learns_whole
 from daybreak.prefer.opening import Note, begin_own, open_own
-from daybreak.prefer.pipeline import PairwisePipeline
+from daybreak.prefer.pipeline import PreferringPipeline
 from daybreak.prefer.pipeline_opening import begin_pipeline, open_pipeline_trainee
 from daybreak.prefer.report import report_own, report_pipeline
 from daybreak.prefer.settings import PreferSettings
@@ -50,7 +50,7 @@ def resume_prefer(console: Console, settings: PreferSettings, run: Path, bell: s
     if trainee.progress < 1:
         return
     with phase("comparing with the reference"):
-        if isinstance(trainee, PairwisePipeline):
+        if isinstance(trainee, PreferringPipeline):
             save_result(trainee.base, run)
             lines = report_pipeline(trainee)
         else:
@@ -61,6 +61,6 @@ def resume_prefer(console: Console, settings: PreferSettings, run: Path, bell: s
     console.print(f"{run}: report.html, report/", highlight=False, soft_wrap=True)
 
 
-def open_learner(settings: PreferSettings, run: Path, note: Note) -> Preferring | PairwisePipeline:
+def open_learner(settings: PreferSettings, run: Path, note: Note) -> Preferring | PreferringPipeline:
     """The trainee that a run's settings ask for, where its newest undamaged checkpoint left it."""
     return open_own(settings, run, note) if learns_whole(settings) else open_pipeline_trainee(settings, run, note)

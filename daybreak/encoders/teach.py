@@ -38,7 +38,7 @@ STANDARD = 11
 """Batches over which the features' mean and deviation are taken."""
 
 
-def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str], None]) -> None:
+def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str], object]) -> EmbeddedTeacher:
     """Trains a teacher of the pictures of `source` for `steps` steps; writes its weights (float16 safetensors).
 
     How long it took goes into the file's metadata. `tell` is given lines to show. The default 360 steps take less than
@@ -73,10 +73,9 @@ def teach(source: Source, steps: int, out: Path, seed: int, tell: Callable[[str]
             tell(f"{done:4.0%}  places found again in another view: {again:.0%}  {time.monotonic() - began:.0f} s")
     seconds = time.monotonic() - began
     network.eval().standardise(torch.cat([batch(steps + n) for n in range(STANDARD)]))
-    if isinstance(source, ScenesSource):
-        tell(f"a linear probe on its features names {probe(network):.0%} of single shapes")
     metadata = {TRAINING_SECONDS: f"{seconds:.1f}", "steps": str(steps), "seed": str(seed)}
     save_file({k: v.half().contiguous() for k, v in network.state_dict().items()}, out, metadata)
+    return network
 
 
 def cut(images: Tensor, generator: torch.Generator) -> Tensor:

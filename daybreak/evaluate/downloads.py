@@ -55,6 +55,11 @@ def fetch(known: KnownFile, tell: Callable[[str], None]) -> Path:
     return path
 
 
+def is_here(known: KnownFile) -> bool:
+    """Whether `fetch` would download nothing."""
+    return (files.cache_folder() / known.name).is_file()
+
+
 def verify(known: KnownFile, path: Path) -> None:
     """Raises ConfigError where the file at `path` is not `known`, byte by byte."""
     digest = sha256(path)

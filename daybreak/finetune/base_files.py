@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def check_base(base: str, allow_pickle: bool, config: str | None, variant: str |
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", base) or path.parent.exists():
         raise ConfigError(f"{base}: no such folder or file, and no hub id such as owner/name")
     return variant
+
+
+def predicts_noise(base: str) -> bool:
+    """Whether the scheduler of a folder is one of models that predict noise or v; False where no file can tell."""
+    try:
+        config = json.loads((Path(base).expanduser() / "scheduler" / "scheduler_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "beta_start" in config
 
 
 def _refuse_pickles(folder: Path) -> None:

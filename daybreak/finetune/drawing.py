@@ -50,6 +50,14 @@ def own_guidance(settings: FinetuneSettings) -> float | None:
     return settings.guidance if settings.differs("guidance") else None
 
 
+def guidance_of(pipeline: Any, settings: FinetuneSettings) -> float:
+    """With which `draw` draws."""
+    if type(pipeline).__name__ != PIPELINE:
+        return settings.guidance
+    asked = own_guidance(settings)
+    return float(pipeline.config.guidance) if asked is None else asked
+
+
 def draw(pipeline: Any, prompts: list[str], settings: FinetuneSettings, side: int, seed: int = 0) -> Tensor:
     """Squares [len(prompts), 3, side, side] in [-1, 1], on the CPU. Picture i depends on seed, i and its prompt."""
     return torch.stack(draw_each(pipeline, prompts, settings, [(side, side)] * len(prompts), seed))
@@ -68,7 +76,6 @@ def draw_each(
 ) -> list[Tensor]:  # fmt: skip
     """As `draw`, each picture [3, H, W] of its own shape (width, height)."""
     named = numbers or list(range(len(prompts)))
-    known = inspect.signature(pipeline.__call__).parameters
     own, checker = getattr(pipeline, "scheduler", None), getattr(pipeline, "safety_checker", None)
     pipeline.scheduler = scheduler_for(pipeline, settings.sampler, settings.zero_snr)
     if checker is not None:
@@ -77,16 +84,7 @@ def draw_each(
     try:
         for some in counted(_of_one_shape(shapes), len(prompts)):
             width, height = shapes[some[0]]
-            wanted: dict[str, Any] = {
-                "num_inference_steps": settings.sample_steps,
-                "guidance_scale": settings.guidance,
-                "height": height,
-                "width": width,
-                "use_resolution_binning": False,
-            }
-            if type(pipeline).__name__ == PIPELINE:  # whose run says how it is sampled
-                wanted |= {"num_inference_steps": own_steps(settings), "guidance_scale": own_guidance(settings)}
-            options = {k: v for k, v in wanted.items() if k in known}
+            options = draw_options(pipeline, settings, width, height)
             generators = [torch.Generator().manual_seed(seed * 1_000_003 + named[i]) for i in some]
             pictures |= dict(zip(some, call(pipeline, [prompts[i] for i in some], generators, options), strict=True))
             advance(len(some))
@@ -95,6 +93,21 @@ def draw_each(
         if checker is not None:
             pipeline.safety_checker = checker
     return [pictures[i] for i in range(len(prompts))]
+
+
+def draw_options(pipeline: Any, settings: FinetuneSettings, width: int, height: int) -> dict[str, Any]:
+    """What a call of the pipeline is told beside prompts and noise, as far as it takes it."""
+    wanted: dict[str, Any] = {
+        "num_inference_steps": settings.sample_steps,
+        "guidance_scale": settings.guidance,
+        "height": height,
+        "width": width,
+        "use_resolution_binning": False,
+    }
+    if type(pipeline).__name__ == PIPELINE:  # whose run says how it is sampled
+        wanted |= {"num_inference_steps": own_steps(settings), "guidance_scale": own_guidance(settings)}
+    known = inspect.signature(pipeline.__call__).parameters
+    return {k: v for k, v in wanted.items() if k in known}
 
 
 def _of_one_shape(shapes: list[Bucket]) -> list[list[int]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.config import ConfigError
+from daybreak.finetune.process import FLOOR
 from daybreak.formats.pipeline_folder import save_pipeline, settle_config
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -32,6 +33,10 @@ class Family:
     """Whether `text` can be differentiated."""
     attends = False
     """Whether cross-attention can be looked at."""
+    guided_between = (0.0, 1.0)
+    """Times at which the pipeline guides."""
+    floor = FLOOR
+    """Least divisor of t with which the pipeline makes a velocity of x0, where the network predicts that."""
     step = 32
     """By which sides of training pictures change, px, where their pixels allow it."""
 
@@ -104,6 +109,11 @@ class Family:
     def predict(self, network: nn.Module, x_t: Tensor, t: Tensor, text: Text) -> Tensor:
         """The network's output, of x_t's shape; `t` as the process gives it."""
         raise NotImplementedError
+
+    def lead(self, guidance: float) -> float:
+        """How many times the way from the empty caption's prediction to the caption's the pipeline goes where it is
+        told `guidance`; 1: the caption's prediction alone."""
+        return max(guidance, 1.0)
 
     def another(self) -> Any:
         """A network of the denoiser's kind and sizes, with new weights, or without where the device is "meta"."""
@@ -233,6 +243,10 @@ class Flux(InPatches):
     text_encoders = ("text_encoder", "text_encoder_2")
     targets = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
 
+    def lead(self, guidance: float) -> float:  # noqa: ARG002 - which the network itself is told
+        """See `Family`."""
+        return 1.0
+
     def max_tokens(self) -> int:
         """See `Family`."""
         return int(self.pipeline.tokenizer_2.model_max_length)
@@ -246,7 +260,7 @@ class Flux(InPatches):
         return {"states": states, "pooled": pooled}
 
     def predict(self, network: nn.Module, x_t: Tensor, t: Tensor, text: Text) -> Tensor:
-        """See `Family`; a distilled guidance is trained at 1, as diffusers' own scripts do."""
+        """See `Family`; a distilled guidance is that of `text`, else 1, with which diffusers' own scripts train."""
         b, c, h, w = x_t.shape
         tokens = to_patches(x_t)
         places = self.pipeline._prepare_latent_image_ids(b, h // 2, w // 2, x_t.device, x_t.dtype)
@@ -254,7 +268,7 @@ class Flux(InPatches):
         output = network(
             hidden_states=tokens,
             timestep=t,
-            guidance=torch.ones(b, device=x_t.device) if distilled else None,
+            guidance=text.get("guidance", torch.ones(b, device=x_t.device)) if distilled else None,
             pooled_projections=text["pooled"],
             encoder_hidden_states=text["states"],
             txt_ids=torch.zeros(text["states"].shape[1], 3, device=x_t.device, dtype=x_t.dtype),

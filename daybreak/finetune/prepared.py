@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @dataclass
 class Prepared:
     """side: of the square that has the pictures' number of pixels. dtype: of the forward pass; trained weights stay
-    float32.
+    float32. rests: whether what is not trained takes no part in a step.
     """
 
     settings: FinetuneSettings
@@ -44,6 +44,7 @@ class Prepared:
     device: torch.device
     dtype: torch.dtype
     side: int
+    rests: bool = True
 
     @property
     def shapes(self) -> Shapes:
@@ -109,7 +110,7 @@ class Prepared:
     def rest(self) -> None:
         """Moves off a GPU what neither trains nor takes part in a step: the text encoders, whose words are cached, and
         the autoencoder."""
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" or not self.rests:
             return
         for part in resting(self.family, self.settings):
             part.to("cpu")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from daybreak.config import ConfigError
 from daybreak.config.fields import fields_of
+from daybreak.data.listing import holds_shards
+from daybreak.data.places import is_remote
+from daybreak.evaluate.pictures import open_pictures
 from daybreak.evaluate.request import parse_weights
 from daybreak.files import check_empty
 from daybreak.finetune.settings import read_lines
@@ -29,10 +32,8 @@ def check_prefer(settings: PreferSettings, out: Path | None) -> PreferSettings:
         raise ConfigError(f"{run} is no model: it is no run, and no folder of diffusers")
     if kind_of(run) == "run":
         trained_config(run)
-    if not is_own(str(run)):
-        for flag, said in (("--online", settings.online), ("--method text", settings.method == "text")):
-            if said:
-                raise ConfigError(f"{flag} is for models of our own, and {run} is one of diffusers")
+    if settings.method == "text" and not is_own(str(run)):
+        raise ConfigError(f"--method text is for models of our own, and {run} is one of diffusers")
     if out is not None:
         check_empty(out, f"choose another --out, or continue it with --resume {out}")
     if settings.votes is not None:
@@ -44,6 +45,9 @@ def check_prefer(settings: PreferSettings, out: Path | None) -> PreferSettings:
     if settings.judge is not None and settings.judge == settings.check:
         raise ConfigError(f"--check {settings.check}: the other judge has to be another one than --judge")
     parse_weights(list(settings.weights))
+    reference = _absolute(settings.reference)
+    if reference is not None and not holds_shards(reference):
+        open_pictures(Path(reference), "--reference")
     if settings.captions is not None:
         read_lines(settings.captions, "--captions")
     return replace(
@@ -52,6 +56,7 @@ def check_prefer(settings: PreferSettings, out: Path | None) -> PreferSettings:
         votes=_absolute(settings.votes),
         pairs=_absolute(settings.pairs),
         captions=_absolute(settings.captions),
+        reference=reference,
     )
 
 
@@ -70,4 +75,4 @@ def learns_whole(settings: PreferSettings) -> bool:
 
 
 def _absolute(place: str | None) -> str | None:
-    return None if place is None else str(Path(place).expanduser().resolve())
+    return place if place is None or is_remote(place) else str(Path(place).expanduser().resolve())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from daybreak.prefer.judges import Judge
+from daybreak.prefer.panel import Panel
 from daybreak.prefer.ranking import Draw, judged
 
 NOISES = 2
@@ -42,12 +42,11 @@ class Seen:
 
 @dataclass
 class Yardstick:
-    """prompts: held out, and as captions of the network. judges: "judge", which is learnt from, and "check", another
-    one; either may be absent. before: what the reference draws."""
+    """prompts: held out, and as captions of the network. before: what the reference draws."""
 
     prompts: list[str]
     captions: list[str]
-    judges: dict[str, Judge]
+    panel: Panel
     seed: int
     before: Seen | None = field(default=None)
 
@@ -56,7 +55,7 @@ class Yardstick:
         captions = [c for c in self.captions for _ in range(NOISES)]
         pictures = draw(captions, list(range(len(captions))), self.seed + SEED_OFFSET)
         prompts = [p for p in self.prompts for _ in range(NOISES)]
-        return Seen(pictures, {name: judged(judge, pictures, prompts) for name, judge in self.judges.items()})
+        return Seen(pictures, {name: judged(judge, pictures, prompts) for name, judge in self.panel.judges.items()})
 
     def figures(self, seen: Seen) -> dict[str, float]:
         """By name; drift once `before` is known."""

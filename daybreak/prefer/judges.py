@@ -124,10 +124,11 @@ class ClipScoreJudge:
 
     prompts = None
 
-    def __init__(self, weights: str | None, device: torch.device) -> None:
+    def __init__(self, weights: str | None, device: torch.device, fetch: bool = True) -> None:
+        """fetch: whether the network is downloaded where it is not on this machine."""
         from daybreak.evaluate.features.networks import Clip
 
-        self._clip, self._device = Clip("clip", weights, device), device
+        self._clip, self._device = Clip("clip", weights, device, fetch), device
 
     def scores(self, images: Tensor, prompts: Sequence[str]) -> list[float]:
         """See `Judge`."""

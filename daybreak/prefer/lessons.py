@@ -7,9 +7,10 @@ from pathlib import Path
 
 from daybreak.config import ConfigError
 from daybreak.prefer.ballots import LEAST
-from daybreak.prefer.figures import Seen, Yardstick
+from daybreak.prefer.figures import NOISES, Seen, Yardstick
 from daybreak.prefer.own import pairs_folder
 from daybreak.prefer.pairs import PairSource, read_pairs, write_pairs
+from daybreak.prefer.prompts import Prompts
 from daybreak.prefer.ranking import Draw, Ranking, WriteOut
 from daybreak.prefer.settings import PreferSettings
 from daybreak.train.watch import MetricsRecord, StepRecord
@@ -17,11 +18,12 @@ from daybreak.train.watch import MetricsRecord, StepRecord
 
 @dataclass
 class Lessons:
-    """folder: the run's. write_out: prompts to captions. ranking: makes pairs where a judge does; else they are in the
-    run's folder. last: what was drawn for the yardstick last."""
+    """folder: the run's. prompts: the run's. write_out: prompts to captions. ranking: makes pairs where a judge does;
+    else they are in the run's folder. last: what was drawn for the yardstick last."""
 
     settings: PreferSettings
     folder: Path
+    prompts: Prompts
     yardstick: Yardstick
     write_out: WriteOut
     ranking: Ranking | None = None
@@ -50,6 +52,10 @@ class Lessons:
                 "--pictures there may be"
             )
         return source
+
+    def drawn_at_end(self, compared: bool) -> int:
+        """Pictures that the report draws: of held-out prompts, and those that are compared as sets."""
+        return NOISES * len(self.yardstick.captions) + 2 * self.settings.count * compared
 
     def measure(self, draw: Draw, reference: Draw) -> dict[str, float]:
         """The figures of the yardstick, by name; what they give reason to say comes with the next `remarks`."""

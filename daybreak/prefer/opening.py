@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
-from daybreak.evaluate.request import Drawing, parse_weights
+from daybreak.evaluate.request import Drawing
 from daybreak.evaluate.subjects import Subject
 from daybreak.formats.open import open_model
 from daybreak.formats.run import load_averages
@@ -18,11 +18,11 @@ from daybreak.model.transformer import Transformer
 from daybreak.parallel import pick_device
 from daybreak.prefer.figures import Yardstick
 from daybreak.prefer.import_pairs import import_pairs
-from daybreak.prefer.judges import Judge, open_judge
 from daybreak.prefer.lessons import Lessons
 from daybreak.prefer.online import Online
 from daybreak.prefer.own import REFERENCE, freeze, preferring_config
-from daybreak.prefer.prompts import open_prompts
+from daybreak.prefer.panel import Panel, open_panel
+from daybreak.prefer.prompts import Prompts, open_prompts
 from daybreak.prefer.ranking import Ranking
 from daybreak.prefer.settings import PreferSettings
 from daybreak.prefer.trainee import Pairwise, Preferring
@@ -42,7 +42,9 @@ def begin_own(settings: PreferSettings, run: Path, note: Note) -> None:
     import_people(settings, run, note)
     _write_reference(run / REFERENCE, transformer, text_encoder)
     trainee = learner(settings).around(freeze(transformer, settings), text_encoder, config, torch.device("cpu"))
-    trainee.lessons = Lessons(settings, run, Yardstick([], [], {}, 0), lambda prompts, _: list(prompts))
+    trainee.lessons = Lessons(
+        settings, run, Prompts([], []), Yardstick([], [], Panel(), 0), lambda prompts, _: list(prompts)
+    )
     trainee.save_settings(run)
     checkpoint.save(trainee, run)
 
@@ -85,20 +87,17 @@ def _write_reference(folder: Path, transformer: Transformer, text_encoder: TextE
 
 def open_lessons(settings: PreferSettings, run: Path, config: Config | None, device: torch.device) -> Lessons:
     """Judges and prompts; config: of a model of our own. ConfigError for a judge that cannot be had."""
-    weights = parse_weights(list(settings.weights))
-    scenes = config is not None and config.data.source == "scenes"
-    check = settings.check or ("scenes" if scenes and settings.judge != "scenes" else None)
-    named = {"judge": settings.judge, "check": check}
-    judges: dict[str, Judge] = {k: open_judge(v, weights, device) for k, v in named.items() if v is not None}
-    only = judges["judge"].prompts if "judge" in judges else None
+    panel = open_panel(settings, config is not None and config.data.source == "scenes", device)
+    judge = panel.judges.get("judge")
+    only = None if judge is None else judge.prompts
     prompts = open_prompts(settings, config, only)
 
     def write_out(prompts: Sequence[str], numbers: Sequence[int]) -> list[str]:
         return expanded(prompts, None if config is None else config.sample.expand, settings.seed, numbers)
 
     numbers, held_out = zip(*prompts.held_out_numbered(), strict=True)
-    yardstick = Yardstick(list(held_out), write_out(held_out, numbers), judges, settings.seed)
+    yardstick = Yardstick(list(held_out), write_out(held_out, numbers), panel, settings.seed)
     ranking = None
-    if "judge" in judges:
-        ranking = Ranking(judges["judge"], prompts, settings.prompts, settings.pictures, settings.seed)
-    return Lessons(settings, run, yardstick, write_out, ranking)
+    if judge is not None:
+        ranking = Ranking(judge, prompts, settings.prompts, settings.pictures, settings.seed)
+    return Lessons(settings, run, prompts, yardstick, write_out, ranking)

@@ -13,7 +13,9 @@ from daybreak.checkpoint_files import complete
 from daybreak.config import Config, ConfigError, override, override_all
 from daybreak.finetune import adapter_files
 from daybreak.finetune import settings as finetune_settings
+from daybreak.finetune.base_files import predicts_noise
 from daybreak.finetune.prepared import open_prepared
+from daybreak.finetune.process import Flow
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import loop_config
 from daybreak.model_folder import is_own, kind_of
@@ -21,13 +23,16 @@ from daybreak.parallel import pick_device
 from daybreak.prefer import settings as settings_file
 from daybreak.prefer.opening import Note, import_people, open_lessons
 from daybreak.prefer.own import WARMUP_STEPS, stages_of
-from daybreak.prefer.pipeline import PairwisePipeline
+from daybreak.prefer.pipeline import PreferringPipeline
+from daybreak.prefer.pipeline_online import OnlinePipeline
+from daybreak.prefer.pipeline_pairs import PairwisePipeline
 from daybreak.prefer.settings import PreferSettings
 from daybreak.run_folder import load_run_config
 from daybreak.train import checkpoint
 
 RATES = {"full": 1e-6, "lora": 1e-4}
 """Learning rates: Diffusion-DPO's order for the whole network, a LoRA's as in fine-tuning."""
+NO_FLOW = "--online is for flow matching, and {} predicts noise or v: without it, a judge makes pairs, in rounds"
 SAMPLES = 4
 """Times that samples are drawn over a run."""
 
@@ -35,12 +40,14 @@ SAMPLES = 4
 def begin_pipeline(settings: PreferSettings, run: Path, note: Note) -> None:
     """Writes into a new run's folder what it is at step 0. ConfigError for a base that cannot be trained so."""
     told = finetuning_of(settings)
+    if settings.online and predicts_noise(told.base):
+        raise ConfigError(NO_FLOW.format(settings.run))
     import_people(settings, run, note)
     finetune_settings.save(told, run)
     settings_file.save(settings, run)
 
 
-def open_pipeline_trainee(settings: PreferSettings, run: Path, note: Note) -> PairwisePipeline:
+def open_pipeline_trainee(settings: PreferSettings, run: Path, note: Note) -> PreferringPipeline:
     """The state of the newest undamaged checkpoint, or the base where there is none yet."""
     told = finetune_settings.load(run)
     base = open_prepared(told, pick_device())
@@ -50,7 +57,10 @@ def open_pipeline_trainee(settings: PreferSettings, run: Path, note: Note) -> Pa
     config = load_run_config(Path(settings.run)) if own and kind_of(Path(settings.run)) == "run" else None
     if config is not None and settings.expand is not None:
         config = override(config, "sample.expand", settings.expand)
-    trainee = PairwisePipeline(
+    base.rests = False  # a step reads prompts, and has pictures brought into latents, or out of them
+    if settings.online and not isinstance(base.process, Flow):
+        raise ConfigError(NO_FLOW.format(settings.run))
+    trainee = (OnlinePipeline if settings.online else PairwisePipeline)(
         config=preferring_loop(told, settings),
         optimizers=[base.optimizer()],
         generator=torch.Generator().manual_seed(settings.seed),
@@ -58,6 +68,7 @@ def open_pipeline_trainee(settings: PreferSettings, run: Path, note: Note) -> Pa
         base=base,
         folder=run,
         lessons=open_lessons(settings, run, config, base.device),
+        own_config=config,
     )
     if complete(run):
         checkpoint.restore(trainee, checkpoint.newest_good(run, note))

@@ -26,7 +26,7 @@ Denoisers = Callable[[Sequence[str]], Denoiser]
 class Rollout:
     """G pictures of each of P prompts: the W stochastic steps that led to each, and what it was worth.
 
-    states [P, G, W + 1, 3, H, W]: before each step, and after the last. times [W + 1]: of the states. log_prob
+    states [P, G, W + 1, C, H, W]: before each step, and after the last. times [W + 1]: of the states. log_prob
     [P, G, W]: of each step when it was taken. rewards [P, G]: the judge's scores. advantages [P, G]: over the other
     pictures of the prompt.
     """
@@ -38,9 +38,9 @@ class Rollout:
     advantages: Tensor
 
     @classmethod
-    def empty(cls, prompts: int, group: int, steps: int, side: int) -> Rollout:
-        """Zeros of the shapes of one, to be filled from a checkpoint."""
-        states = torch.zeros(prompts, group, steps + 1, 3, side, side)
+    def empty(cls, prompts: int, group: int, steps: int, shape: tuple[int, int, int]) -> Rollout:
+        """Zeros of the shapes of one, to be filled from a checkpoint; shape: (C, H, W) of what is diffused."""
+        states = torch.zeros(prompts, group, steps + 1, *shape)
         rewards = torch.zeros(prompts, group)
         return cls(states, torch.zeros(steps + 1), torch.zeros(prompts, group, steps), rewards, rewards.clone())
 
@@ -69,9 +69,9 @@ class Path:
 def roll_out(
     denoisers: Denoisers, captions: Sequence[str], group: int, path: Path, noise: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`group` pictures of each of P captions, prompt by prompt, from noise [P, 3, H, W] with its scale.
+    """`group` pictures of each of P captions, prompt by prompt, from noise [P, C, H, W] with its scale.
 
-    Returns pictures [P * group, 3, H, W], not cut to [-1, 1]; the states [P * group, length + 1, 3, H, W] around the
+    Returns pictures [P * group, C, H, W], not cut to [-1, 1]; the states [P * group, length + 1, C, H, W] around the
     stochastic steps; and the steps' log-probabilities [P * group, length]. The steps' own noise is the generator's.
     """
     times, end = path.times.to(noise), path.first + path.length

@@ -12,6 +12,7 @@ from daybreak.config.bounds import Bounds, Count, Flag, Natural, NotNegative, Po
 from daybreak.config.fields import Checked
 from daybreak.config.files import load_settings, save_settings
 from daybreak.config.quantities import time_in
+from daybreak.evaluate.measures import LEAST_FRECHET
 from daybreak.run_folder import PREFERRING_FILE
 
 Question = Literal["overall", "prompt", "realism"]
@@ -35,7 +36,12 @@ class PreferSettings(Checked):
     judge: str | None = None
     """What scores pictures that RUN draws: scenes, geneval:FILE, clipscore, a reward model's folder, or a command."""
     check: str | None = None
-    """Another judge, which is not learnt from: whether it agrees; none: scenes, where that is known and not --judge."""
+    """Another judge, which is not learnt from: whether it agrees; none: scenes where RUN draws that world, else
+    clipscore where its network is on this machine, and in no case --judge itself."""
+    reference: str | None = None
+    """Real pictures for the report's FID, a folder or shards; none: those that RUN was trained on."""
+    count: Annotated[int, Bounds(least=LEAST_FRECHET)] = 400
+    """Pictures that the report's FID, on scenes its Fréchet distance, is of, drawn before and after."""
     weights: tuple[str, ...] = ()
     """NAME=FILE, FOLDER or hub id of the judges' networks, in place of a download."""
     captions: str | None = None
@@ -113,8 +119,6 @@ class PreferSettings(Checked):
     def _check_online(self) -> None:
         if self.judge is None:
             raise ConfigError("--online learns from a judge: say which, --judge scenes")
-        if self.method == "lora":
-            raise ConfigError("--online trains with --method full or text, and no LoRA")
         if said := [n for n in ("rounds", "prompts", "beta") if self.differs(n)]:
             raise ConfigError(f"--{said[0]} has no effect with --online")
         if self.stochastic > self.draw_steps:

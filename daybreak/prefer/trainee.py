@@ -24,6 +24,7 @@ from daybreak.parallel import Ranks
 from daybreak.prefer import settings as settings_file
 from daybreak.prefer.lessons import Lessons
 from daybreak.prefer.ranking import Draw
+from daybreak.prefer.real_pictures import has_real
 from daybreak.prefer.settings import PreferSettings
 from daybreak.sampling.generate import generate
 from daybreak.train.meters import NoiseLevels, memory_gib
@@ -82,6 +83,13 @@ class Preferring(Pixel):
     ) -> dict[str, float]:  # fmt: skip
         """The memory now and then."""
         return memory_gib(self.device) if watched else {}
+
+    def pictures_at_end(self) -> tuple[int, int]:
+        """See `Trainee`; those of the report, none of which is left out."""
+        assert self.lessons is not None
+        prompts, others = super().pictures_at_end()
+        compared = self.config.data.source == "scenes" or has_real(self.settings, self.config)
+        return 0, 2 * prompts + others + self.lessons.drawn_at_end(compared)
 
     def save_settings(self, run: Path) -> None:
         """RUN/config.yaml, and RUN/prefer.yaml."""

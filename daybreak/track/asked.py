@@ -50,7 +50,7 @@ Asked = Make | Verify | Page
 def asked_track(
     arguments: list[str], track: str | None, seeds: int, out: Path | None, data: str | None,
     hidden_seed: Path | None, changed: str, verify: Path | None, page: Path | None,
-    peer_checkout: Path | None = None, judge: bool = True,
+    peer_checkout: Path | None = None, judge: bool = True, teach: int | None = None,
 ) -> Asked:  # fmt: skip
     """What was asked for. `arguments` holds the recipe and the settings, or the entries to add to a page.
 
@@ -58,6 +58,8 @@ def asked_track(
     """
     if not judge and (verify is not None or page is not None):
         raise ConfigError("--no-judge leaves the judging of a new entry for later; it has no effect here")
+    if teach is not None and (verify is not None or page is not None):
+        raise ConfigError("--teach is for a new entry; it has no effect here")
     if page is not None:
         if verify is not None or track is not None or out is not None:
             raise ConfigError("--page takes entries and nothing else: daybreak track ENTRY ... --page FOLDER")
@@ -84,7 +86,7 @@ def asked_track(
         raise ConfigError("say what to run: daybreak track RECIPE --track scenes-32-cpu")
     if track is None:
         raise ConfigError(f"say on which track: --track {' or '.join(TRACKS)}")
-    plan = plans.make(track, recipe, settings, seeds, changed, data, hidden_seed, peer_checkout)
+    plan = plans.make(track, recipe, settings, seeds, changed, data, hidden_seed, peer_checkout, teach)
     if plan.of_track.cores is not None:
         cores_of(plan.of_track)
     if out is not None and not (out / plans.FILE).exists():

@@ -53,6 +53,7 @@ def make(
         "machine": machine(),
         "hidden": plan.hidden,
         "peer": plan.peer,
+        "teach": plan.teach,
         "data": data_digest,
         "config": plain(plan.config(0)),
         "seeds": seeds,

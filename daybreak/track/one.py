@@ -23,6 +23,7 @@ from daybreak.parallel import pick_device
 from daybreak.track import plan as plans
 from daybreak.track import rules
 from daybreak.track.networks import begin
+from daybreak.track.own_teacher import with_own_teacher
 from daybreak.track.rate import rate
 from daybreak.train.clock import Clock
 from daybreak.train.guard import TrainingError
@@ -85,7 +86,10 @@ def run_one(folder: Path, seed: int, began: float, checkout: Path | None = None)
     shutil.rmtree(run, ignore_errors=True)
     device = pick_device()
     before, load = rate(device), os.getloadavg()[0]
-    pixel = begin(config, open_stage_source(config, 0, 0), device, checkout)
+    source = open_stage_source(config, 0, 0)
+    if plan.teach is not None:
+        config = with_own_teacher(config, source, plan.teach, plans.teacher_file(folder, seed), print)
+    pixel = begin(config, source, device, checkout)
     snapshots = Snapshots(pixel, run, began, track.every)
     with Display(Console()) as display:
         train_on(pixel, run, [display, snapshots])
@@ -95,7 +99,7 @@ def run_one(folder: Path, seed: int, began: float, checkout: Path | None = None)
     clock = {
         "snapshots": snapshots.kept,
         "training_seconds": pixel.seconds,
-        "teacher_seconds": rules.charged_seconds(config),
+        "teacher_seconds": 0.0 if plan.teach is not None else rules.charged_seconds(config),
         "rate_before": before,
         "rate_after": rate(device),
         "load_before": load,

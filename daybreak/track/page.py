@@ -22,8 +22,7 @@ def keep(folder: Path, kept: Path) -> Path:
     """Copies an entry's small files, once its digests are checked, into `kept`: NAME.json and NAME.png."""
     entry = entries.check(folder)
     make_folder(kept)
-    words = [entry["track"], entry["recipe"], *(f"{k}-{v}" for k, v in entry["settings"]), entry["date"][:10]]
-    name = re.sub(r"[^a-z0-9.-]+", "-", "-".join(words).lower())
+    name = re.sub(r"[^a-z0-9.]+", "-", f"{entry['track']}-{_name(entry)}-{entry['date'][:10]}".lower())
     path = kept / f"{name}-{entry['digest'][:8]}.json"
     write_whole(path, json.dumps(entry, indent=1) + "\n")
     shutil.copyfile(folder / entries.PICTURES, path.with_suffix(".png"))
@@ -59,7 +58,8 @@ Made from the entries in this repository by `daybreak track --page docs/track`; 
 
 - **Fixed**: the world or the pictures, the training captions, the judge and its prompts; also {own}.
   **Free**: all else.
-- **From scratch**: no pretrained encoder, and no teacher but those of `daybreak teach`, whose training is charged.
+- **From scratch**: no pretrained encoder, and no teacher but those of `daybreak teach`, whose training is charged; with
+  `--teach STEPS` each run trains its own first.
 - **The clock** starts with the run's process and never stops: loading libraries, the tokenizer, compilation (with empty
   caches) and saving count. It is told in seconds of the reference machine: those of the wall, times the rate of matrix
   products measured before and after the run (the larger), over the reference's. A teacher's training comes on top.
@@ -144,8 +144,9 @@ def _order(track: Track, entry: Entry) -> tuple[float, ...]:
 
 def _name(entry: Entry) -> str:
     settings = "".join(f" --{key} {value}" for key, value in entry["settings"])
+    teach = f" --teach {entry['teach']}" if entry.get("teach") else ""
     peer = ", PRX's own class" if entry["peer"] else ""
-    return f"{entry['recipe']}{settings}{peer}"
+    return f"{entry['recipe']}{settings}{teach}{peer}"
 
 
 def _cell(figure: Mapping[str, Any], target: Target) -> str:

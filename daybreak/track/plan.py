@@ -10,6 +10,7 @@ from pathlib import Path
 from daybreak.config import Config, ConfigError
 from daybreak.files import check_empty, make_folder, write_whole
 from daybreak.track import rules
+from daybreak.track.own_teacher import check_teach
 from daybreak.track.peer_checkout import checkout_digest
 from daybreak.track.rules import Track
 
@@ -24,7 +25,8 @@ class Plan:
 
     settings: (name, value) over the recipe's. changed: what a record changed, in its author's words. data: the folder
     of pictures, for a track that takes one. hidden: the sha256 of the hidden seed's file, none in practice. peer: of
-    PRX's denoiser, where it takes the transformer's place. rules: the digest of the track's rules.
+    PRX's denoiser, where it takes the transformer's place. rules: the digest of the track's rules. teach: steps for
+    which each run first trains a teacher of its own.
     """
 
     track: str
@@ -36,6 +38,7 @@ class Plan:
     hidden: str | None
     peer: str | None
     rules: str
+    teach: int | None = None
 
     @property
     def of_track(self) -> Track:
@@ -65,14 +68,16 @@ class Plan:
 
 def make(
     track: str, recipe: str, settings: list[tuple[str, str]], seeds: int, changed: str, data: str | None,
-    hidden_file: Path | None, peer: Path | None = None,
+    hidden_file: Path | None, peer: Path | None = None, teach: int | None = None,
 ) -> Plan:  # fmt: skip
     """A checked plan from what was typed. Raises ConfigError for whatever does not make one."""
     found = rules.find_track(track)
     hidden = hidden_seed(hidden_file)[1] if hidden_file is not None else None
     digest = checkout_digest(peer) if peer is not None else None
-    plan = Plan(track, recipe, tuple(settings), seeds, changed, data, hidden, digest, found.digest)
-    plan.config(0)
+    plan = Plan(track, recipe, tuple(settings), seeds, changed, data, hidden, digest, found.digest, teach)
+    config = plan.config(0)
+    if teach is not None:
+        check_teach(config, settings)
     return plan
 
 
@@ -94,6 +99,11 @@ def load(folder: Path) -> Plan:
 def run_folder(folder: Path, seed: int) -> Path:
     """Where the run of one seed is."""
     return folder / "runs" / f"seed{seed}"
+
+
+def teacher_file(folder: Path, seed: int) -> Path:
+    """Where the run of one seed keeps the teacher that it trains for itself."""
+    return folder / "teachers" / f"seed{seed}.safetensors"
 
 
 def hidden_seed(file: Path) -> tuple[int, str]:

@@ -2,14 +2,10 @@
 
 import io
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 import tiny
@@ -28,9 +24,9 @@ from daybreak.finetune.result import open_result
 from daybreak.finetune.settings import FinetuneSettings
 from daybreak.finetune.trainee import Diffusers
 from daybreak.train.guard import TrainingError
+from tests.kills import environment, kill_while_it_trains, lines_of_log
 from tests.waiting import LONG
 
-ROOT = Path(__file__).parents[2]
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 WORDS = [
     "--steps=12", "--batch=4", "--lr=3e-3", "--save-every=1", "--sample-every=100", "--sample-steps=1",
@@ -60,10 +56,6 @@ def finetuned(base, pictures, out, *words):
     return out
 
 
-def environment():
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
-
-
 def losses(run):
     events = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [(e["step"], e["loss"]) for e in events if e["event"] == "step"]
@@ -77,19 +69,11 @@ def whole(base, pictures, tmp_path_factory):
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bits(base, pictures, whole, tmp_path):
     run, rng = tmp_path / "run", random.Random(11)
-    first = command(base, "--data", pictures, "--out", run, *WORDS)
-    log, kills = run / "log.jsonl", 0
-    for _ in range(2):
-        words = command("--resume", run) if log.exists() else first
-        seen = len(log.read_text().splitlines()) if log.exists() else 0
-        process = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < seen + 3):
-            time.sleep(0.002)
-        time.sleep(rng.random() / 4)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.communicate()
+    first = ["finetune", base, "--data", pictures, "--out", run, *WORDS]
+    kills = sum(
+        kill_while_it_trains(["finetune", "--resume", run] if lines_of_log(run) else first, run, 3, rng.random() / 4)
+        for _ in range(2)
+    )
     assert kills
     resume_finetune(Console(quiet=True), run)
     tiny.check_same(run, whole)

@@ -19,7 +19,6 @@ from daybreak.config import ConfigError, load, override, save
 from daybreak.files import new_folder
 from daybreak.formats.run import load_averaged
 from daybreak.formats.weights import read_tensors
-from daybreak.prefer import report
 from daybreak.prefer.asked import check_prefer, run_to_resume
 from daybreak.prefer.ballots import count_votes
 from daybreak.prefer.opening import begin_own
@@ -41,12 +40,7 @@ for line in sys.stdin:
     picture = Image.open(pathlib.Path(sys.argv[1]) / json.loads(line)["file_name"]).convert("L").resize((1, 1))
     print(picture.getpixel((0, 0)))
 """
-SMALL = {"batch": 4, "held_out": 4, "lr": 0.01}
-
-
-@pytest.fixture(autouse=True)
-def few_pictures(monkeypatch):
-    monkeypatch.setattr(report, "FRECHET_PICTURES", 16)
+SMALL = {"batch": 4, "held_out": 4, "lr": 0.01, "count": 50}
 
 
 def brightness(path):
@@ -110,7 +104,7 @@ def begun(settings, run, **changes):
 def test_votes_on_a_model_alone_are_learnt_from(study, demo_run, tmp_path, monkeypatch, capsys):
     ballots = count_votes(study, demo_run, "overall")
     assert (len(ballots.study.prompts), ballots.ties, ballots.votes, ballots.others) == (48, 6, 48, 0)
-    words = ["--votes", study, "--steps", 6, "--out", "run", "--batch", 4, "--held-out", 4, "--lr", 0.01]
+    words = ["--votes", study, "--steps", 6, "--out", "run", "--batch", 4, "--held-out", 4, "--lr", 0.01, "--count", 50]
     done = here(["prefer", demo_run, *words], tmp_path, monkeypatch, capsys)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "42 pairs of 48 votes; 6 ties left out" in done.stdout

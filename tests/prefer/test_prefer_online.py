@@ -15,7 +15,7 @@ from daybreak.files import new_folder
 from daybreak.formats.run import load_averaged
 from daybreak.formats.weights import read_tensors
 from daybreak.losses.grpo import group_advantages
-from daybreak.prefer import opening, report
+from daybreak.prefer import opening, panel
 from daybreak.prefer.asked import check_prefer, run_to_resume
 from daybreak.prefer.online import denoisers_of
 from daybreak.prefer.own import preferring_config
@@ -25,7 +25,7 @@ from daybreak.run_folder import load_run_config
 from daybreak.sampling.sampler import euler
 from daybreak.sampling.stochastic import gaussian_step
 
-TINY = {"online": True, "batch": 2, "pictures": 4, "draw_steps": 4, "held_out": 4}
+TINY = {"online": True, "batch": 2, "pictures": 4, "draw_steps": 4, "held_out": 4, "count": 50}
 
 
 READ = ("text_embedding", "text_convolutions", "pooled_embedding", "grounding")
@@ -43,8 +43,7 @@ class Brightness:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(report, "FRECHET_PICTURES", 16)
-    monkeypatch.setattr(opening, "open_judge", lambda *_: Brightness())
+    monkeypatch.setattr(panel, "open_judge", lambda *_: Brightness())
 
 
 def begun(run, demo_run, **settings):
@@ -157,7 +156,6 @@ def test_a_judge_is_won_over_and_a_killed_run_goes_on_to_the_same_bits(demo_run,
     ("settings", "said"),
     [
         ({"online": True, "votes": "x", "judge": None}, "--online learns from a judge: say which, --judge scenes"),
-        ({"online": True, "method": "lora"}, "--online trains with --method full or text, and no LoRA"),
         ({"online": True, "rounds": 3}, "--rounds has no effect with --online"),
         ({"online": True, "stochastic": 9}, "--stochastic 9: --draw-steps 8 has fewer steps"),
         ({"noise": 0.5}, "--noise has no effect without --online"),

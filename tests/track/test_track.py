@@ -29,13 +29,13 @@ TINY = [
     "--model.width", "64", "--model.depth", "2", "--model.heads", "2", "--text.width", "32", "--text.heads", "2",
     "--train.batch", "8", "--sample.steps", "2", "--train.steps", "4",
 ]  # fmt: skip
-TRACK = ["track", "scenes-demo+no-repa", "--track", "scenes-32-cpu", "--seeds", "1"]
+TRACK = ["track", "scenes-demo", "--track", "scenes-32-cpu", "--seeds", "1", "--teach", "2"]
 
 
 def trained(folder, hidden=None):
     """The folder of an entry whose run has trained, in this process: the command then judges it."""
     settings = list(zip([k[2:] for k in TINY[::2]], TINY[1::2], strict=True))
-    plans.make("scenes-32-cpu", "scenes-demo+no-repa", settings, 1, "", None, hidden).save(folder)
+    plans.make("scenes-32-cpu", "scenes-demo", settings, 1, "", None, hidden, teach=2).save(folder)
     run_one(folder, 0, time.time())
     return folder
 
@@ -69,11 +69,19 @@ def test_an_entry_holds_its_score_over_time_and_survives_no_change(made, tmp_pat
     assert all(0 <= row["one_and_two_objects"] <= 1 and row["seconds"] > 0 for row in seed["rows"])
     assert seed["clock"]["rate_after"] > 0 and entry["config"]["model"]["width"] == 64
     assert {"curve.png", "pictures.png", "plan.json", "runs/seed0/log.jsonl"} <= entry["files"].keys()
+    # Its teacher was trained by the run's own clock, so no other is charged.
+    assert "teachers/seed0.safetensors" in entry["files"] and seed["clock"]["teacher_seconds"] == 0
+    assert str(made.name) in (made / "runs" / "seed0" / "config.yaml").read_text() and entry["teach"] == 2
 
     page = here(["track", "entry", "--page", "docs/track"], tmp_path, monkeypatch, capsys)
     assert page.returncode == 0, page.stderr
     text = (tmp_path / "docs" / "track.md").read_text()
-    assert "| scenes-demo+no-repa --model.width 64" in text and entry["digest"][:8] in text and "practice" in text
+    assert (
+        "| scenes-demo --model.width 64" in text
+        and "--teach 2 |" in text
+        and entry["digest"][:8] in text
+        and "practice" in text
+    )
     (small,) = (tmp_path / "docs" / "track").glob("scenes-32-cpu-*.json")
     assert small.with_suffix(".png").read_bytes() == (made / "pictures.png").read_bytes()
     better = json.loads(small.read_text())
@@ -202,6 +210,9 @@ def asked(words, track="scenes-32-cpu", **given):
             {"peer_checkout": Path("nowhere")},
             "nowhere is no checkout of Photoroom/PRX",
         ),
+        (["scenes-demo+no-repa"], {"teach": 9}, "--teach has no effect: scenes-demo.no-repa does not learn"),
+        (["scenes-demo", "--alignment.teacher", "embedded"], {"teach": 9}, "has no effect beside --teach"),
+        (["scenes-demo"], {"verify": "x", "teach": 9}, "--teach is for a new entry"),
         (["scenes-demo"], {"verify": "x"}, "--verify runs the entry as it is"),
         ([], {"page": Path(), "track": None, "judge": False}, "--no-judge leaves the judging"),
         (["scenes-demo"], {"page": "x"}, "--page takes entries and nothing else"),

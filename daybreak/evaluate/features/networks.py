@@ -76,11 +76,13 @@ class Inception:
 class Clip:
     """CLIP: picture and text embeddings in one space [B, D], not scaled to unit length."""
 
-    def __init__(self, name: str, weights: str | None, device: torch.device):
+    def __init__(self, name: str, weights: str | None, device: torch.device, fetch: bool = True):
+        """fetch: whether what is not on this machine is downloaded."""
         from transformers import CLIPModel
 
-        self._model = load_pretrained(CLIPModel, name, weights).to(device)
+        self._model = load_pretrained(CLIPModel, name, weights, local_files_only=not fetch).to(device)
         self._tokenizer: Any = None
+        self._fetch = fetch
         self._source = weights or HUB_MODELS[name][0]
         self._side = self._model.config.vision_config.image_size
         self._most = min(CLIP_TOKENS, self._model.config.text_config.max_position_embeddings)
@@ -112,7 +114,7 @@ class Clip:
         if self._tokenizer is None:
             from transformers import CLIPTokenizer
 
-            self._tokenizer = CLIPTokenizer.from_pretrained(self._source)
+            self._tokenizer = CLIPTokenizer.from_pretrained(self._source, local_files_only=not self._fetch)
         return self._tokenizer(texts, **options)
 
 

@@ -16,6 +16,10 @@ class Chroma(Flux):
 
     text_encoders = ("text_encoder",)
 
+    def lead(self, guidance: float) -> float:
+        """See `Family`."""
+        return max(guidance, 1.0)
+
     def max_tokens(self) -> int:
         """See `Family`."""
         return LONGEST

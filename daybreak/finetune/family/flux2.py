@@ -14,6 +14,10 @@ class Flux2Klein(InPatches):
     text_encoders = ("text_encoder",)
     targets = (*ATTENTION, "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "to_qkv_mlp_proj", "attn.to_out")
 
+    def lead(self, guidance: float) -> float:
+        """See `Family`; what was distilled to few steps is not guided."""
+        return 1.0 if self.pipeline.config.is_distilled else max(guidance, 1.0)
+
     def max_tokens(self) -> int:
         """See `Family`."""
         return int(self.pipeline.tokenizer_max_length)

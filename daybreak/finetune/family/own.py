@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from daybreak.encoders.text import TextTokens
+from daybreak.encoders.text import TextEncoder, TextTokens
 from daybreak.extras import require
 from daybreak.finetune.families import PrxPixel, Text
 from daybreak.formats.diffusers_folder import write_diffusers
@@ -18,6 +18,7 @@ from daybreak.formats.own_folder import pipeline_settings, write_own
 from daybreak.formats.prx_keys import is_prx
 from daybreak.formats.text_parts import to_transformers
 from daybreak.model.transformer import Transformer
+from daybreak.sampling import sampler
 
 
 def open_own_base(folder: Path) -> Any:
@@ -42,15 +43,27 @@ def _component(transformer: Transformer, text_width: int) -> Any:
     return DaybreakTransformer(text_width, asdict(transformer.config), asdict(transformer.routing))
 
 
+def own_networks(family: Any) -> tuple[Transformer, TextEncoder]:
+    """Of an `Own`: its transformer, with the adapters on it, and its text encoder, on one device."""
+    text_encoder, _ = family.pipeline.origin
+    return family.network.network, text_encoder.to(family.pipeline.device)
+
+
 class Own(PrxPixel):
     """Our transformer in pixels. Adapters are on its attention."""
 
+    floor = sampler.FLOOR
     targets = ("qkv", "text_kv", "out", "attention_qkv", "attention_out")
 
     @property
     def multiple(self) -> int:
         """See `Family`."""
         return int(self.network.config.model["patch"])
+
+    @property
+    def guided_between(self) -> tuple[float, float]:  # type: ignore[override]
+        """See `Family`."""
+        return float(self.pipeline.config.guidance_from), float(self.pipeline.config.guidance_to)
 
     def text(self, captions: list[str]) -> Text:
         """The text encoder's last states, zero where the mask hides them."""

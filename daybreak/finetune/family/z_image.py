@@ -21,6 +21,10 @@ class ZImage(InPatches):
         """See `Family`; the pipeline's own default."""
         return 1024
 
+    def lead(self, guidance: float) -> float:
+        """See `Family`; the pipeline adds its guidance to the caption's own prediction."""
+        return 1.0 + max(guidance, 0.0)
+
     def max_tokens(self) -> int:
         """See `Family`."""
         return min(LONGEST, int(self.pipeline.tokenizer.model_max_length))
