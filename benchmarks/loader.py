@@ -202,7 +202,7 @@ def main() -> None:
         for name, values in rates.items():
             rate = statistics.median(values)
             print(
-                f"{name:30s} {rate:7.1f} images/s a core ({min(values):.1f}..{max(values):.1f}) {rate / base:5.2f} of "
+                f"{name:31s} {rate:7.1f} images/s a core ({min(values):.1f}..{max(values):.1f}) {rate / base:5.2f} of "
                 f"bare Pillow; daybreak is {plain / rate:.2f}x as fast, with copies {copies / rate:.2f}x"
             )
         print(data.costs)
