@@ -461,7 +461,9 @@ def track(
     seeds: Annotated[int, Bounds(least=1, most=100), "Runs, with seeds 0, 1, ..."] = 3,
     out: Annotated[Path | None, "Folder of the entry to write, or to go on with."] = None,
     data: Annotated[str | None, "Folder of captioned pictures, for a track that takes one."] = None,
-    hidden_seed: Annotated[Path | None, "File that nobody else can guess: the judge's prompts come from it."] = None,
+    hidden_seed: Annotated[
+        Path | None, "File that nobody else can guess: the judge's prompts come from it. With --page it is shown."
+    ] = None,
     changed: Annotated[str, "What this entry changes, for the history of records."] = "",
     teach: Annotated[
         Count | None, "Steps for which each run first trains a teacher of its own, in the embedded one's place."

@@ -27,7 +27,7 @@ def kill_while_it_trains(words: list[object], run: Path, events: int, delay: flo
     seen, call = lines_of_log(run), [sys.executable, "-m", "daybreak", *map(str, words)]
     process = subprocess.Popen(call, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     while process.poll() is None and lines_of_log(run) < seen + events:
-        time.sleep(0.002)
+        time.sleep(0.005)
     time.sleep(delay)
     met = process.poll() is None
     if met:

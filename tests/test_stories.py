@@ -79,6 +79,13 @@ def test_finetune(tmp_path):
     assert all((tmp_path / "out" / name).stat().st_size > 500 for name in ("mine.png", "base.png"))
 
 
+def test_prefer(demo_run, tmp_path):
+    small = "--pictures 2 --batch 2 --draw-steps 2 --held-out 2 --count 50"
+    tell("prefer.sh", tmp_path, RUN=str(demo_run), LIMIT="--steps 2", SETTINGS=small)
+    assert all((tmp_path / "out" / name).stat().st_size > 500 for name in ("before.png", "after.png"))
+    assert (tmp_path / "out" / "preferred" / "report" / "report.json").is_file()
+
+
 def test_a_story_without_pictures_says_what_it_needs():
     done = subprocess.run(["bash", ROOT / "runs" / "finetune.sh"], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "PICTURES=my-pictures runs/finetune.sh" in done.stderr

@@ -29,10 +29,12 @@ def run_asked(console: Console, asked: Asked) -> bool:
         return True
     if isinstance(asked, Verify):
         return run_verify(console, asked)
-    from daybreak.track.page import keep, write_page
+    from daybreak.track.page import keep, show_seed, write_page
 
     for folder in asked.added:
         console.print(f"  {keep(folder, asked.kept)}", highlight=False, soft_wrap=True)
+    if asked.hidden_seed is not None:
+        console.print(f"  {show_seed(asked.hidden_seed, asked.kept)}", highlight=False, soft_wrap=True)
     console.print(f"  {write_page(asked.kept)}", highlight=False, soft_wrap=True)
     return True
 

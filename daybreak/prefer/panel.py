@@ -8,6 +8,7 @@ import torch
 
 from daybreak.config import ConfigError
 from daybreak.evaluate.request import parse_weights
+from daybreak.hub_models import HUB_MODELS
 from daybreak.prefer.judges import ClipScoreJudge, Judge, open_judge
 from daybreak.prefer.settings import PreferSettings
 
@@ -41,10 +42,14 @@ def open_panel(settings: PreferSettings, on_scenes: bool, device: torch.device) 
         return panel
     try:
         clip = ClipScoreJudge(weights.get("clip"), device, fetch="clip" in weights)
-    except ConfigError as e:
+    except ConfigError:
         if "clip" in weights:
             raise
-        panel.missing.append(f"CLIPScore was not measured: {e}")
+        model, size, _ = HUB_MODELS["clip"]
+        panel.missing.append(
+            f"CLIPScore was not measured: {model} ({size}) is not on this machine; --check clipscore downloads it, and "
+            "--weights clip=FOLDER names a copy"
+        )
         return panel
     name = "check" if check is None else CLIPSCORE
     panel.judges[name] = clip

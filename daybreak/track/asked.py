@@ -38,10 +38,11 @@ class Verify:
 
 @dataclass(frozen=True)
 class Page:
-    """Entries to add to the kept ones, and the page to write."""
+    """Entries to add to the kept ones, and the page to write. hidden_seed: the file that is shown from now on."""
 
     kept: Path
     added: tuple[Path, ...]
+    hidden_seed: Path | None
 
 
 Asked = Make | Verify | Page
@@ -62,7 +63,7 @@ def asked_track(
         raise ConfigError("--teach is for a new entry; it has no effect here")
     if page is not None:
         if verify is not None or track is not None or out is not None:
-            raise ConfigError("--page takes entries and nothing else: daybreak track ENTRY ... --page FOLDER")
+            raise ConfigError("--page takes entries and a hidden seed to show: daybreak track ENTRY ... --page FOLDER")
         names, settings = split_arguments(arguments)
         if settings:
             raise ConfigError(f"--{settings[0][0]} has no effect beside --page")
@@ -70,7 +71,9 @@ def asked_track(
             entries.check(Path(name))
         if not names and not page.is_dir():
             raise ConfigError(f"--page {page}: no such folder")
-        return Page(page, tuple(map(Path, names)))
+        if hidden_seed is not None:
+            plans.hidden_seed(hidden_seed)
+        return Page(page, tuple(map(Path, names)), hidden_seed)
     recipe, settings = parse_arguments(arguments)
     if verify is not None:
         if recipe is not None or settings or track is not None:

@@ -29,6 +29,15 @@ def keep(folder: Path, kept: Path) -> Path:
     return path
 
 
+def show_seed(file: Path, kept: Path) -> Path:
+    """Copies the hidden seed that entries in `kept` were judged with, for all to see; ConfigError where none was."""
+    told = sha256(file)
+    if not any(entries.read(path)["hidden"] == told for path in kept.glob("*.json")):
+        raise ConfigError(f"--hidden-seed {file}: no entry in {kept} was judged with it")
+    shutil.copyfile(file, _seed_file(told, kept))
+    return _seed_file(told, kept)
+
+
 def write_page(kept: Path) -> Path:
     """Writes the page beside the folder `kept`, under its name, and returns it. ConfigError for a changed entry."""
     found = sorted(kept.glob("*.json"))
@@ -65,7 +74,8 @@ Made from the entries in this repository by `daybreak track --page docs/track`; 
   products measured before and after the run (the larger), over the reference's. A teacher's training comes on top.
 - **Nothing is judged while it runs.** A run keeps its averaged weights with the time; another process draws and judges
   them after it has ended. So no pause can hide work, and the run never sees a prompt. A record has to be judged with a
-  hidden seed (`--hidden-seed FILE`): its sha256 stands in the entry, and whoever claims the record shows it.
+  hidden seed (`--hidden-seed FILE`): its sha256 stands in the entry, and whoever claims the record shows it, by
+  `--page FOLDER --hidden-seed FILE`, so that anybody can verify the entry. A seed that was shown is hidden no longer.
 - **Reached** is a target where the next judged average reaches it too, or where it is the last one.
 - An entry is signed by the sha256 of each of its files and of itself; the commit that adds it says whose it is."""
 
@@ -107,12 +117,24 @@ def _table(track: Track, shown: Sequence[tuple[Path, Entry]], kept: Path) -> str
             str(len(e["seeds"])),
             f"{clock['parameters'] / 1e6:.2f} M",
             f"{last['images'] / clock['training_seconds']:,.0f}",
-            "hidden seed" if e["hidden"] else "practice",
+            _judged(e, kept),
             f"[{e['date'][:10]}]({kept.name}/{path.name}) `{e['digest'][:8]}`, "
             f"[pictures]({kept.name}/{path.with_suffix('.png').name})",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _seed_file(told: str, kept: Path) -> Path:
+    return kept / f"seed-{told[:8]}"
+
+
+def _judged(entry: Entry, kept: Path) -> str:
+    if entry["hidden"] is None:
+        return "practice"
+    file = _seed_file(entry["hidden"], kept)
+    shown = file.is_file() and sha256(file) == entry["hidden"]
+    return f"[hidden seed]({kept.name}/{file.name}), shown since" if shown else "hidden seed"
 
 
 def _history(track: Track, known: Sequence[Entry]) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 from daybreak.config import ConfigError
 from daybreak.data.open import open_source
 from daybreak.evaluate.metrics import frechet_distance, moments
+from daybreak.files import sha256
 from daybreak.model.transformer import Transformer
 from daybreak.track import curve, rules
 from daybreak.track import entry as entries
@@ -84,6 +85,14 @@ def test_an_entry_holds_its_score_over_time_and_survives_no_change(made, tmp_pat
     )
     (small,) = (tmp_path / "docs" / "track").glob("scenes-32-cpu-*.json")
     assert small.with_suffix(".png").read_bytes() == (made / "pictures.png").read_bytes()
+    for name, code, said in (("seed", 0, "seed-"), ("other", 2, "no entry in docs/track was judged with it")):
+        (tmp_path / name).write_text(f"{name} of sixteen bytes or more")
+        hidden = json.loads(small.read_text()) | {"hidden": sha256(tmp_path / "seed")}
+        small.write_text(json.dumps(hidden | {"digest": entries.own_digest(hidden)}))
+        told = here(["track", "--page", "docs/track", "--hidden-seed", name], tmp_path, monkeypatch, capsys)
+        assert told.returncode == code and said in told.stdout + told.stderr
+    text = (tmp_path / "docs" / "track.md").read_text()
+    assert f"[hidden seed](track/seed-{hidden['hidden'][:8]}), shown since" in text
     better = json.loads(small.read_text())
     better["figures"]["half"]["mean"] = 1.0
     small.write_text(json.dumps(better))
@@ -215,7 +224,7 @@ def asked(words, track="scenes-32-cpu", **given):
         (["scenes-demo"], {"verify": "x", "teach": 9}, "--teach is for a new entry"),
         (["scenes-demo"], {"verify": "x"}, "--verify runs the entry as it is"),
         ([], {"page": Path(), "track": None, "judge": False}, "--no-judge leaves the judging"),
-        (["scenes-demo"], {"page": "x"}, "--page takes entries and nothing else"),
+        (["scenes-demo"], {"page": "x"}, "--page takes entries and a hidden seed"),
     ],
 )
 def test_what_breaks_a_rule_gets_one_line(words, given, message):
