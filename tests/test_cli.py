@@ -155,6 +155,7 @@ def test_a_folder_of_pictures_trains_and_resumes(tmp_path, monkeypatch, capsys):
         (["prepare", ".", "--out", "x", "--max-ratio", "inf"], "--max-ratio is 'inf'; it must be a number"),
         (["prepare", ".", "--out", "x", "--min-side", "-3"], "--min-side is -3; it must be at least 0"),
         (["prepare", ".", "--out", "x", "--patch", "0"], "--patch is 0; it must be at least 1"),
+        (["prepare", ".", "--out", "x", "--copy-size", "1024"], "with --size 1024 it must be at most 672, since"),
         (["prepare", ".", "--out", "x", "--caption", "text=inf"], "the weight must be a number above 0"),
         (["caption", "x", "--model", "m", "--weight", "inf"], "--weight is 'inf'; it must be a number"),
         (["teach", "--out", "teacher.pt"], "--out teacher.pt: the weights are written as safetensors"),

@@ -56,6 +56,7 @@ def _summary(console: Console, out: str, index: Index) -> None:
     facts = [
         ("pictures", f"{index.rows:,}"),
         ("shards", f"{len(index.shards)}, {sum(s.bytes for s in index.shards) / 1e6:,.1f} MB"),
+        ("of them smaller copies", _copies(index)),
         *((f"dropped: {kind}", f"{count:,}") for kind, count in index.dropped.items()),
         ("why, one by one", join(out, DROPPED) if index.dropped else ""),
         ("what was changed", join(out, NOTES)),
@@ -63,3 +64,11 @@ def _summary(console: Console, out: str, index: Index) -> None:
         ("train on it", f"daybreak train folder --data {out}"),
     ]
     print_facts(console, facts, whole=True)
+
+
+def _copies(index: Index) -> str:
+    """Their size, what they take, and how much that adds to a set without them."""
+    if (copies := index.settings.get("copies")) is None:
+        return ""
+    without = sum(s.bytes for s in index.shards) - copies["bytes"]
+    return f"at {copies['size']} px, {copies['bytes'] / 1e6:,.1f} MB: {copies['bytes'] / without:.0%} more than without"

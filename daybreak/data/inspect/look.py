@@ -18,7 +18,7 @@ from daybreak.data.prepare.duplicates import find_duplicates
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.reading.rows import read_part
 from daybreak.data.reading.sources import Part, make_plan
-from daybreak.data.shards.format import read_dropped
+from daybreak.data.shards.format import COPY, read_dropped
 from daybreak.data.shards.reader import RowError, ShardReader
 
 SAMPLES = 24
@@ -28,7 +28,7 @@ THUMB = 160
 
 @dataclass(frozen=True)
 class Seen:
-    """A usable row: captions by column, the original's size, the bucket's, its encoded length in bytes."""
+    """A usable row: captions by column, the original's size, the bucket's, its encoded length in bytes, its copy's."""
 
     key: str
     captions: dict[str, str]
@@ -36,6 +36,7 @@ class Seen:
     height: int
     bucket: str
     bytes: int
+    copy_bytes: int = 0
 
 
 @dataclass
@@ -112,7 +113,8 @@ def see_part(number: int, part: Part, settings: PrepareSettings, samples: int) -
             continue
         c = result.columns
         captions = {name: c[name] for name in settings.caption_columns if c[name]}
-        row = Seen(c["key"], captions, c["original_width"], c["original_height"], c["bucket"], len(c["image"]["bytes"]))
+        lengths = len(c["image"]["bytes"]), len(c.get(COPY, b""))
+        row = Seen(c["key"], captions, c["original_width"], c["original_height"], c["bucket"], *lengths)
         seen.rows.append(row)
         seen.identities.append((c["sha256"], int(c["phash"], 16), result.colours))
         if len(seen.samples) < samples:
@@ -137,15 +139,14 @@ def _look_at_shards(place: str, progress: Progress) -> Look:
             continue  # listed as damaged
         for i, row in enumerate(table.to_pylist()):
             captions = reader.captions(start + i)
-            size = int(reader.lengths[start + i])
-            look.rows.append(
-                Seen(row["key"], captions, row["original_width"], row["original_height"], row["bucket"], size)
-            )
+            original = row["original_width"], row["original_height"]
+            look.rows.append(Seen(row["key"], captions, *original, row["bucket"], *reader.bytes_of(start + i)))
         start += shard.rows
     for i in range(0, len(reader), max(1, len(reader) // SAMPLES)):
         try:
             caption = next(iter(reader.captions(i).values()), "")
             look.samples.append((_small(reader.picture_bytes(i)), reader.name(i), caption))
+            reader.copy_bytes(i)  # raises where it is damaged
         except RowError as e:
             look.damaged.append((reader.name(i), str(e)))
     look.samples = look.samples[:SAMPLES]

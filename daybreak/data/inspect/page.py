@@ -38,7 +38,8 @@ def write_page(report: Report, path: Path) -> None:
 def _summary(report: Report) -> list[Fact]:
     rows, facts = report.look.rows, report.facts
     levels = Counter(f.level for f in report.findings)
-    median, size = float(np.median(facts.words)) if facts.n else None, sum(r.bytes for r in rows)
+    median, size = float(np.median(facts.words)) if facts.n else None, sum(r.bytes + r.copy_bytes for r in rows)
+    copies = sum(r.copy_bytes for r in rows)
     return [
         _count("usable pictures", len(rows)),
         _count("left out", len(report.look.dropped)),
@@ -46,6 +47,7 @@ def _summary(report: Report) -> list[Fact]:
         Fact("words a caption (median)", median, "none" if median is None else f"{median:.0f}"),
         _count("different words", facts.vocabulary),
         Fact("prepared size", size, f"{size / 1e6:,.1f} MB" if rows else ""),
+        *([Fact("of it smaller copies", copies, f"{copies / 1e6:,.1f} MB")] if copies else []),
         _count("errors", levels["error"]),
         _count("warnings", levels["warning"]),
     ]

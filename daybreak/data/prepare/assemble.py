@@ -19,17 +19,18 @@ from daybreak.data.prepare.parts import part_files
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.reading.sources import Plan
 from daybreak.data.shards.format import (
+    COPY,
     DROPPED,
     INDEX,
     NOTES,
     OTHERS,
     ROW_GROUP,
-    ROW_SCHEMA,
     Index,
     Shard,
     locate_pictures,
     open_writer,
     row_captions,
+    row_schema,
     shard_name,
     shard_schema,
     write_rows,
@@ -122,7 +123,8 @@ def write_shard(
 ) -> int:
     """Writes shard `number` from [(part, rows of it)] and then its line of the row table. Returns its number."""
     captions = list(settings.caption_columns)
-    schema = shard_schema(captions)
+    has_copies = settings.copy_size is not None
+    schema = shard_schema(captions, has_copies)
     name = shard_name(number, of)
     folder = work / "shards" if is_remote(out) else Path(out, name).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,6 +156,16 @@ def write_shard(
         "captioned": has_caption,
         "captions_crc32": [captions_check(row_captions(row, captions)) for row in table.to_pylist()],
     }
+    if has_copies:
+        copies = locate_pictures(building, COPY)
+        shapes = [settings.copy_shapes[shape] for shape in zip(lines["width"], lines["height"], strict=True)]
+        lines |= {
+            "copy_offset": [c[0] for c in copies],
+            "copy_length": [c[1] for c in copies],
+            "copy_crc32": [c[2] for c in copies],
+            "copy_width": [width for width, _ in shapes],
+            "copy_height": [height for _, height in shapes],
+        }
     size = building.stat().st_size
     if is_remote(out):
         fs, target = filesystem(join(out, name))
@@ -164,7 +176,7 @@ def write_shard(
         settle(building, Path(out, name))
     done = done_file(work, number)
     building = unfinished(done)
-    schema = ROW_SCHEMA.with_metadata({"bytes": str(size)})
+    schema = row_schema(has_copies).with_metadata({"bytes": str(size)})
     pq.write_table(pa.table(lines, schema=schema), building)
     settle(building, done)
     return number
@@ -206,6 +218,9 @@ def write_index(
     """Writes the row table and, last of all, the index."""
     tables = [pq.read_table(done_file(work, s), partitioning=None) for s in range(shards)]
     rows = pa.concat_tables([t.replace_schema_metadata(None) for t in tables])
+    copies = {}
+    if settings.copy_size is not None:
+        copies = {"copies": {"size": settings.copy_size, "bytes": pc.sum(rows["copy_length"]).as_py()}}
     index = Index(
         size=settings.size,
         patch=settings.patch,
@@ -218,6 +233,7 @@ def write_index(
             "encoding": settings.encoding,
             "quality": settings.quality,
             "duplicates": settings.duplicates,
+            **copies,
             "fingerprint": fingerprint,
         },
     )

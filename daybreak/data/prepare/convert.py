@@ -15,12 +15,19 @@ from daybreak.data.prepare.hashes import colours, is_blank, phash, thumbnail
 from daybreak.data.prepare.settings import PrepareSettings
 from daybreak.data.reading.row import RawRow
 from daybreak.data.shards.buckets import crop_box, nearest_bucket
-from daybreak.data.shards.format import OTHERS
+from daybreak.data.shards.format import COPY, OTHERS
 
 CROP_LOSS = 1.5
 """A picture this much wider than the widest bucket would lose a third of itself."""
 LONG_CAPTION = 1000
 """Words beyond which a caption is certainly longer than any text encoder reads."""
+FINER = 0.75
+"""A copy's steps of quantisation, as a part of those of its picture: at quality 92 the copy has 94.
+
+On ten photographs, copies of half the side with these steps, and colours in full (4:4:4), lay 14 % nearer to a Lanczos
+filter on the original than the stored picture as the decoder halves it; with the picture's own steps 1 % farther, and
+with colours halved as well (4:2:0) 29 %.
+"""
 SUFFIX = {"jpeg": "jpg", "webp": "webp", "png": "png"}
 
 
@@ -74,7 +81,7 @@ def process(row: RawRow, settings: PrepareSettings) -> Kept | Dropped:
     for name, texts in captions.items():
         if (words := max(len(text.split()) for text in texts)) > LONG_CAPTION:
             notes.append(f"{name} of {words} words; text encoders read a few hundred")
-    columns = {
+    columns: dict[str, Any] = {
         "key": row.key,
         "image": {
             "bytes": row.data if as_it_is else _encode(image, settings),
@@ -90,6 +97,8 @@ def process(row: RawRow, settings: PrepareSettings) -> Kept | Dropped:
         "sha256": hashlib.sha256(row.data).hexdigest(),
         "phash": f"{phash(thumb):016x}",
     }
+    if copy_shape := settings.copy_shapes.get(bucket):
+        columns[COPY] = _encode_copy(image.resize(copy_shape, Image.Resampling.LANCZOS), settings)
     return Kept(columns, colours(thumb), tuple(notes))
 
 
@@ -117,4 +126,13 @@ def _encode(image: Image.Image, settings: PrepareSettings) -> bytes:
         image.save(buffer, "WEBP", quality=settings.quality, method=4)
     else:
         image.save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _encode_copy(image: Image.Image, settings: PrepareSettings) -> bytes:
+    """JPEG beside WebP, too, which halves all colours and takes longer to decode."""
+    if settings.encoding == "png":
+        return _encode(image, settings)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=round(100 - FINER * (100 - settings.quality)), subsampling="4:4:4")
     return buffer.getvalue()

@@ -28,7 +28,8 @@ def part_files(work: Path, number: int) -> tuple[Path, Path]:
 
 def part_schema(settings: PrepareSettings) -> pa.Schema:
     """A shard's columns, and what duplicates are found by."""
-    return shard_schema(list(settings.caption_columns)).append(pa.field("colours", pa.binary()))
+    schema = shard_schema(list(settings.caption_columns), settings.copy_size is not None)
+    return schema.append(pa.field("colours", pa.binary()))
 
 
 def read_plan(work: Path, offset: int) -> Part:

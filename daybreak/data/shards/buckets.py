@@ -38,6 +38,13 @@ def nearest_bucket(width: int, height: int, buckets: Sequence[Bucket]) -> int:
     return min(range(len(buckets)), key=lambda i: abs(math.log(buckets[i][0] / buckets[i][1]) - ratio))
 
 
+def covering(shape: Bucket, buckets: Sequence[Bucket]) -> Bucket:
+    """The least size, px, of pictures of this shape that covers the bucket whose shape is nearest to it."""
+    width, height = shape
+    w, h = buckets[nearest_bucket(width, height, buckets)]
+    return (w, -(-height * w // width)) if w * height >= h * width else (-(-width * h // height), h)
+
+
 def crop_box(width: int, height: int, bucket: Bucket) -> tuple[float, float, float, float]:
     """The largest centred box (left, top, right, bottom), px, of a picture that has the shape of `bucket`."""
     w, h = bucket

@@ -29,10 +29,12 @@ WRITTEN_KIND = "arrow"
 """Kind of the files that `daybreak caption` writes; before it was parquet, for the same reason as ROWS."""
 OTHERS = "_others"
 """Beside a caption column NAME stands NAME_others: the row's further captions of that name."""
+COPY = "image_copy"
+"""The column of the pictures' smaller copies, in sets that have them."""
 ROW_GROUP = 100
 """Pictures a row group: what other readers fetch at once."""
 
-ROW_SCHEMA = pa.schema(
+_ROW_SCHEMA = pa.schema(
     [
         ("shard", pa.int32()),
         ("row", pa.int32()),
@@ -45,6 +47,20 @@ ROW_SCHEMA = pa.schema(
         ("captions_crc32", pa.int64()),
     ]
 )
+_COPY_SCHEMA = pa.schema(
+    [
+        ("copy_offset", pa.int64()),
+        ("copy_length", pa.int32()),
+        ("copy_crc32", pa.int64()),
+        ("copy_width", pa.int32()),
+        ("copy_height", pa.int32()),
+    ]
+)
+
+
+def row_schema(copies: bool) -> pa.Schema:
+    """The columns of ROWS; copies: of a set whose pictures have smaller copies."""
+    return pa.unify_schemas([_ROW_SCHEMA, _COPY_SCHEMA]) if copies else _ROW_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,8 @@ class Index:
     """What index.json holds.
 
     size, patch, max_ratio: the prepared buckets, see `buckets.bucket_sizes`. captions: column name -> weight.
-    settings: everything else that the shards were made with. dropped: reason -> how many. written: caption
+    settings: everything else that the shards were made with; `copies`, where there are any: the side of the square
+    around which their shapes lie (px), and their bytes in all. dropped: reason -> how many. written: caption
     columns that `daybreak caption` wrote, which lie beside the shards -> how, and the kind of their files.
     """
 
@@ -159,8 +176,8 @@ def row_captions(row: dict[str, Any], columns: list[str]) -> list[str]:
     return [text for text in found if text]
 
 
-def shard_schema(captions: list[str]) -> pa.Schema:
-    """The columns of a shard, with the note by which `datasets` decodes the pictures."""
+def shard_schema(captions: list[str], copies: bool) -> pa.Schema:
+    """The columns of a shard, with the note by which `datasets` decodes the pictures, but no copy beside them."""
     columns = [
         ("key", pa.string()),
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
@@ -169,6 +186,7 @@ def shard_schema(captions: list[str]) -> pa.Schema:
         *[("width", pa.int32()), ("height", pa.int32()), ("bucket", pa.string())],
         *[("original_width", pa.int32()), ("original_height", pa.int32())],
         *[("sha256", pa.string()), ("phash", pa.string())],
+        *([(COPY, pa.binary())] if copies else []),
     ]
     features: dict[str, Any] = {
         name: {"dtype": str(kind), "_type": "Value"}
@@ -183,12 +201,12 @@ def shard_schema(captions: list[str]) -> pa.Schema:
 
 def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     """Pictures as they are and in one piece, so that their place in the file can be told; the rest compressed."""
-    plain = ["image.bytes"]
+    plain = ["image.bytes", COPY]
     others = [c for c in _leaves(schema) if c not in plain]
     return pq.ParquetWriter(
         path,
         schema,
-        compression={**dict.fromkeys(others, "zstd"), **dict.fromkeys(plain, "none")},
+        compression={c: "none" if c in plain else "zstd" for c in _leaves(schema)},
         use_dictionary=["bucket"],
         write_statistics=[c for c in others if c != "image.path"],
         data_page_version="1.0",
@@ -205,23 +223,22 @@ def _leaves(schema: pa.Schema) -> list[str]:
     return names
 
 
-def locate_pictures(path: Path) -> list[tuple[int, int, int]]:
-    """(offset, length, crc32) of each row's picture in a shard.
+def locate_pictures(path: Path, column: str = "image.bytes") -> list[tuple[int, int, int]]:
+    """(offset, length, crc32) of each row's picture in a shard, or of what another column without gaps holds.
 
     A column without compression and dictionary is pages of [4-byte length, bytes] in a row, so the values are found in
     their order. Raises ValueError where one is not: the file was not written by `open_writer`.
     """
     places = []
     with pq.ParquetFile(path) as parquet, path.open("rb") as file:
-        column = next(i for i in range(parquet.metadata.num_columns) if parquet.schema.column(i).path == "image.bytes")
+        number = next(i for i in range(parquet.metadata.num_columns) if parquet.schema.column(i).path == column)
         for group in range(parquet.num_row_groups):
-            chunk = parquet.metadata.row_group(group).column(column)
+            chunk = parquet.metadata.row_group(group).column(number)
             file.seek(chunk.data_page_offset)
             raw = file.read(chunk.total_compressed_size)
             at = 0
-            for value in (
-                parquet.read_row_group(group, columns=["image.bytes"])["image"].combine_chunks().field("bytes")
-            ):
+            values = parquet.read_row_group(group, columns=[column]).flatten().column(0)
+            for value in values:
                 data = value.as_py()
                 at = raw.find(struct.pack("<I", len(data)) + data, at)
                 if at < 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -40,12 +41,23 @@ def read_index(place: str) -> Index:
         ) from None
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Where encoded pictures lie in their shards, [N] each, and their checksums; what: a picture's name in messages."""
+
+    what: str
+    offset: np.ndarray
+    length: np.ndarray
+    crc32: np.ndarray
+
+
 class ShardReader:
     """A set of shards. Safe to use from several threads.
 
     `rows` is the table of ROWS; `checks` tells each picture and its captions (`changes.py`; of sets that an older
     version made, pictures alone). Pictures are read by their place in the file and checked against their checksum;
-    captions through pyarrow, a shard at a time.
+    captions through pyarrow, a shard at a time. `copy_size` [N, 2] is width and height of the pictures' smaller copies,
+    px; 0 where a set has none.
     """
 
     def __init__(self, place: str, cache: Path | None = None, cache_bytes: int = 0) -> None:
@@ -64,9 +76,14 @@ class ShardReader:
         column = {name: self.rows[name].to_numpy() for name in self.rows.column_names}
         self.shard, self.row = column["shard"], column["row"]
         self.width, self.height, self.captioned = column["width"], column["height"], column["captioned"]
-        self._offset, self.lengths, self._crc32 = column["offset"], column["length"], column["crc32"]
+        self._pictures = _Places("picture", column["offset"], column["length"], column["crc32"])
+        self._copies: _Places | None = None
+        self.copy_size = np.zeros((len(self.rows), 2), np.int32)
+        if "copy_offset" in column:
+            self._copies = _Places("copy", column["copy_offset"], column["copy_length"], column["copy_crc32"])
+            self.copy_size = np.stack([column["copy_width"], column["copy_height"]], axis=1)
         captions = column.get("captions_crc32", np.zeros(len(self.rows), np.int64))
-        self.checks = np.stack([self._crc32, captions], axis=1).astype(np.uint32)
+        self.checks = np.stack([self._pictures.crc32, captions], axis=1).astype(np.uint32)
         # Unbounded caches would hold a file handle for each of many thousand shards.
         self._open = lru_cache(maxsize=256)(self._open_shard)
         self._captions = lru_cache(maxsize=64)(self._read_captions)
@@ -97,26 +114,38 @@ class ShardReader:
 
     def picture_bytes(self, i: int) -> bytes:
         """The encoded picture of row i; RowError where the file is not what it was."""
-        try:
-            file = self._open(int(self.shard[i]))
-            data = os.pread(file.fileno(), int(self.lengths[i]), int(self._offset[i]))
-        except OSError as e:
-            raise RowError(f"the shard cannot be read: {e.strerror or e}") from None
-        if len(data) < self.lengths[i]:
-            raise RowError("the shard is cut off before this row's end")
-        if zlib.crc32(data) != self._crc32[i]:
-            raise RowError("the picture's checksum is wrong")
-        return data
+        return self._read(self._pictures, i)
+
+    def copy_bytes(self, i: int) -> bytes | None:
+        """The encoded smaller copy of row i's picture, where the set has copies. Raises RowError."""
+        return None if self._copies is None else self._read(self._copies, i)
+
+    def bytes_of(self, i: int) -> tuple[int, int]:
+        """How many bytes row i's encoded picture has, and its smaller copy."""
+        return int(self._pictures.length[i]), 0 if self._copies is None else int(self._copies.length[i])
 
     def picture(self, i: int, bucket: Bucket) -> Image.Image:
         """The picture of row i, RGB and of the bucket's size. Raises RowError."""
-        data = self.picture_bytes(i)
+        return _decode(self.picture_bytes(i), bucket)
+
+    def copy(self, i: int, bucket: Bucket) -> Image.Image | None:
+        """The same from its smaller copy; None where there is none that covers the bucket. Raises RowError."""
+        if self._copies is None or not (self.copy_size[i] >= bucket).all():
+            return None
+        return _decode(self._read(self._copies, i), bucket)
+
+    def _read(self, places: _Places, i: int) -> bytes:
+        length = int(places.length[i])
         try:
-            return decode_to_bucket(data, bucket)
-        except RowError:
-            raise
-        except Exception as e:  # PIL's decoders raise whatever they stumble on
-            raise RowError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
+            file = self._open(int(self.shard[i]))
+            data = os.pread(file.fileno(), length, int(places.offset[i]))
+        except OSError as e:
+            raise RowError(f"the shard cannot be read: {e.strerror or e}") from None
+        if len(data) < length:
+            raise RowError("the shard is cut off before this row's end")
+        if zlib.crc32(data) != places.crc32[i]:
+            raise RowError(f"the {places.what}'s checksum is wrong")
+        return data
 
     def captions(self, i: int) -> dict[str, str]:
         """Caption column -> caption of row i, of several the first; those that are not empty. Raises RowError."""
@@ -159,6 +188,15 @@ class ShardReader:
         for name in self.index.written:
             columns[name] = read_written(str(self.files.local(self.index.caption_file(name, shard))), name)
         return columns
+
+
+def _decode(data: bytes, bucket: Bucket) -> Image.Image:
+    try:
+        return decode_to_bucket(data, bucket)
+    except RowError:
+        raise
+    except Exception as e:  # PIL's decoders raise whatever they stumble on
+        raise RowError(f"not a readable picture: {' '.join(str(e).split()) or type(e).__name__}") from None
 
 
 def decode_to_bucket(data: bytes, bucket: Bucket) -> Image.Image:

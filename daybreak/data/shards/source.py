@@ -44,6 +44,9 @@ class ShardSource:
     `skipped`, and once more than `bad_share` of all rows are damaged, ConfigError ends the run. `checks` tells each
     picture and its captions (`changes.py`).
 
+    Of a picture with a smaller copy that covers the batch's shape the copy is decoded, which takes less time. Where it
+    is damaged the picture itself is, and the copy is listed in `skipped`.
+
     embeddings: name of the text features to give beside the captions, which must be those of `text`.
     """
 
@@ -71,6 +74,7 @@ class ShardSource:
         self.buckets: list[Bucket] = bucket_sizes(resolution, patch, max_ratio)
         self.skipped: list[Skipped] = []
         self._bad: set[tuple[int, int]] = set()
+        self._bad_copies: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
         self._memory = BatchMemory()
         self.sets = [self._open(i, ShardReader(p, cache, cache_bytes)) for i, p in enumerate(places)]
@@ -132,7 +136,7 @@ class ShardSource:
         for step in range(len(s.rows)):
             row = int(s.rows[s.order.row(place + step)])
             try:
-                picture, (column, which, caption) = s.reader.picture(row, bucket), self._caption(s, row, n)
+                picture, (column, which, caption) = self._picture(number, row, bucket), self._caption(s, row, n)
                 features = None if s.embeddings is None else s.embeddings.tokens(row, column, which)
             except RowError as e:
                 self._count(number, row, e)
@@ -141,6 +145,19 @@ class ShardSource:
                 picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             return picture, caption, features
         raise ConfigError(f"{s.reader.place}: none of its rows can be read")
+
+    def _picture(self, number: int, row: int, bucket: Bucket) -> Image.Image:
+        reader = self.sets[number].reader
+        try:
+            if (copy := reader.copy(row, bucket)) is not None:
+                return copy
+        except RowError as e:
+            with self._lock:
+                if (number, row) not in self._bad_copies:
+                    self._bad_copies.add((number, row))
+                    reason = f"its smaller copy is damaged, and the picture itself decoded in its place: {e}"
+                    self.skipped.append(Skipped(reader.name(row), reason))
+        return reader.picture(row, bucket)
 
     def _caption(self, s: _Set, row: int, n: int) -> tuple[str, int, str]:
         """(column, number, caption): one of the row's captions: a column drawn by its weight, then one of its texts.
@@ -193,7 +210,13 @@ class ShardSource:
         """One line for the log."""
         sets = ", ".join(f"{s.reader.place} ({len(s.rows)})" for s in self.sets)
         used = {int(b) for s in self.sets for b in np.unique(s.order.buckets)}
-        return f"{sets}: captioned pictures at {self.resolution} px in {len(used)} shapes{self._captions_told()}"
+        copies = sum(self._covered_by_copies(s) for s in self.sets)
+        told = f", {copies} from smaller copies" if copies else ""
+        return f"{sets}: captioned pictures at {self.resolution} px in {len(used)} shapes{told}{self._captions_told()}"
+
+    def _covered_by_copies(self, s: _Set) -> int:
+        """How many pictures of a set have a smaller copy that covers their bucket."""
+        return int((s.reader.copy_size[s.rows] >= np.array(self.buckets)[s.order.buckets]).all(axis=1).sum())
 
     def _captions_told(self) -> str:
         """How captions are drawn, where there are several columns."""

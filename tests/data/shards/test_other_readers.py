@@ -1,14 +1,18 @@
 """The tools that docs/data_format.md names read a set as one table, each picture once; those that are installed.
 
-Captions that a model wrote lie below the set by then.
+Captions that a model wrote lie below the set by then, and smaller copies beside its pictures.
 """
+
+import io
 
 import pyarrow.parquet as pq
 import pytest
 from making import captioned_folder, prepared
+from PIL import Image
 
 from daybreak.data.caption import write_captions
 from daybreak.data.settings import Captioning, CaptionSettings, ModelWork
+from daybreak.data.shards.reader import ShardReader
 from tests.data.tiny_vlm import tiny_vlm
 
 N = 12
@@ -17,7 +21,7 @@ N = 12
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     root = tmp_path_factory.mktemp("shards")
-    prepared(captioned_folder(root / "set", N), root / "out", shard_mb=0.01)
+    prepared(captioned_folder(root / "set", N), root / "out", shard_mb=0.01, copy_size=32)
     assert len(list((root / "out/data").iterdir())) > 1
     how = Captioning(tiny_vlm(root / "vlm"), "Say.", max_tokens=4)
     asked = CaptionSettings(how, batch=4, work=ModelWork(workers=0))
@@ -53,6 +57,7 @@ def by_datasets(shards):
     datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(shards), split="train", cache_dir=str(shards.parent / "cache"))
     assert loaded[0]["image"].size == (64, 64)
+    assert Image.open(io.BytesIO(loaded[0]["image_copy"])).size == (32, 32)
     return len(loaded)
 
 
@@ -69,3 +74,9 @@ def by_ray(shards):
 @pytest.mark.parametrize("reader", [by_pyarrow, by_pandas, by_polars, by_duckdb, by_datasets, by_ray])
 def test_each_picture_is_counted_once(shards, reader):
     assert reader(shards) == N
+
+
+def test_copies_stay_where_captions_are_written(shards):
+    reader = ShardReader(str(shards))
+    assert list(reader.index.captions) == ["caption", "written"]
+    assert [reader.copy(i, (32, 32)).size for i in range(N)] == [(32, 32)] * N

@@ -140,7 +140,7 @@ def test_two_sets_mix_by_weight(shards, tmp_path):
 def test_a_damaged_row_is_skipped_counted_and_listed(shards, tmp_path):
     broken = shutil.copytree(shards, tmp_path / "broken")
     reader = ShardReader(str(broken))
-    where = int(reader._offset[5]) + 40
+    where = int(reader._pictures.offset[5]) + 40
     path = broken / reader.index.shards[int(reader.shard[5])].file
     data = bytearray(path.read_bytes())
     data[where] ^= 0xFF
@@ -181,7 +181,7 @@ def test_rows_that_turn_out_bad_end_the_run_past_the_threshold(shards, tmp_path)
     for i in range(3):
         path = broken / reader.index.shards[int(reader.shard[i])].file
         data = bytearray(path.read_bytes())
-        data[int(reader._offset[i]) + 30] ^= 0xFF
+        data[int(reader._pictures.offset[i]) + 30] ^= 0xFF
         path.write_bytes(data)
     s = source(broken, bad_share=0.02)
     with pytest.raises(
