@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from daybreak import config as configs
 from daybreak.ablate.charge import teacher_names
 from daybreak.config import Config, ConfigError
-from daybreak.data.batch import Source
 from daybreak.encoders.teacher_file import EMBEDDED
+
+if TYPE_CHECKING:
+    from daybreak.data.batch import Source
 
 
 def teachers_of(config: Config) -> dict[str, str]:
