@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import gc
 import sys
 from dataclasses import replace
@@ -772,6 +773,8 @@ def entry() -> None:
     # At its end Python looks through every object that torch and transformers made, which takes more than a second.
     atexit.register(gc.freeze)
     keep_messages()
+    if not faulthandler.is_enabled():  # a crash in a library's native code tells where in ours it was
+        faulthandler.enable(sys.__stderr__)
     try:
         with showing_phases(console):
             app()

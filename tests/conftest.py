@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 # One thread each, for this process and those that tests start: two tests run at a time, and threads that wait for each
-# other are slower than none. Tables are as wide in every terminal.
-os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "LINES": "50"}
+# other are slower than none. Tables are as wide in every terminal. Nothing is looked for on a network.
+os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "LINES": "50", "HF_HUB_OFFLINE": "1"}
 
 import pytest
 import torch

@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -38,8 +38,16 @@ LOADED = (
     "torch.utils.tensorboard", "daybreak.commands.train", "daybreak.serve.open", "daybreak.serve.worker",
 )  # fmt: skip
 """What most programs import, but for daybreak.cli, which reads how wide its terminal is."""
-LOADED_FOR = {"finetune": ("daybreak.commands.finetune",)}
-"""What is loaded before the first start of a program with this word."""
+PIPELINES = (
+    "daybreak.commands.finetune", "daybreak.encoders.pretrained_text", "diffusers.pipelines.pipeline_utils",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion", "peft",
+)  # fmt: skip
+LOADED_FOR = {
+    "finetune": PIPELINES,
+    "export": PIPELINES,
+    "serve": ("uvicorn", "daybreak.commands.serve", "daybreak.serve.app"),
+}
+"""What is loaded before the first start of a program with this word, where it is installed."""
 READ_WHILE_LOADING = re.compile(
     r"(?:OMP|MKL|KMP|OPENBLAS|LD|MALLOC|CUDA|HF|TRANSFORMERS|DIFFUSERS)_|PYTHON(?!PATH|UNBUFFERED)"
 )
@@ -122,7 +130,7 @@ def _fork_exec(*given) -> int:
 def _can_fork(words: list[str]) -> bool:
     if words[0] != sys.executable:
         return False
-    match [word for word in words[1:] if word != "-u"]:
+    match _without_flags(words[1:]):
         case ["-m", module, *_]:
             return module.split(".")[0] in ("daybreak", "torch")
         case ["-c", code, *_]:
@@ -130,6 +138,12 @@ def _can_fork(words: list[str]) -> bool:
         case [script, *_]:
             return script.endswith(".py")
     return False
+
+
+def _without_flags(words: list[str]) -> list[str]:
+    """Without the flags that change nothing of what is loaded: unbuffered, and no bytecode written."""
+    first = next((i for i, word in enumerate(words) if word not in ("-u", "-B")), len(words))
+    return words[first:]
 
 
 def _server() -> ForkServer:
@@ -186,7 +200,10 @@ def _serve(connection: socket.socket) -> tuple[Start, list[int]]:
             os._exit(0)
         start: Start = pickle.loads(content)
         for word in LOADED_FOR.keys() & set(start.words) - loaded:
-            loaded |= {word, *map(importlib.import_module, LOADED_FOR[word])}
+            loaded.add(word)
+            with suppress(ImportError):
+                for module in LOADED_FOR[word]:
+                    importlib.import_module(module)
         assert len(list(Path("/proc/self/task").iterdir())) == 1, "a library started a thread while it was loaded"
         read, write = os.pipe()
         if not (between := os.fork()):
@@ -224,8 +241,8 @@ def _become(start: Start, files: list[int], variables: dict[str, str]) -> None:
     path = list(filter(None, after)) + [place for place in sys.path if place and place not in before]
     os.environ.clear()
     os.environ.update(variables)
-    words = [word for i, word in enumerate(start.words[1:]) if (i, word) != (0, "-u")]
-    unbuffered = "-u" in start.words[1:2] or bool(os.environ.get("PYTHONUNBUFFERED"))
+    words = _without_flags(start.words[1:])
+    unbuffered = "-u" in start.words[1 : len(start.words) - len(words)] or bool(os.environ.get("PYTHONUNBUFFERED"))
     sys.stdin = sys.__stdin__ = open(0, encoding=sys.stdin.encoding, closefd=False)  # noqa: SIM115
     sys.stdout = sys.__stdout__ = _writer(1, sys.stdout, unbuffered)
     sys.stderr = sys.__stderr__ = _writer(2, sys.stderr, unbuffered)

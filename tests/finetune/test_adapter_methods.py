@@ -28,7 +28,7 @@ from daybreak.serve.open import open_served
 from daybreak.serve.settings import ServeSettings
 
 QUIET = Console(quiet=True)
-STEPS = {"lr": 0.1, "steps": 4, "rank": 4, "report": False, "upscale": True}
+STEPS = {"lr": 0.1, "steps": 4, "rank": 4, "report": False, "resolution": 16}
 PAIRS = [
     *(("sd", method) for method in ("lora", "dora", "loha", "lokr")),
     ("prx", "lora"), ("prx_pixel", "lokr"), ("flux", "loha"), ("sd3", "lokr"),

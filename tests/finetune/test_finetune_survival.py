@@ -188,9 +188,9 @@ def batch(self, position, size):
 CachedPictures.batch = batch
 from daybreak.train import watchdog
 from daybreak.config import settings
-settings.TrainConfig.__dataclass_fields__["stall_minutes"].default = 0.1
+settings.TrainConfig.__dataclass_fields__["stall_minutes"].default = 0.05
 settings.TrainConfig.__init__.__defaults__ = tuple(
-    0.1 if v == 30.0 else v for v in settings.TrainConfig.__init__.__defaults__
+    0.05 if v == 30.0 else v for v in settings.TrainConfig.__init__.__defaults__
 )
 from daybreak.cli import entry
 entry()

@@ -87,9 +87,7 @@ def test_room_is_kept_for_the_end():
 
 def test_a_run_ends_decayed_and_evaluated_before_its_deadline(tmp_path):
     """A short one, on a machine that may be busy; benchmarks/deadline.py measures how near."""
-    run, began = tmp_path / "run", time.time()
-    subprocess.run([sys.executable, "-c", "import daybreak.train.loop"], env=environment(), check=True)
-    seconds = max(35, round(8 * (time.time() - began)))  # starting alone takes a slow machine long
+    run, seconds = tmp_path / "run", 20 if sys.platform == "linux" else 60  # elsewhere starting alone takes long
     words = command(run, 1, "--deadline", f"{seconds}s", "--price", "2.0")
     began = time.time()
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=LONG)

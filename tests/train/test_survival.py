@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -23,7 +24,8 @@ from daybreak.train.loop import train
 from daybreak.train.watch import AlarmRecord, LogFiles
 from tests.conftest import tiny_config
 from tests.train.test_run import Recorder, losses
-from tests.waiting import LONG
+from tests.program import started
+from tests.waiting import LONG, wait_until
 
 CONFIG = {"train__sample_every": 1.0, "evaluate__grid_prompts": "a red circle", "sample__steps": 2}
 
@@ -246,7 +248,7 @@ def test_a_stall_leaves_every_stack_and_a_code(tmp_path):
 
     run = tmp_path / "run"
     bell = f'echo "$DAYBREAK_EVENT $DAYBREAK_ALARM $DAYBREAK_STEP" > {tmp_path}/heard'
-    words = command(run, 1, "--bell", bell, train__steps=50, train__stall_minutes=0.1)[3:]
+    words = command(run, 1, "--bell", bell, train__steps=50, train__stall_minutes=0.05)[3:]
     (tmp_path / "stalls.py").write_text(STALL)
     done = subprocess.run(
         [sys.executable, tmp_path / "stalls.py", *words], env=environment(), capture_output=True, text=True,
@@ -277,6 +279,23 @@ def test_sigterm_saves_and_exits_with_zero(tmp_path):
     assert f"continue with: daybreak train --resume {run}" in output
     assert not (run / "score.json").exists()  # nobody waits for an evaluation
     assert checkpoint_files.damage(checkpoint.newest_good(run)) is None
+
+
+def test_a_crash_of_native_code_tells_where_it_was(tmp_path):
+    from ranks import command
+
+    run = tmp_path / "run"
+    with started(command(run, 1, train__steps=100_000), OMP_NUM_THREADS="1") as training:
+        wait_until(lambda: training.check() or checkpoint_log(run), "a first step")
+        training.process.send_signal(signal.SIGSEGV)
+        assert training.process.wait(LONG) == -signal.SIGSEGV
+    said = "".join(training.lines)
+    assert "Fatal Python error: Segmentation fault" in said and "train/loop.py" in said
+
+
+def checkpoint_log(run: Path) -> bool:
+    """Whether a run has begun to log."""
+    return (run / "log.jsonl").exists()
 
 
 def test_half_a_line_of_a_killed_run_is_dropped(tmp_path):
