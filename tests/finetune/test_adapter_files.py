@@ -1,5 +1,8 @@
 """LoRA and DoRA files: nothing is lost between the network in memory and whoever reads them, whatever was trained."""
 
+import copy
+from functools import cache
+
 import key_names
 import pytest
 import tiny
@@ -14,7 +17,6 @@ from daybreak.commands.finetune import resume_finetune
 from daybreak.config import ConfigError
 from daybreak.finetune import adapter_files, adapters
 from daybreak.finetune.adapter_files import KOHYA, LORA
-from daybreak.finetune.bases import open_base
 from daybreak.finetune.families import family_of
 from daybreak.finetune.methods import add_adapter, make_trainable
 from daybreak.finetune.result import open_result
@@ -30,9 +32,19 @@ def bases(tmp_path_factory):
     return {name: save(folder / name) for name, save in BASES.items()}
 
 
+@cache
+def loaded(base):
+    return DiffusionPipeline.from_pretrained(base)
+
+
+def fresh(base):
+    """As it is loaded: a copy, since loading takes ten times as long."""
+    return copy.deepcopy(loaded(str(base)))
+
+
 def trained(base, seed=0, **changes):
     """The family of a base whose adapters are as if trained: none of their tensors is what they begin with."""
-    family = family_of(open_base(str(base)), str(base))
+    family = family_of(fresh(base), str(base))
     made = make_trainable(
         family, FinetuneSettings(base=str(base), data="", **({"method": "lora", "rank": 2} | changes))
     )
@@ -57,7 +69,7 @@ def written(family, folder, text=False):
 
 
 def opened(base, file):
-    family = family_of(open_base(str(base)), str(base))
+    family = family_of(fresh(base), str(base))
     for part, layers in adapter_files.read_own(file, carried(family, text=True)).items():
         adapters.put(getattr(family.pipeline, part), layers, str(file))
     return family.pipeline
@@ -67,7 +79,7 @@ def opened(base, file):
 @given(data=st.data())
 @pytest.mark.parametrize("name", BASES)
 def test_any_set_of_layers_comes_back(name, bases, tmp_path, data):
-    layers = adapters.layer_names(family_of(open_base(str(bases[name])), name).network)
+    layers = adapters.layer_names(family_of(fresh(bases[name]), name).network)
     ends = sorted({layer.split(".", 1)[-1] for layer in layers} | set(layers) | {n.split(".")[-1] for n in layers})
     targets = tuple(data.draw(st.lists(st.sampled_from(ends), min_size=1, max_size=5, unique=True)))
     changes = {"method": data.draw(st.sampled_from(["lora", "dora"])), "targets": targets}
@@ -75,7 +87,7 @@ def test_any_set_of_layers_comes_back(name, bases, tmp_path, data):
     family = trained(bases[name], **changes)
     folder = written(family, tmp_path / "lora")
     expected = tiny.drawn(family.pipeline)
-    plain = DiffusionPipeline.from_pretrained(bases[name])
+    plain = fresh(bases[name])
     plain.load_lora_weights(folder, weight_name=LORA)
     assert torch.allclose(tiny.drawn(plain), expected, atol=1e-5)
     ours = opened(bases[name], folder / LORA)
@@ -84,7 +96,7 @@ def test_any_set_of_layers_comes_back(name, bases, tmp_path, data):
     assert torch.allclose(tiny.drawn(other), expected, atol=1e-5)
     adapters.merge(getattr(ours, family.denoiser))
     assert torch.allclose(tiny.drawn(ours), expected, atol=1e-5)
-    before = dict(DiffusionPipeline.from_pretrained(bases[name]).components[family.denoiser].named_parameters())
+    before = dict(fresh(bases[name]).components[family.denoiser].named_parameters())
     merged = dict(getattr(ours, family.denoiser).named_parameters())
     assert merged.keys() == before.keys()
     changed = {n.removesuffix(".weight") for n in before if not torch.equal(merged[n], before[n])}
@@ -94,12 +106,12 @@ def test_any_set_of_layers_comes_back(name, bases, tmp_path, data):
 @pytest.mark.parametrize("name", BASES)
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_every_layer_at_once_comes_back(name, method, bases, tmp_path):
-    layers = tuple(adapters.layer_names(family_of(open_base(str(bases[name])), name).network))
+    layers = tuple(adapters.layer_names(family_of(fresh(bases[name]), name).network))
     family = trained(bases[name], method=method, targets=layers, alpha=3.0)
     folder = written(family, tmp_path / "lora")
     expected = tiny.drawn(family.pipeline)
     for read_kohya in (False, True) if name in ("sd", "sdxl") and method == "lora" else (False,):
-        plain = DiffusionPipeline.from_pretrained(bases[name])
+        plain = fresh(bases[name])
         plain.load_lora_weights(folder, weight_name=KOHYA if read_kohya else LORA)
         assert torch.allclose(tiny.drawn(plain), expected, atol=1e-5)
 
@@ -251,7 +263,7 @@ def test_text_encoders_come_back_under_names_that_others_know(name, table, metho
     for file in (LORA, KOHYA):
         ours = opened(bases[name], folder / file)
         assert torch.allclose(tiny.drawn(ours), expected, atol=1e-5), file
-    plain = DiffusionPipeline.from_pretrained(bases[name])
+    plain = fresh(bases[name])
     plain.load_lora_weights(folder, weight_name=LORA)
     assert torch.allclose(tiny.drawn(plain), expected, atol=1e-5)
     for part in family.encoders:

@@ -235,15 +235,15 @@ def test_a_parameter_that_no_optimiser_takes_is_named(base):
         prepared.optimizer()
 
 
-def test_the_model_in_the_box_is_fine_tuned_by_two_processes_and_its_rate_can_be_found(pictures, tmp_path):
+def test_a_model_of_our_own_is_fine_tuned_by_two_processes_and_its_rate_can_be_found(demo_run, pictures, tmp_path):
     """It has convolutions, whose weights lie in another order, and a scalar: FSDP takes neither as it is."""
     words = ["--data", str(pictures), "--steps=4", "--batch=4", "--no-report", "--warmup=0", "--resolution=32"]
     run = tmp_path / "two"
-    call = command("scenes", "--out", run, *words, launcher=LAUNCHER)
+    call = command(demo_run, "--out", run, *words, launcher=LAUNCHER)
     done = subprocess.run(call, env=environment(), capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for out, more in ((tmp_path / "one", []), (tmp_path / "rate", ["--find-lr"])):
-        result = CliRunner().invoke(app, ["finetune", "scenes", "--out", str(out), *words, *more])
+        result = CliRunner().invoke(app, ["finetune", str(demo_run), "--out", str(out), *words, *more])
         assert result.exit_code == 0, (result.exception, result.output)
     # Where the CPU multiplies bfloat16, FSDP rounds to it at other places than autocast does.
     assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in losses(tmp_path / "one")], rel=2e-2)

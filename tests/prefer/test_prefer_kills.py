@@ -18,7 +18,7 @@ from tests.in_process import here
 from tests.kills import kill_while_it_trains
 from tests.prefer.test_prefer import picked
 
-STEPS = 12
+STEPS = 8
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from daybreak.train.guard import TrainingError
 from daybreak.train.loop import train
 from daybreak.train.watch import AlarmRecord, LogFiles
 from tests.conftest import tiny_config
-from tests.train.test_run import Recorder, losses
 from tests.program import started
+from tests.train.test_run import Recorder, losses
 from tests.waiting import LONG, wait_until
 
 CONFIG = {"train__sample_every": 1.0, "evaluate__grid_prompts": "a red circle", "sample__steps": 2}
