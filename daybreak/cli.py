@@ -773,8 +773,8 @@ def entry() -> None:
     # At its end Python looks through every object that torch and transformers made, which takes more than a second.
     atexit.register(gc.freeze)
     keep_messages()
-    if not faulthandler.is_enabled():  # a crash in a library's native code tells where in ours it was
-        faulthandler.enable(sys.__stderr__)
+    if not faulthandler.is_enabled() and sys.__stderr__ is not None:
+        faulthandler.enable(sys.__stderr__)  # a crash in a library's native code tells where in ours it was
     try:
         with showing_phases(console):
             app()

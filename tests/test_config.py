@@ -22,9 +22,10 @@ def test_recipes_are_valid(name):
 
 
 @pytest.mark.parametrize(
-    "variant", ["short-captions", "convolutions", "no-repa", "no-text-convolutions", "no-pooled-text", "no-grounding"]
+    "variant",
+    ["short-captions", "convolutions", "detail", "no-repa", "no-text-convolutions", "no-pooled-text", "no-grounding"],
 )
-def test_variants_take_one_part_off_the_demo(variant):
+def test_variants_change_one_part_of_the_demo(variant):
     whole, less = recipe("scenes-demo"), recipe(f"scenes-demo+{variant}")
     settings = [n for n in field_names() if n != "recipe"]
     value = lambda c, n: getattr(getattr(c, n.split(".")[0]), n.split(".")[1])  # noqa: E731
@@ -34,6 +35,7 @@ def test_variants_take_one_part_off_the_demo(variant):
         == {
             "short-captions": {"data.dense", "sample.expand"},
             "convolutions": {"model.convolutions", "model.start"},
+            "detail": {"model.detail"},
             "no-repa": {"alignment.weight"},
             "no-text-convolutions": {"model.text_convolutions"},
             "no-pooled-text": {"model.pooled_text"},
@@ -157,6 +159,7 @@ def test_settings_that_cannot_act_together_are_refused():
         ({"model__convolutions": "8,8", "model__bottleneck": 8}, "model.convolutions take the place of patches"),
         ({"model__convolutions": "8,8", "model__start": "identity"}, "model.bottleneck=none, model.start=grey"),
         ({"model__convolutions": "8,8", "model__modulation": "none"}, "model.modulation=block or shared"),
+        ({"model__convolutions": "8,8", "model__detail": 8}, "set model.detail=0, or model.convolutions=none"),
         ({"model__pooled_text": True, "model__modulation": "none"}, "model.pooled_text goes through the time's"),
         (
             {"model__grounding": True, "model__layout": "joint", "model__modulation": "none"},

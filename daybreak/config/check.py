@@ -108,6 +108,11 @@ def _check_parts(c: Config) -> None:
                 "model.convolutions take the place of patches and are modulated by the time: they go with "
                 "model.bottleneck=none, model.start=grey and model.modulation=block or shared"
             )
+    if m.detail and m.convolutions:
+        raise ConfigError(
+            "model.detail adds to what patches draw, and model.convolutions have their own way back to pixels: set "
+            "model.detail=0, or model.convolutions=none"
+        )
     if m.pooled_text and m.modulation == "none":
         raise ConfigError("model.pooled_text goes through the time's modulation: set model.modulation=block")
     if m.grounding and m.layout == "joint":

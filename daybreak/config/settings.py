@@ -106,6 +106,9 @@ class ModelConfig:
     convolutions: tuple[Count, ...] = ()
     """Channels of convolutions around the transformer, in place of patches, from the full side on, each at half the
     side of the one before; patch must be 2 to the power of their number. None: PRX's patches."""
+    detail: Natural = 0
+    """Channels of convolutions at the full side that add detail to the prediction, as the last tokens tell them (as DiP
+    and DeCo have it); 0: none. Not together with convolutions."""
     text_convolutions: Natural = 0
     """Layers of convolutions on the text, ahead of all else."""
     pooled_text: bool = False

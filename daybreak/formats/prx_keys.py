@@ -39,7 +39,7 @@ _BACK = {theirs: ours for ours, theirs in _NAMES.items()}
 def is_prx(config: ModelConfig, routing: RoutingConfig) -> bool:
     """Whether diffusers' `PRXTransformer2DModel` has the same network: the same parts, none beside them."""
     same = {"layout": "text_kv", "modulation": "block", "predicts": "x0", "text_blocks": 0, "convolutions": (),
-            "text_convolutions": 0, "pooled_text": False, "grounding": False}  # fmt: skip
+            "detail": 0, "text_convolutions": 0, "pooled_text": False, "grounding": False}  # fmt: skip
     return routing.method != "sprint" and all(getattr(config, name) == value for name, value in same.items())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from daybreak.config import ModelConfig, RoutingConfig
 from daybreak.model.convolutions import TEXT_KERNEL
+from daybreak.model.detail import RESIDUALS
 from daybreak.model.grounding import FREQUENCIES, MATCH_WIDTH
 from daybreak.model.routing import returns_before
 from daybreak.model.transformer import TIME_WIDTH
@@ -31,6 +32,8 @@ def forward_flops(
     else:
         ends = 2 * tokens * patch_values * w  # the last layer
         ends += 2 * tokens * (c.bottleneck * (patch_values + w) if c.bottleneck else patch_values * w)
+    if c.detail:
+        ends += _detail(c, tokens)
     ends += 2 * text_tokens * text_width * w
     if c.modulation != "none":
         ends += 2 * (TIME_WIDTH * w + w * w) + 2 * 2 * w * w
@@ -59,6 +62,12 @@ def _convolutions(c: ModelConfig, tokens: int) -> int:
         total += 2 * (pixels // 4) * after * 4 * channels + 2 * pixels * 2 * channels**2  # up, and joined
         pixels //= 4
     return total
+
+
+def _detail(c: ModelConfig, tokens: int) -> int:
+    """The detail head: its convolutions, the first from 6 channels and the last to 3, and what modulates them."""
+    products = 9 * (6 + 3) * c.detail + RESIDUALS * 2 * 9 * c.detail**2
+    return 2 * tokens * (c.patch**2 * products + c.width * 2 * RESIDUALS * c.detail)
 
 
 def _attention(width: int, queries: int, keys: int) -> int:

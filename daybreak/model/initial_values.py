@@ -23,7 +23,8 @@ def set_initial_values(model: Any) -> None:
     The patch embedding's bias is random: every block normalises its tokens, so without a fixed part in them the
     brightness of a patch is invisible at first. docs/journal.md has the figures. SPRINT's fusion begins as the
     mean of what it fuses. `model.start` identity: see `begin_as_identity`. Convolutions: torch's own values, but zero
-    where a residual ends and in the last one, so the first prediction is a share of the noisy picture.
+    where a residual ends and in the last one, so the first prediction is a share of the noisy picture. The detail head
+    comes after all of them: see `begin_without`.
     """
     for name, module in model.named_modules():
         if name.startswith(("stem.", "decoder.")) and "modulation" not in name:
@@ -61,6 +62,12 @@ def set_initial_values(model: Any) -> None:
             nn.init.zeros_(model.fusion.absent)
             half = 0.5 * torch.eye(model.config.width)
             model.fusion.fuse.weight.copy_(torch.cat([half, half], dim=1))
+
+
+def begin_without(detail: Any) -> None:
+    """Sets a detail head's last convolution and its modulation to zero: nothing is added, by every place alike."""
+    zero(detail.leave)
+    zero(detail.modulation)
 
 
 def zero(layer: nn.Module) -> None:

@@ -4,8 +4,9 @@ Facts: patches of p x p RGB pixels pass a linear bottleneck into tokens; every b
 and text; a time embedding modulates every block; the last layer gives the clean patch (x-prediction, "Back to Basics",
 arXiv 2511.13720). With the same weights it computes what diffusers' `PRXTransformer2DModel` computes.
 
-Parts that PRX has not, each off unless the config asks for it: convolutions in place of patches (convolutions.py), the
-text's mean in the time embedding (as SD 3 has it), convolutions on the text, and words with a place (grounding.py).
+Parts that PRX has not, each off unless the config asks for it: convolutions in place of patches (convolutions.py), a
+head that adds detail (detail.py), the text's mean in the time embedding (as SD 3 has it), convolutions on the text, and
+words with a place (grounding.py).
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from daybreak.config import ConfigError, ModelConfig, RoutingConfig
 from daybreak.diffusion import flow
 from daybreak.encoders.text import TextTokens, Words
 from daybreak.model.convolutions import Decoder, Stem, TextConvolutions
+from daybreak.model.detail import Detail
 from daybreak.model.grounding import FREQUENCIES, Grounding, attention_bias, place_features
-from daybreak.model.initial_values import set_initial_values
+from daybreak.model.initial_values import begin_without, set_initial_values
 from daybreak.model.joint import JointBlock, TextBlock
 from daybreak.model.layers import NORM_EPS, Block, MLPEmbedder, modulate, sinusoid
 from daybreak.model.rope import axial_angles, line_angles, rms_norm, rotation
@@ -107,6 +109,10 @@ class Transformer(nn.Module):
         self.final = None if c.convolutions else nn.Linear(c.width, patch_values)
         self.decoder = Decoder(c.convolutions, c.width) if c.convolutions else None
         set_initial_values(self)
+        # Last, so that with the same seed all else begins with the same values as without it.
+        self.detail = Detail(c.detail, c.width, c.patch) if c.detail else None
+        if self.detail is not None:
+            begin_without(self.detail)
 
     def forward(
         self, x_t: Tensor, t: Tensor, text: TextTokens, visible: Tensor | None = None,
@@ -171,6 +177,8 @@ class Transformer(nn.Module):
         else:
             assert self.final is not None
             output = unpatchify(self.final(x), self.config.patch, rows, columns)  # from [B, N, 3 p p]
+        if self.detail is not None:
+            output = output + self.detail(x_t, output, x)
         if self.config.predicts == "velocity":
             output = flow.to_x0(x_t, output, t, VELOCITY_FLOOR)
         attention = torch.stack(looks).mean(dim=0) if looks is not None else None

@@ -131,6 +131,11 @@ def convolutions(c: Config) -> Config:
     return replace(c, model=replace(c.model, convolutions=channels, start="grey"))
 
 
+def detail(c: Config) -> Config:
+    """A head of convolutions, 8 channels at the full side, adds detail to the prediction, as in DiP and DeCo."""
+    return replace(c, model=replace(c.model, detail=8))
+
+
 def no_repa(c: Config) -> Config:
     """No alignment with a teacher."""
     return replace(c, alignment=replace(c.alignment, weight=0.0))
@@ -154,6 +159,6 @@ def no_grounding(c: Config) -> Config:
 VARIANTS: dict[str, Callable[[Config], Config]] = {
     f.__name__.replace("_", "-"): f
     for f in (tread, sprint, repa, repa_early, irepa, lpips, dino, adamw, normuon, polar_express, turns, no_ema,
-              shared_adaln, text_blocks, contrastive, velocity, stack, dense, short_captions, convolutions, no_repa,
-              no_text_convolutions, no_pooled_text, no_grounding)
+              shared_adaln, text_blocks, contrastive, velocity, stack, dense, short_captions, convolutions, detail,
+              no_repa, no_text_convolutions, no_pooled_text, no_grounding)
 }  # fmt: skip

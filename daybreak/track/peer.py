@@ -26,7 +26,7 @@ from daybreak.train.pixel import Pixel
 from daybreak.train.trainee import Samples
 
 SAME = {"layout": "text_kv", "modulation": "block", "predicts": "x0", "text_blocks": 0, "convolutions": (),
-        "text_convolutions": 0, "pooled_text": False, "grounding": False, "size_conditioning": False,
+        "detail": 0, "text_convolutions": 0, "pooled_text": False, "grounding": False, "size_conditioning": False,
         "recompute": False, "start": "grey"}  # fmt: skip
 """What a model has to be for PRX's class to be it."""
 

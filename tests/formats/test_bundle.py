@@ -24,6 +24,7 @@ MODELS = {
     "MiniT2I": (ModelConfig(32, 2, 2, layout="joint", modulation="none", text_blocks=1), RoutingConfig()),
     "MM-DiT": (ModelConfig(32, 2, 2, layout="joint", pooled_text=True), RoutingConfig()),
     "velocity": (ModelConfig(32, 2, 2, predicts="velocity", modulation="shared"), RoutingConfig()),
+    "detail": (ModelConfig(32, 2, 2, detail=8), RoutingConfig()),
     "sprint": (
         ModelConfig(32, 3, 2, bottleneck=12, size_conditioning=True),
         RoutingConfig(method="sprint", start=1, end=2),

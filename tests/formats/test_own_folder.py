@@ -15,10 +15,13 @@ from rich.console import Console
 from daybreak import config as configs
 from daybreak.commands.export import run_export, run_import
 from daybreak.config import Config, ConfigError
+from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.request import Drawing
 from daybreak.export.licences import Licences
 from daybreak.formats.open import open_model
+from daybreak.formats.own_folder import write_own
 from daybreak.formats.run import load_averaged
+from daybreak.model.transformer import Transformer
 from daybreak.model_folder import is_pipeline, kind_of
 from daybreak.sampling.generate import generate
 from daybreak.serve.native import NativeModel
@@ -28,6 +31,7 @@ from daybreak.subjects import open_subject
 from daybreak.train.loop import train
 from tests.conftest import tiny_config
 from tests.export.test_export import CPU, PROMPTS, change_json, copy_of
+from tests.formats.test_prx_keys import randomize
 from tests.waiting import LONG
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -107,6 +111,18 @@ def test_it_is_read_back_exactly_and_trains_on(run, exported, tmp_path):
     run_import(Console(), folder, tmp_path / "start", None)
     again = configs.override(configs.load(tmp_path / "start" / "config.yaml"), "train.steps", 2)
     assert train(again, tmp_path / "start", [], resume=True).step == 2
+
+
+def test_a_detail_head_is_there_again(tmp_path):
+    config = tiny_config(model__detail=8)
+    text_encoder = TextEncoder.create(PROMPTS, config.text).eval()
+    transformer = Transformer(config.model, text_encoder.width).eval()
+    randomize(transformer)
+    write_own(transformer, text_encoder, config, tmp_path / "out", torch.float32)
+    *networks, back = open_model(tmp_path / "out", CPU)
+    assert kind_of(tmp_path / "out") == "own" and back.model == config.model
+    drawn = generate(transformer, text_encoder, PROMPTS, config, seed=7)
+    assert torch.equal(generate(*networks, PROMPTS, back, seed=7), drawn)
 
 
 def test_it_is_imported_for_other_pictures(exported, tmp_path):

@@ -78,7 +78,8 @@ def compare(ours: Transformer, theirs: PRXTransformer2DModel) -> None:
 
 @pytest.mark.parametrize("changes", [{"layout": "joint", "modulation": "none"}, {"modulation": "shared"},
                                      {"text_blocks": 1}, {"predicts": "velocity"}, {"convolutions": (8, 8)},
-                                     {"text_convolutions": 1}, {"pooled_text": True}, {"grounding": True}])  # fmt: skip
+                                     {"detail": 8}, {"text_convolutions": 1}, {"pooled_text": True},
+                                     {"grounding": True}])  # fmt: skip
 def test_a_network_that_diffusers_does_not_have_is_no_prx(changes):
     assert is_prx(ModelConfig(), RoutingConfig(keep=0.5))
     assert not is_prx(ModelConfig(**changes), RoutingConfig())

@@ -22,6 +22,7 @@ SMALL = {"width": 32, "depth": 3, "heads": 2, "patch": 4, "mlp_ratio": 2.0, "bot
     ("model", "routing"),
     [
         ({"layout": "joint", "modulation": "none", "text_blocks": 1}, RoutingConfig(keep=0.5, start=1)),
+        ({"detail": 8, "predicts": "velocity"}, RoutingConfig(keep=0.5, start=1)),
         ({"modulation": "shared"}, RoutingConfig(keep=0.25, start=1, method="sprint")),
         (
             {

@@ -187,6 +187,7 @@ def test_a_velocity_becomes_a_clean_picture():
         (RoutingConfig(), {"convolutions": (8, 12), "text_convolutions": 2, "pooled_text": True, "grounding": True}),
         (RoutingConfig(keep=0.5, start=1, end=3), {"grounding": True, "text_convolutions": 1}),
         (RoutingConfig(), vars(recipe("scenes-demo").model)),
+        (RoutingConfig(), {"detail": 8}),
     ],
 )
 def test_the_account_of_flops_is_torchs(routing, options):

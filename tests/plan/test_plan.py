@@ -68,8 +68,9 @@ def test_an_embedded_run_counts_what_is_trained(tmp_path):
     assert counted["blocks"] == sum(p.numel() for p in state.transformer.blocks.parameters())
 
 
-def test_the_demo_is_counted_whole():
-    config = recipe("scenes-demo")
+@pytest.mark.parametrize("name", ["scenes-demo", "scenes-demo+detail"])
+def test_the_demo_is_counted_whole(name):
+    config = recipe(name)
     (plan,) = account(config, 30)
     counted = {p.name: p.parameters for p in plan.parts if p.trained}
     network = Transformer(config.model, config.text.width, config.routing)
