@@ -242,8 +242,8 @@ def test_a_model_of_our_own_is_fine_tuned_by_two_processes_and_its_rate_can_be_f
     call = command(demo_run, "--out", run, *words, launcher=LAUNCHER)
     done = subprocess.run(call, env=environment(), capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    for out, more in ((tmp_path / "one", []), (tmp_path / "rate", ["--find-lr"])):
-        result = CliRunner().invoke(app, ["finetune", str(demo_run), "--out", str(out), *words, *more])
+    for base, out, more in ((demo_run, tmp_path / "one", []), ("scenes", tmp_path / "rate", ["--find-lr"])):
+        result = CliRunner().invoke(app, ["finetune", str(base), "--out", str(out), *words, *more])
         assert result.exit_code == 0, (result.exception, result.output)
     # Where the CPU multiplies bfloat16, FSDP rounds to it at other places than autocast does.
     assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in losses(tmp_path / "one")], rel=2e-2)

@@ -23,6 +23,7 @@ from daybreak.train.guard import TrainingError
 from daybreak.train.loop import train
 from daybreak.train.watch import AlarmRecord, LogFiles
 from tests.conftest import tiny_config
+from tests.kills import lines_of_log
 from tests.program import started
 from tests.train.test_run import Recorder, losses
 from tests.waiting import LONG, wait_until
@@ -286,16 +287,11 @@ def test_a_crash_of_native_code_tells_where_it_was(tmp_path):
 
     run = tmp_path / "run"
     with started(command(run, 1, train__steps=100_000), OMP_NUM_THREADS="1") as training:
-        wait_until(lambda: training.check() or checkpoint_log(run), "a first step")
+        wait_until(lambda: training.check() or lines_of_log(run), "a first step")
         training.process.send_signal(signal.SIGSEGV)
         assert training.process.wait(LONG) == -signal.SIGSEGV
     said = "".join(training.lines)
     assert "Fatal Python error: Segmentation fault" in said and "train/loop.py" in said
-
-
-def checkpoint_log(run: Path) -> bool:
-    """Whether a run has begun to log."""
-    return (run / "log.jsonl").exists()
 
 
 def test_half_a_line_of_a_killed_run_is_dropped(tmp_path):
