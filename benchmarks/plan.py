@@ -23,6 +23,7 @@ from daybreak.plan.forecast import Machines, Pace, forecast, work_of
 from daybreak.recipes import recipe
 from daybreak.train.meters import matmul_rate
 from daybreak.train.pixel import Pixel
+from daybreak.train.precision import lower_precision
 from daybreak.train.step import backward, clip_and_step
 
 CASES: list[tuple[str, dict[str, object]]] = [
@@ -65,7 +66,8 @@ def main() -> None:
         speed, length = measured(config, arguments.steps)
         if on is None:
             (plan,) = account(config, length)
-            rate = matmul_rate(config, torch.device("cpu"))
+            cpu = torch.device("cpu")
+            rate = matmul_rate(lower_precision(config, cpu), cpu)
             pace = Pace.measured(
                 work_of(plan, 1, 1), plan.values * config.train.batch, rate * config.train.batch / speed
             )

@@ -1,5 +1,6 @@
 """Shared small things: real models, only tiny."""
 
+import gc
 import logging
 import os
 import re
@@ -15,17 +16,28 @@ import pytest
 import torch
 
 from daybreak.config import Config, override
+from daybreak.data.scenes.world import TASKS
+from daybreak.evaluate import samples_during_training
 from daybreak.train.loop import train
 from tests import fork_server
 
 fork_server.install()
 torch.set_num_threads(1)
+# Some three hundred small runs draw samples, most of them only because runs do.
+samples_during_training.PROMPTS = len(TASKS)
 logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # two lines a tensor, which pytest keeps
 
 STARTS_PROCESSES = re.compile(
     r"^ *(?:import|from) .*\b(?:subprocess|multiprocessing|ranks|served|running|browser|kills)\b", re.MULTILINE
 )
 """What files import that start processes, servers or browsers."""
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: looked through for garbage again and again, it took a seventh of all tests' time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -29,20 +30,7 @@ class CaptionTokenizer:
         Byte-level: any string has tokens, also in scripts and signs that the captions never show. Every caption ends
         in </s>, so the empty caption has one token. The same captions give the same tokenizer.
         """
-        tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
-        tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=config.vocabulary,
-            special_tokens=[PAD, END, UNKNOWN],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        tokenizer.train_from_iterator(captions, trainer)
-        end = tokenizer.token_to_id(END)
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, end)])
-        return cls(tokenizer, config.max_tokens)
+        return cls(Tokenizer.from_str(_trained(tuple(captions), config.vocabulary)), config.max_tokens)
 
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
@@ -86,3 +74,22 @@ class CaptionTokenizer:
             int(settings["model_max_length"]),
             pad["content"] if isinstance(pad, dict) else pad,
         )
+
+
+@functools.lru_cache(maxsize=2)
+def _trained(captions: tuple[str, ...], vocabulary: int) -> str:
+    """What tokenizer.json will hold. Kept: runs of one process, as those of an ablation, read the same captions."""
+    tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PAD, END, UNKNOWN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    end = tokenizer.token_to_id(END)
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, end)])
+    return tokenizer.to_str()

@@ -128,7 +128,7 @@ class Diffusers(PipelineTrainee):
         return (len(QUARTERS) * self.base.process.level(random.t)).long().clamp(0, len(QUARTERS) - 1)
 
     def measured(
-        self, batch: CachedBatch, speed: float, matmul_rate: float, ranks: Ranks, watched: bool  # noqa: ARG002
+        self, batch: CachedBatch, speed: float, ranks: Ranks, watched: bool  # noqa: ARG002
     ) -> dict[str, float]:  # fmt: skip
         """Epochs; now and then the memory."""
         return {"epochs": self.epochs} | (memory_gib(self.device) if watched else {})

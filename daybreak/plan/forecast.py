@@ -16,6 +16,7 @@ from daybreak.plan.account import StagePlan, account
 from daybreak.plan.hardware import EFFICIENCY, MATMUL_SHARE, NODE, Gpu, find_gpu
 from daybreak.plan.memory import Memory, memory_of
 from daybreak.train.meters import matmul_rate
+from daybreak.train.precision import multiplies_bfloat16
 
 HIDDEN = 0.8
 """Share of the communication that goes on beside the computation (FSDP gathers a block ahead)."""
@@ -93,7 +94,8 @@ def machines(gpu: str, gpus: int, node: int | None, calibration: Path | None) ->
     node = node or min(NODE, gpus)
     found = find_gpu(gpu)
     if found is None:
-        rate = statistics.median(matmul_rate(Config(), torch.device("cpu")) for _ in range(5))
+        cpu = torch.device("cpu")
+        rate = statistics.median(matmul_rate(multiplies_bfloat16(cpu), cpu) for _ in range(5))
         return Machines(None, gpus, node, rate, pace, source)
     return Machines(found, gpus, node, MATMUL_SHARE * found.flops, pace, source)
 

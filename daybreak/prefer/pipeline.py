@@ -55,7 +55,7 @@ class PreferringPipeline(PipelineTrainee):
         return self.own_config is not None and self.own_config.data.source == "scenes"
 
     def measured(
-        self, batch: Any, speed: float, matmul_rate: float, ranks: Ranks, watched: bool  # noqa: ARG002
+        self, batch: Any, speed: float, ranks: Ranks, watched: bool  # noqa: ARG002
     ) -> dict[str, float]:  # fmt: skip
         """The memory now and then."""
         return memory_gib(self.device) if watched else {}

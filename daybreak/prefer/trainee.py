@@ -79,7 +79,7 @@ class Preferring(Pixel):
         return dataclasses.replace(samples, probes=self.lessons.measure(now, then))
 
     def measured(
-        self, batch: Any, speed: float, matmul_rate: float, ranks: Ranks, watched: bool  # noqa: ARG002
+        self, batch: Any, speed: float, ranks: Ranks, watched: bool  # noqa: ARG002
     ) -> dict[str, float]:  # fmt: skip
         """The memory now and then."""
         return memory_gib(self.device) if watched else {}

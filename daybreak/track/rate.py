@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from daybreak.config import Config
 from daybreak.train.meters import matmul_rate
+from daybreak.train.precision import multiplies_bfloat16
 
 SAMPLES = 20
 
@@ -16,4 +16,4 @@ def rate(device: torch.device) -> float:
     Whatever precision the run has: a slower one must not make the machine look slow. The most, since other work on the
     machine can only make a sample slower.
     """
-    return max(matmul_rate(Config(), device) for _ in range(SAMPLES))
+    return max(matmul_rate(multiplies_bfloat16(device), device) for _ in range(SAMPLES))

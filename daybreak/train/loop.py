@@ -194,7 +194,6 @@ class Training:
         self.stage = Stage(trainee, index, ranks, source if index == 0 else None)
         self.step = Step(trainee, ranks, self._note)
         self._waited_before, self._seconds_before, self._speed = 0.0, trainee.seconds, 0.0
-        self._matmul_rate = meters.matmul_rate(config, trainee.device)
         if ranks.first and self.deadline.kept:
             self.deadline.save()
         if self.deadline.went_back:
@@ -316,7 +315,7 @@ class Training:
         measured = norms.values() if norms is not None else {}
         if levels is not None:
             measured |= meters.by_noise_level(levels, ranks)
-        measured |= trainee.measured(batch, self._speed, self._matmul_rate, ranks, watched)
+        measured |= trainee.measured(batch, self._speed, ranks, watched)
         return StepRecord(
             step=trainee.step, images=trainee.position, seconds=0.0, progress=progress, loss=loss, terms=named,
             gradient_norm=norm, lr_factor=factor, images_per_second=self._speed, waiting=0.0, seconds_left=None,

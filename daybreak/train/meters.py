@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 
@@ -12,7 +13,6 @@ from daybreak.config import Config
 from daybreak.model.flops import forward_flops
 from daybreak.parallel import Ranks, local
 from daybreak.train.host_memory import process_peak_bytes
-from daybreak.train.precision import lower_precision
 
 SECONDS = 0.05
 """How long the matmul rate is measured."""
@@ -88,10 +88,10 @@ def by_noise_level(levels: NoiseLevels, ranks: Ranks) -> dict[str, float]:
     }
 
 
-def matmul_rate(config: Config, device: torch.device) -> float:
-    """Multiply-adds that the device really does on large matrices in the run's precision, FLOP/s (two each)."""
+def matmul_rate(lower: bool, device: torch.device) -> float:
+    """Multiply-adds that the device really does on large matrices, FLOP/s (two each). lower: in bfloat16."""
     n = 8192 if device.type == "cuda" else 512
-    dtype = torch.bfloat16 if lower_precision(config, device) else torch.float32
+    dtype = torch.bfloat16 if lower else torch.float32
     a, b = (torch.ones(n, n, dtype=dtype, device=device) for _ in range(2))
 
     def product() -> None:
@@ -105,6 +105,10 @@ def matmul_rate(config: Config, device: torch.device) -> float:
         product()
         count += 1
     return 2 * n**3 * count / (time.monotonic() - began)
+
+
+known_matmul_rate = functools.cache(matmul_rate)
+"""As it was first measured in this process: the runs of an ablation share it."""
 
 
 def transformer_flops(config: Config, text_width: int, text_tokens: int) -> int:

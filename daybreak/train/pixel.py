@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,7 @@ from daybreak.sampling.generate import generate_together
 from daybreak.train.deadline import evaluation_prompts, metrics_pictures
 from daybreak.train.distributed import computing, spread
 from daybreak.train.ema import averaged_copy, update_average
-from daybreak.train.meters import NoiseLevels, memory_gib, transformer_flops
+from daybreak.train.meters import NoiseLevels, known_matmul_rate, memory_gib, transformer_flops
 from daybreak.train.phema import PowerAverages, named_tensors
 from daybreak.train.precision import autocast, lower_precision, muon_dtype
 from daybreak.train.trainee import Samples, Trainee
@@ -67,6 +68,7 @@ class Pixel(Trainee):
     _first: Source | None = field(default=None, kw_only=True)
     _probe: Probe | None = field(default=None, kw_only=True)
     _stage: Config | None = field(default=None, kw_only=True)
+    _matmul_rate: float = field(default=math.nan, kw_only=True)
 
     @classmethod
     def create(
@@ -194,7 +196,8 @@ class Pixel(Trainee):
             self.power_averages.update(self.trained_networks(), update)
 
     def prepare(self) -> None:
-        """Frozen networks in bfloat16, compilation."""
+        """Frozen networks in bfloat16, compilation; measures how fast the device multiplies."""
+        self._matmul_rate = known_matmul_rate(lower_precision(self.config, self.device), self.device)
         if lower_precision(self.config, self.device):
             self.objective.to_frozen_dtype(torch.bfloat16)
         if self.config.train.compile:
@@ -203,7 +206,7 @@ class Pixel(Trainee):
                 if network is not None:
                     network.compile()
 
-    def measured(self, batch: Batch, speed: float, matmul_rate: float, ranks: Ranks, watched: bool) -> dict[str, float]:
+    def measured(self, batch: Batch, speed: float, ranks: Ranks, watched: bool) -> dict[str, float]:
         """How much of what the device can multiply the transformer's training used (MFU), and the memory it took."""
         if not watched:
             return {}
@@ -211,8 +214,8 @@ class Pixel(Trainee):
         assert self._stage is not None
         flops = transformer_flops(self._stage, self.text_encoder.width, tokens)
         return {
-            "mfu": flops * speed / (matmul_rate * ranks.world),
-            "matmul_tflops": matmul_rate / 1e12,
+            "mfu": flops * speed / (self._matmul_rate * ranks.world),
+            "matmul_tflops": self._matmul_rate / 1e12,
             "text_tokens": float(tokens),
             "processes": float(ranks.world),
         } | memory_gib(self.device)

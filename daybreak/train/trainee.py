@@ -154,7 +154,7 @@ class Trainee(ABC):
         return {type(o).__name__.lower(): float(o.param_groups[0]["lr"]) for o in self.optimizers}
 
     @abstractmethod
-    def measured(self, batch: Any, speed: float, matmul_rate: float, ranks: Ranks, watched: bool) -> dict[str, float]:
+    def measured(self, batch: Any, speed: float, ranks: Ranks, watched: bool) -> dict[str, float]:
         """What a step tells beside its loss, by its name in TensorBoard. speed: pictures a second."""
 
     @abstractmethod

@@ -15,6 +15,7 @@ from daybreak.diffusion.flow import interpolate
 from daybreak.encoders.pretrained_text import PretrainedTextEncoder
 from daybreak.encoders.text import TextEncoder, open_text_encoder
 from daybreak.encoders.tokenizer import CaptionTokenizer
+from daybreak.evaluate import samples_during_training
 from daybreak.evaluate.attention_maps import (
     LEVELS,
     OTHERS,
@@ -39,9 +40,11 @@ ROUTED = {"model__depth": 3, "routing__keep": 0.5, "routing__start": 1, "sample_
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A short run that routes tokens and draws twice."""
+    """A short run that routes tokens and draws twice, as many prompts as users see."""
     folder = tmp_path_factory.mktemp("inside") / "run"
-    train(tiny_config(**ROUTED, train__steps=8, train__sample_every=0.5), folder, [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples_during_training, "PROMPTS", 24)
+        train(tiny_config(**ROUTED, train__steps=8, train__sample_every=0.5), folder, [])
     return folder
 
 
