@@ -1,4 +1,4 @@
-"""Shared small things: real models, only tiny."""
+"""Shared small things: real models, only tiny. Without torch: the process that hands out the tests needs none."""
 
 import gc
 import logging
@@ -13,18 +13,11 @@ from typing import Any
 os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "LINES": "50", "HF_HUB_OFFLINE": "1"}
 
 import pytest
-import torch
 
 from daybreak.config import Config, override
-from daybreak.data.scenes.world import TASKS
-from daybreak.evaluate import samples_during_training
-from daybreak.train.loop import train
 from tests import fork_server
 
 fork_server.install()
-torch.set_num_threads(1)
-# Some three hundred small runs draw samples, most of them only because runs do.
-samples_during_training.PROMPTS = len(TASKS)
 logging.getLogger("c10d-NullHandler-dcp_logger").setLevel(logging.WARNING)  # two lines a tensor, which pytest keeps
 
 STARTS_PROCESSES = re.compile(
@@ -34,7 +27,14 @@ STARTS_PROCESSES = re.compile(
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays: looked through for garbage again and again, it took a seventh of all tests' time."""
+    """Some three hundred small runs draw samples, most of them only because runs do: one of a task will do.
+
+    What is loaded by now stays: looked through for garbage again and again, it took a seventh of all tests' time.
+    """
+    from daybreak.data.scenes.world import TASKS
+    from daybreak.evaluate import samples_during_training
+
+    samples_during_training.PROMPTS = len(TASKS)
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -102,6 +102,8 @@ def config() -> Config:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of a few steps, whose averaged weights are not the initial ones. Shared: write nothing into it."""
+    from daybreak.train.loop import train
+
     folder = tmp_path_factory.mktemp("finished") / "run"
     train(tiny_config(sample__steps=5, diffusion__shift=2.0, train__steps=20, train__sample_every=1.0), folder, [])
     return folder
@@ -110,6 +112,8 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A short run with the parts of scenes-demo. Shared: write nothing into it."""
+    from daybreak.train.loop import train
+
     folder = tmp_path_factory.mktemp("demo") / "run"
     train(tiny_demo(train__steps=20), folder, [])
     return folder

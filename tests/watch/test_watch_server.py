@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from daybreak.evaluate.samples_during_training import PROMPTS
+from daybreak.evaluate import samples_during_training
 from daybreak.run_folder import read_events
 from daybreak.run_notes import Notes, read_notes
 from daybreak.run_requests import is_judged, judging
@@ -61,7 +61,7 @@ def test_a_run_that_was_trained_tells_all_of_it(server, finished_run):
     told = server.run("real")
     begun, samples = told["events"]
     assert begun["event"] == "begin" and begun["command"] and begun["device"] == "1 CPU cores"
-    assert samples["folder"] == "samples/step-00000020/" and len(samples["pictures"]) == PROMPTS
+    assert samples["folder"] == "samples/step-00000020/" and len(samples["pictures"]) == samples_during_training.PROMPTS
     logged = [json.loads(line) for line in (finished_run / "log.jsonl").read_text().splitlines()]
     losses = [e["loss"] for e in logged if e["event"] == "step"]
     assert told["curves"]["loss"]["value"] == pytest.approx(losses, rel=1e-5)
@@ -71,7 +71,7 @@ def test_a_run_that_was_trained_tells_all_of_it(server, finished_run):
     assert word["columns"] == 8 and 0 < word["share"] < 1 and len(inside["noise"][0]["pictures"]) == 6
     # What the judge saw is what it counted.
     followed = [p["followed"] for p in samples["pictures"]]
-    assert samples["followed"] == pytest.approx(sum(followed) / PROMPTS)
+    assert samples["followed"] == pytest.approx(sum(followed) / samples_during_training.PROMPTS)
     for p in samples["pictures"]:
         assert p["followed"] == all(t["right"] for t in p["told"])
         assert all(t["right"] != bool(t["saw"]) for t in p["told"])
@@ -187,7 +187,9 @@ def test_the_report_is_the_page_with_all_that_it_shows(runs, finished_run):
         frozen["name"] == "real" and frozen["told"]["curves"].keys() == WatchedRun(finished_run).tell()["curves"].keys()
     )
     asked = [p["file"] for e in frozen["told"]["events"] if e["event"] == "samples" for p in e["pictures"]]
-    assert len(asked) == PROMPTS and all(frozen["files"][f].startswith("data:image/png;base64,") for f in asked)
+    assert len(asked) == samples_during_training.PROMPTS and all(
+        frozen["files"][f].startswith("data:image/png;base64,") for f in asked
+    )
 
 
 def test_the_report_of_a_run_that_is_cut_off_anywhere(runs, tmp_path):
