@@ -185,6 +185,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.work is not None:
+        options.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         data = make_data(Path(work), options.pictures)
         files, runs = data.files, contestants(data)
