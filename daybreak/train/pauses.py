@@ -27,8 +27,8 @@ SETTLED = 0.8
 """From this share of the budget on, the moment at which training ends is fixed."""
 RETRY_SECONDS = 60.0
 """From a checkpoint that could not be written to the next attempt."""
-ROOM_SECONDS = 600.0
-"""The longest that the end of a run waits for room on a full disk."""
+ROOM_SECONDS, LOOK_SECONDS = 600.0, 2.0
+"""The longest that the end of a run waits for room on a full disk, and how often it looks."""
 
 
 PHASES = {"samples": "drawing samples", "metrics": "measuring", "save": "saving"}
@@ -169,7 +169,7 @@ class Pauses:
                 minutes = (until - time.monotonic()) / 60
                 self._alarm("checkpoint", f"{error}; the run waits for room, at most {minutes:.0f} minutes")
                 told = True
-            time.sleep(2)
+            time.sleep(LOOK_SECONDS)
 
     def rehearse(self) -> None:
         """Does once what the end of the run will do, so that its length is known: draws, and saves."""

@@ -101,6 +101,7 @@ def test_a_full_disk_costs_nothing_but_time(tmp_path, monkeypatch):
     try:
         run, recorder = disk / "run", Recorder()
         monkeypatch.setattr("daybreak.train.pauses.RETRY_SECONDS", 0.0)
+        monkeypatch.setattr("daybreak.train.pauses.LOOK_SECONDS", 0.05)
         ballast = disk / "ballast"
 
         class Filler(Recorder):
