@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from scipy import linalg
 from tiny_models import own_cache, save_mask2former, save_pipeline, save_rewriter, weights, write_pictures
+from transformers.utils import logging as transformers_logging
 
 from daybreak.config import ConfigError, override
 from daybreak.evaluate import day_check, during_training, measurers
@@ -175,7 +176,10 @@ def test_a_diffusers_pipeline(tmp_path, evaluate, weights, pipeline):
         (["--metrics", "kid", "--guidance", "inf"], "--guidance is 'inf'; it must be a number"),
     ],
 )
-def test_what_is_wrong_is_said_before_a_picture_is_drawn(tmp_path, evaluate, weights, pipeline, words, message):
+def test_what_is_wrong_is_said_before_a_picture_is_drawn(
+    tmp_path, evaluate, weights, pipeline, words, message, monkeypatch
+):
+    monkeypatch.setattr(transformers_logging, "_tqdm_active", True)  # as a command begins
     reference = write_pictures(tmp_path / "reference", 2, seed=2)
     options = ["--reference", reference, "--steps", 1, *given(weights, "inception", "clip"), "--out", tmp_path / "out"]
     code, _, errors = evaluate(pipeline, *words, *options)
