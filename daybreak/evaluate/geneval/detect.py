@@ -98,7 +98,7 @@ def instances(
 
 
 def _outlined(logits: Tensor) -> tuple[float, tuple[int, int, int, int], np.ndarray] | None:
-    """A mask's mean probability where that is above one half, the box around it, and the mask; None where it's empty."""
+    """A mask's mean probability where that is above one half, the box around it, the mask; None where it is empty."""
     mask = logits > 0
     if not mask.any():
         return None
