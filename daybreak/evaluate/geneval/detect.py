@@ -103,8 +103,8 @@ def _outlined(logits: Tensor) -> tuple[float, tuple[int, int, int, int], np.ndar
     if not mask.any():
         return None
     rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
-    box = (columns[0].item(), rows[0].item(), columns[-1].item() + 1, rows[-1].item() + 1)
-    return logits.sigmoid()[mask].mean().item(), box, mask.cpu().numpy()
+    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    return float(logits.sigmoid()[mask].mean()), box, mask.cpu().numpy()
 
 
 def _scaled(image: Image.Image) -> tuple[Tensor, Tensor]:
