@@ -134,7 +134,8 @@ def test_a_judge_is_won_over_and_a_killed_run_goes_on_to_the_same_bits(demo_run,
         run=str(demo_run), judge=judge, rounds=3, prompts=12, pictures=3, steps=9, beta=100.0, **SMALL | {"lr": 0.005}
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    settings = begun(asked, whole, train__save_steps=2, train__keep=9, train__sample_every=1.0)
+    loop = {"train__save_steps": 2, "train__keep": 9, "train__sample_every": 1.0}
+    settings = begun(asked, whole, **loop, evaluate__grid_prompts=("a red circle",))
     resume_prefer(Console(quiet=True), settings, whole)
     shutil.copytree(whole, killed)
     for folder in checkpoint_files.complete(killed):
