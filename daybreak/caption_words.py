@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -71,10 +71,11 @@ def words_of(text: str) -> list[str]:
 
 def look_at(captions: Sequence[str], knows_others: bool = False) -> CaptionWords:
     """What is kept of `captions`. knows_others: the model has learnt from other captions too."""
-    counted = Counter(word for caption in captions for word in words_of(caption))
+    parts = {part for caption in captions for part in caption.split()}  # no word reaches over a space
+    found = frozenset(word for part in parts for word in words_of(part))
     short = list(dict.fromkeys(c for c in captions if 0 < len(c) <= LONGEST_EXAMPLE and "\n" not in c))
     chosen = np.random.default_rng(0).permutation(len(short))[:EXAMPLES]
-    words = None if knows_others or len(counted) > WORDS else frozenset(counted)
+    words = None if knows_others or len(found) > WORDS else found
     return CaptionWords(tuple(short[i] for i in chosen), len(captions), words)
 
 

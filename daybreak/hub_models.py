@@ -24,6 +24,7 @@ def load_pretrained(kind: Any, name: str, weights: str | None, **options: Any) -
     """
     default, size, purpose = HUB_MODELS[name]
     source = weights or default
+    no_bar_of_weights()
     try:
         return kind.from_pretrained(source, use_safetensors=True, **options).eval()
     except (OSError, ValueError) as e:
@@ -32,3 +33,17 @@ def load_pretrained(kind: Any, name: str, weights: str | None, **options: Any) -
             f"{source} ({purpose}) cannot be loaded: {reason}; where there is no network, run `hf download {default} "
             f"--local-dir FOLDER` ({size}) elsewhere, bring the folder, and name it with --weights {name}=FOLDER"
         ) from None
+
+
+def no_bar_of_weights() -> None:
+    """From now on transformers draws no bar while it reads weights, which would break into what daybreak shows.
+
+    Those of downloads stay as they are.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils.logging import disable_progress_bar
+
+    silent = are_progress_bars_disabled()
+    disable_progress_bar()
+    if not silent:
+        enable_progress_bars()

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from daybreak.config import ConfigError
+from daybreak.hub_models import no_bar_of_weights
 
 
 class Captioner:
@@ -17,6 +18,7 @@ class Captioner:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self.prompt, self.max_tokens = prompt, max_tokens
+        no_bar_of_weights()
         dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         try:
             self.processor: Any = AutoProcessor.from_pretrained(model, revision=revision)

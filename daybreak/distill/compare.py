@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from daybreak.ablate.frechet import frechet_on_scenes
+from daybreak.ablate.frechet import RenderedScenes
 from daybreak.config import Config
 from daybreak.data.open import open_source
 from daybreak.encoders.text import TextEncoder
@@ -82,7 +82,8 @@ def _on_scenes(transformer: Transformer, text_encoder: TextEncoder, settings: Co
     scores = judge_scenes(
         lambda p: generate(transformer, text_encoder, p, settings, seed), settings.evaluate, None
     ).scores
-    frechet, _ = frechet_on_scenes(transformer, text_encoder, settings, FRECHET_PICTURES)
+    rendered = RenderedScenes(settings, FRECHET_PICTURES, next(transformer.parameters()).device)
+    frechet = rendered.distance(transformer, text_encoder)
     return {"overall": scores["overall"], "held_out": scores["held_out"], "frechet": frechet}
 
 

@@ -17,6 +17,7 @@ from daybreak.config import ConfigError
 from daybreak.cpu import functions, kernels
 from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
 from daybreak.encoders.teacher_file import taught_file
+from daybreak.hub_models import no_bar_of_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -132,6 +133,7 @@ def open_teacher(name: str, setting: str) -> VisionTeacher:
     # Here, since the embedded teacher does not need the seconds that it takes.
     from transformers import AutoConfig, AutoModel, SiglipVisionConfig, SiglipVisionModel
 
+    no_bar_of_weights()
     try:
         config = AutoConfig.from_pretrained(name)
         if config.model_type in ("siglip", "siglip2"):  # a pair of towers: the vision one is wanted

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from daybreak.data.scenes.shapes import PERIMETER, coverage
+from daybreak.data.scenes.shapes import EXTENT, PERIMETER, coverage
 from daybreak.data.scenes.world import (
     BACKGROUND_NAMES,
     BACKGROUNDS,
@@ -41,8 +41,10 @@ COLOR_TOLERANCE = 0.3
 """Largest distance of an object's or the background's colour from a named one, in RGB of [0, 1]."""
 
 _SIZE_SPLIT = float(np.sqrt(RADII["small"] * RADII["large"]))
-_BLURS_PX = (0.0, 0.6)
-"""The templates are compared sharp, and as a light blur leaves them."""
+_BLUR = ndimage.gaussian_filter1d(np.array([0.0, 0.0, 1.0, 0.0, 0.0]), 0.6)
+"""The templates are compared sharp, and as a light blur leaves them: of 0.6 px, this along either axis."""
+_BLUR_REACH_PX = 3.5
+"""How far beyond a template's outline its blur reaches, and up to a pixel of antialiasing."""
 _TEMPLATE_RADII = np.linspace(0.8 * RADII["small"], 1.2 * RADII["large"], 14)
 _RGB = np.array([COLORS[c] for c in COLOR_NAMES]) / 255
 _BACKGROUND_RGB = np.array([BACKGROUNDS[b] for b in BACKGROUND_NAMES]) / 255
@@ -225,19 +227,29 @@ def _measure(
 def _best_template(alpha: np.ndarray, x: float, y: float) -> tuple[str, float, float]:
     """(shape, radius, misfit) of the template nearest to `alpha` [S, S], laid on its centroid (x, y)."""
     best = ("", 0.0, np.inf)
-    r, count = _TEMPLATE_RADII, len(_TEMPLATE_RADII)
-    for shape, blur in itertools.product(SHAPES, _BLURS_PX):
+    r, count, side = _TEMPLATE_RADII, len(_TEMPLATE_RADII), len(alpha)
+    for shape in SHAPES:
         cx, cy = _centroid(shape)
-        template = coverage(shape, np.full(count, x) - cx * r, np.full(count, y) - cy * r, r, len(alpha))
-        if blur:
-            template = ndimage.gaussian_filter(template, (0, blur, blur), mode="constant")
-            template /= template.max(axis=(1, 2), keepdims=True)  # as the colour is taken from the fullest pixels
-        outline = PERIMETER[shape] * r * len(alpha) ** 2  # x the side, so that the misfit is a share of it
-        error = np.abs(template - alpha).sum(axis=(1, 2)) / outline  # [R]
-        k = int(error.argmin())
-        if error[k] < best[2]:
-            best = (shape, float(r[k]), float(error[k]))
+        x0, y0, reach = x - cx * r, y - cy * r, EXTENT[shape] * r + _BLUR_REACH_PX / side
+        rows, columns = _pixels(y0 - reach, y0 + reach, side), _pixels(x0 - reach, x0 + reach, side)
+        sharp = coverage(shape, x0, y0, r, side, rows, columns)
+        blurred = ndimage.correlate1d(sharp, _BLUR, axis=1, mode="constant")
+        blurred = ndimage.correlate1d(blurred, _BLUR, axis=2, mode="constant")
+        blurred /= blurred.max(axis=(1, 2), keepdims=True)  # as the colour is taken from the fullest pixels
+        outline = PERIMETER[shape] * r * side**2  # x the side, so that the misfit is a share of it
+        apart = np.tile(alpha, (count, 1, 1))  # from all templates, where these are not
+        for template in (sharp, blurred):
+            apart[:, rows, columns] = np.abs(template - alpha[rows, columns])
+            error = apart.sum(axis=(1, 2)) / outline  # [R]
+            k = int(error.argmin())
+            if error[k] < best[2]:
+                best = (shape, float(r[k]), float(error[k]))
     return best
+
+
+def _pixels(begin: np.ndarray, end: np.ndarray, side: int) -> slice:
+    """Those of an axis that lie in any of the intervals, given in shares of the side."""
+    return slice(max(0, int(begin.min() * side)), min(side, int(end.max() * side) + 1))
 
 
 @lru_cache(maxsize=len(SHAPES))

@@ -11,6 +11,7 @@ from daybreak.config import ConfigError
 from daybreak.extras import require
 from daybreak.finetune.base_files import check_base
 from daybreak.finetune.settings import FinetuneSettings
+from daybreak.hub_models import no_bar_of_weights
 from daybreak.model_folder import own_adapted
 
 PURPOSE = "fine-tuning"
@@ -51,6 +52,7 @@ def open_base(
         from daybreak.finetune.family.own import open_own_base
 
         return open_own_base(path)
+    no_bar_of_weights()
     variant = check_base(base, allow_pickle, config, variant)
     if path.is_file():
         return _open_file(diffusers, path, config, dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from daybreak.ablate.frechet import frechet_on_scenes
+from daybreak.ablate.frechet import RenderedScenes
 from daybreak.config import Config
 from daybreak.encoders.text import TextEncoder
 from daybreak.evaluate.scoring import evaluate_scenes, judge_scenes
@@ -28,10 +28,11 @@ def compare_on_scenes(
     """
     e = config.evaluate
     scores = evaluate_scenes(*now, config, run, Ranks()).scores
-    distance = frechet_on_scenes(*now, config, count)[0]
+    rendered = RenderedScenes(config, count, next(now[0].parameters()).device)
+    distance = rendered.distance(*now)
     with as_then:
         was = judge_scenes(lambda prompts: generate(*then, prompts, config, e.seed), e, None).scores
-        distance_then = frechet_on_scenes(*then, config, count)[0]
+        distance_then = rendered.distance(*then)
     names = [*SCENES, *(k for k in was if k.startswith("attribute_"))]
     found.rows += [
         Row(f"scenes: {k.replace('attribute_', '').replace('_', ' ')}", was[k], scores[k], share=True)

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from scipy import linalg
 from tiny_models import own_cache, save_mask2former, save_pipeline, save_rewriter, weights, write_pictures
+from transformers.utils import logging as transformers_logging
 
-from daybreak.config import ConfigError, override
+from daybreak.config import ConfigError, EvaluateConfig, override
 from daybreak.evaluate import day_check, during_training, measurers
+from daybreak.evaluate.geneval import detect
 from daybreak.evaluate.measures import METRICS
 from daybreak.evaluate.request import Drawing
 from daybreak.formats.run import load_averaged
@@ -140,7 +142,9 @@ def test_a_run_on_scenes_with_its_own_reference_and_its_judge(tmp_path, evaluate
     assert (tmp_path / "evaluations").exists() is False  # everything lies in the run folder
 
 
-def test_a_diffusers_pipeline(tmp_path, evaluate, weights, pipeline):
+def test_a_diffusers_pipeline(tmp_path, evaluate, weights, pipeline, monkeypatch):
+    few = EvaluateConfig(prompts_per_task=4, held_out_prompts=8)
+    monkeypatch.setattr(measurers, "EvaluateConfig", lambda: few)
     reference = write_pictures(tmp_path / "reference", 60, seed=2)
     code, _, errors = evaluate(
         pipeline, "--metrics", "fid,clipscore,scenes", "--reference", reference, "--count", 50, "--steps", 1,
@@ -175,7 +179,10 @@ def test_a_diffusers_pipeline(tmp_path, evaluate, weights, pipeline):
         (["--metrics", "kid", "--guidance", "inf"], "--guidance is 'inf'; it must be a number"),
     ],
 )
-def test_what_is_wrong_is_said_before_a_picture_is_drawn(tmp_path, evaluate, weights, pipeline, words, message):
+def test_what_is_wrong_is_said_before_a_picture_is_drawn(
+    tmp_path, evaluate, weights, pipeline, words, message, monkeypatch
+):
+    monkeypatch.setattr(transformers_logging, "_tqdm_active", True)  # as a command begins
     reference = write_pictures(tmp_path / "reference", 2, seed=2)
     options = ["--reference", reference, "--steps", 1, *given(weights, "inception", "clip"), "--out", tmp_path / "out"]
     code, _, errors = evaluate(pipeline, *words, *options)
@@ -196,7 +203,8 @@ def test_a_picture_depends_on_its_number_not_on_its_batch(scenes_run, pipeline):
         assert (other - together).abs().mean() > 0.01
 
 
-def test_geneval_draws_judges_and_shows_failures(tmp_path, evaluate, weights, pipeline):
+def test_geneval_draws_judges_and_shows_failures(tmp_path, evaluate, weights, pipeline, monkeypatch):
+    monkeypatch.setattr(detect, "SHORT_PX", 160)  # pictures are of 32
     prompts = tmp_path / "prompts.jsonl"
     rows = [
         {"tag": "single_object", "include": [{"class": "bench", "count": 1}], "prompt": "a photo of a bench"},

@@ -1,11 +1,30 @@
-"""No test here meets a network that its user has in a cache."""
+"""No test here meets a network that its user has in a cache; pictures are drawn in less time."""
+
+import shutil
 
 import pytest
 
+from daybreak.config import load, override, save
+from daybreak.files import cache_folder
 from daybreak.hub_models import HUB_MODELS
 
 
 @pytest.fixture(autouse=True)
 def no_networks(tmp_path, monkeypatch):
+    kernels = cache_folder() / "kernels"  # which are compiled once for all tests, not in each process anew
+    kernels.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "kernels").symlink_to(kernels)
     monkeypatch.setenv("DAYBREAK_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(HUB_MODELS, "clip", ("nobody/no-such-clip", "1.7 GB", "CLIP of CLIPScore"))
+
+
+@pytest.fixture(scope="session")
+def demo_run(demo_run, tmp_path_factory):
+    """It draws in one step, and is scored by few prompts."""
+    run = shutil.copytree(demo_run, tmp_path_factory.mktemp("demo") / "run")
+    config = load(run / "config.yaml")
+    for name, value in {"sample.steps": 1, "evaluate.held_out_prompts": 1}.items():
+        config = override(config, name, value)
+    save(config, run / "config.yaml")
+    return run

@@ -129,23 +129,24 @@ def test_votes_on_a_model_alone_are_learnt_from(study, demo_run, tmp_path, monke
 
 
 def test_a_judge_is_won_over_and_a_killed_run_goes_on_to_the_same_bits(demo_run, judge, tmp_path):
-    """Killed in the second of three rounds while its pairs were drawn: from step 6 on it draws them anew."""
+    """Killed in the second of three rounds while its pairs were drawn: from step 2 on it draws them anew."""
     asked = PreferSettings(
-        run=str(demo_run), judge=judge, rounds=3, prompts=12, pictures=3, steps=20, beta=100.0, **SMALL | {"lr": 0.005}
+        run=str(demo_run), judge=judge, rounds=3, prompts=12, pictures=3, steps=9, beta=100.0, **SMALL | {"lr": 0.005}
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    settings = begun(asked, whole, train__save_steps=6, train__keep=9, train__sample_every=1.0)
+    loop = {"train__save_steps": 2, "train__keep": 9, "train__sample_every": 1.0}
+    settings = begun(asked, whole, **loop, evaluate__grid_prompts=("a red circle",))
     resume_prefer(Console(quiet=True), settings, whole)
     shutil.copytree(whole, killed)
     for folder in checkpoint_files.complete(killed):
-        if folder.name > "step-00000006":
+        if folder.name > "step-00000002":
             shutil.rmtree(folder)
     for index in (1, 2):
         shutil.rmtree(killed / "pairs" / f"round-{index:02d}")
     (killed / "pairs" / "round-01.incomplete").mkdir()
     resume_prefer(Console(quiet=True), run_to_resume(killed, PreferSettings(), None), killed)
     last = [checkpoint_files.complete(run)[-1] for run in (whole, killed)]
-    assert [f.name for f in last] == ["step-00000020"] * 2
+    assert [f.name for f in last] == ["step-00000009"] * 2
     for part in ("transformer.safetensors", "training/shard-00001-model-00001-of-00001.safetensors"):
         a, b = (read_tensors(folder / part) for folder in last)
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)

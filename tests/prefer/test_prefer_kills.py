@@ -23,10 +23,11 @@ STEPS = 8
 
 @pytest.fixture(scope="module")
 def model(demo_run, tmp_path_factory):
-    """A run that saves each step, and is scored by few prompts."""
+    """A run that saves each step, and whose samples are of one prompt."""
     run = shutil.copytree(demo_run, tmp_path_factory.mktemp("model") / "run")
     config = load(run / "config.yaml")
-    for name, value in {"train.save_steps": 1, "train.keep": STEPS, "evaluate.held_out_prompts": 1}.items():
+    changes = {"train.save_steps": 1, "train.keep": STEPS, "evaluate.grid_prompts": ("a red circle",)}
+    for name, value in changes.items():
         config = override(config, name, value)
     save(config, run / "config.yaml")
     return run

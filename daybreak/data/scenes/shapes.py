@@ -49,12 +49,16 @@ def signed_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     raise ValueError(f"unknown shape {shape!r}; the shapes are {', '.join(SHAPES)}")
 
 
-def coverage(shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray, resolution: int) -> np.ndarray:
-    """How much of each pixel the shape covers: [B] centres and radii (shares of the side) -> [B, H, W] in [0, 1]."""
+def coverage(
+    shape: str, x: np.ndarray, y: np.ndarray, radius: np.ndarray, resolution: int,
+    rows: slice = slice(None), columns: slice = slice(None),
+) -> np.ndarray:  # fmt: skip
+    """How much of each pixel the shape covers: [B] centres and radii (shares of the side) -> [B, H, W] in [0, 1]; of
+    some rows and columns alone where these are given."""
     axis = ((np.arange(resolution, dtype=np.float32) + 0.5) / resolution)[None]
     scale = radius.astype(np.float32)[:, None]
-    dx = (axis - x.astype(np.float32)[:, None]) / scale
-    dy = (axis - y.astype(np.float32)[:, None]) / scale
+    dx = (axis[:, columns] - x.astype(np.float32)[:, None]) / scale
+    dy = (axis[:, rows] - y.astype(np.float32)[:, None]) / scale
     distance = signed_distance(shape, dx[:, None, :], dy[:, :, None])
     # One pixel is 1 / (radius * resolution) in units of the radius.
     return np.clip(0.5 - distance * (scale[:, :, None] * resolution), 0, 1)

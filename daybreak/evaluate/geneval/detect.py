@@ -83,20 +83,28 @@ def instances(
     """
     probabilities = class_logits.softmax(dim=1)[:, :-1]
     best, places = probabilities.flatten().topk(min(DETECTIONS, probabilities.numel()))
-    found = []
+    found, seen = [], {}  # by query, which may be among the best with several classes
     for share, place in zip(best.tolist(), places.tolist(), strict=True):
         query, label = divmod(place, probabilities.shape[1])
-        # One query at a time: 100 masks of a large picture at once would fill gigabytes.
-        whole = functional.interpolate(mask_logits[None, query : query + 1], padded, mode="bilinear")
-        own = functional.interpolate(whole[..., : scaled[0], : scaled[1]], size, mode="bilinear")[0, 0]
-        mask = own > 0
-        if not mask.any():
-            continue
-        confidence = share * own.sigmoid()[mask].mean().item()
-        rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
-        box = (columns[0].item(), rows[0].item(), columns[-1].item() + 1, rows[-1].item() + 1)
-        found.append(Detection(names[label], confidence, box, mask.cpu().numpy()))
+        if query not in seen:
+            # One query at a time: 100 masks of a large picture at once would fill gigabytes.
+            whole = functional.interpolate(mask_logits[None, query : query + 1], padded, mode="bilinear")
+            own = functional.interpolate(whole[..., : scaled[0], : scaled[1]], size, mode="bilinear")[0, 0]
+            seen[query] = _outlined(own)
+        if (outlined := seen[query]) is not None:
+            certainty, box, mask = outlined
+            found.append(Detection(names[label], share * certainty, box, mask))
     return found
+
+
+def _outlined(logits: Tensor) -> tuple[float, tuple[int, int, int, int], np.ndarray] | None:
+    """A mask's mean probability where that is above one half, the box around it, the mask; None where it is empty."""
+    mask = logits > 0
+    if not mask.any():
+        return None
+    rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
+    box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    return float(logits.sigmoid()[mask].mean()), box, mask.cpu().numpy()
 
 
 def _scaled(image: Image.Image) -> tuple[Tensor, Tensor]:

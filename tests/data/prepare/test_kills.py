@@ -15,10 +15,10 @@ from tests.waiting import LONG
 
 @pytest.mark.parametrize("wanted", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_kills_change_nothing(tmp_path, wanted):
-    source = captioned_folder(tmp_path / "source", 200, size=lambda i: [(480, 480), (640, 400), (400, 640)][i % 3])
-    prepared(source, tmp_path / "whole", size=256, copy_size=128, patch=32, shard_mb=0.5)
+    source = captioned_folder(tmp_path / "source", 200, size=lambda i: [(240, 240), (320, 200), (200, 320)][i % 3])
+    prepared(source, tmp_path / "whole", size=128, copy_size=64, patch=16, shard_mb=0.125)
     command = [sys.executable, "-m", "daybreak", "prepare", str(source), "--out", str(tmp_path / "killed")]
-    command += ["--size", "256", "--copy-size", "128", "--patch", "32", "--shard-size", "0.5MB", "--workers"]
+    command += ["--size", "128", "--copy-size", "64", "--patch", "16", "--shard-size", "0.125MB", "--workers"]
     rng, kills, finished_parts = random.Random(0), 0, []
     work = tmp_path / "killed" / ".prepare"
     while kills < wanted:
