@@ -15,6 +15,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "LINES": "50", "HF_HUB_
 import pytest
 
 from daybreak.config import Config, override
+from daybreak.files import cache_folder
 from tests import fork_server
 
 fork_server.install()
@@ -92,6 +93,15 @@ def tiny_config(**changes: object) -> Config:
     for key, value in (TINY | {k.replace("__", "."): v for k, v in changes.items()}).items():
         config = override(config, key, value)
     return config
+
+
+def empty_cache(folder: Path) -> Path:
+    """A cache for DAYBREAK_CACHE in which nothing is but the user's kernels, which each process would compile anew."""
+    kernels, cache = cache_folder() / "kernels", folder / "cache"
+    for place in (kernels, cache):
+        place.mkdir(parents=True, exist_ok=True)
+    (cache / "kernels").symlink_to(kernels)
+    return cache
 
 
 @pytest.fixture

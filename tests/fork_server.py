@@ -45,6 +45,8 @@ PIPELINES = (
 LOADED_FOR = {
     "finetune": PIPELINES,
     "export": PIPELINES,
+    "prefer": PIPELINES,
+    "evaluate": ("daybreak.commands.evaluate", "transformers.models.clip.modeling_clip"),
     "serve": ("uvicorn", "daybreak.commands.serve", "daybreak.serve.app"),
 }
 """What is loaded before the first start of a program with this word, where it is installed."""

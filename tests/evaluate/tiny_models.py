@@ -10,6 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from tests.conftest import empty_cache
+
 WORDS = "a photo of red blue green circle square dog bench cat two is above below depicts colored object - picture "
 
 
@@ -173,5 +175,6 @@ def weights(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch) -> Path:
     """No test sees what another one, or the user, has cached."""
-    monkeypatch.setenv("DAYBREAK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    cache = empty_cache(tmp_path)
+    monkeypatch.setenv("DAYBREAK_CACHE", str(cache))
+    return cache

@@ -41,6 +41,7 @@ from daybreak.vote import study as studies
 from daybreak.vote.contestants import draw as draw_contestant
 from daybreak.vote.contestants import is_run
 from daybreak.vote.votes import Votes
+from tests.conftest import empty_cache
 from tests.frozen import frozen_in
 from tests.in_process import here
 
@@ -124,7 +125,7 @@ def test_compare_blind_with_an_adapter_from_pictures_to_results(base, lora_run, 
 def test_report(base, tmp_path, monkeypatch):
     from tests.evaluate import tiny_models
 
-    monkeypatch.setenv("DAYBREAK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DAYBREAK_CACHE", str(empty_cache(tmp_path)))
     weights = {
         "inception": tiny_models.save_inception(tmp_path / "small.pt"),
         "clip": tiny_models.save_clip(tmp_path / "clip"),

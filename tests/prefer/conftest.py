@@ -5,17 +5,13 @@ import shutil
 import pytest
 
 from daybreak.config import load, override, save
-from daybreak.files import cache_folder
 from daybreak.hub_models import HUB_MODELS
+from tests.conftest import empty_cache
 
 
 @pytest.fixture(autouse=True)
 def no_networks(tmp_path, monkeypatch):
-    kernels = cache_folder() / "kernels"  # which are compiled once for all tests, not in each process anew
-    kernels.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "kernels").symlink_to(kernels)
-    monkeypatch.setenv("DAYBREAK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("DAYBREAK_CACHE", str(empty_cache(tmp_path)))
     monkeypatch.setitem(HUB_MODELS, "clip", ("nobody/no-such-clip", "1.7 GB", "CLIP of CLIPScore"))
 
 
