@@ -27,15 +27,18 @@ STARTS_PROCESSES = re.compile(
 """What files import that start processes, servers or browsers."""
 
 
+FEW_SAMPLES = {"PROMPTS": 6, "ATTENDED": 1, "EXAMPLES": 1}
+"""In the place of the constants of samples_during_training: a prompt of each task, and one of each to look into."""
+
+
 def pytest_collection_finish() -> None:
-    """Some three hundred small runs draw samples, most of them only because runs do: one of a task will do.
+    """Some three hundred small runs draw samples, most of them only because runs do: few will do.
 
     What is loaded by now stays: looked through for garbage again and again, it took a seventh of all tests' time.
     """
-    from daybreak.data.scenes.world import TASKS
     from daybreak.evaluate import samples_during_training
 
-    samples_during_training.PROMPTS = len(TASKS)
+    vars(samples_during_training).update(FEW_SAMPLES)
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)

@@ -40,10 +40,11 @@ ROUTED = {"model__depth": 3, "routing__keep": 0.5, "routing__start": 1, "sample_
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A short run that routes tokens and draws twice, as many prompts as users see."""
+    """A short run that routes tokens and draws twice, as much as users see."""
     folder = tmp_path_factory.mktemp("inside") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(samples_during_training, "PROMPTS", 24)
+        for name, count in {"PROMPTS": 24, "ATTENDED": ATTENDED, "EXAMPLES": EXAMPLES}.items():
+            patch.setattr(samples_during_training, name, count)
         train(tiny_config(**ROUTED, train__steps=8, train__sample_every=0.5), folder, [])
     return folder
 
