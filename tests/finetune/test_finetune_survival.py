@@ -30,9 +30,10 @@ from tests.waiting import LONG
 LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 WORDS = [
     "--steps=12", "--batch=4", "--lr=3e-3", "--save-every=1", "--sample-every=100", "--sample-steps=1",
-    "--sampler=ddim", "--warmup=0", "--ema=0.5", "--no-report",
-    "--resolution=32",
+    "--sampler=ddim", "--warmup=0", "--ema=0.5", "--no-report", "--resolution=32", "--prompt=a red circle",
 ]  # fmt: skip
+FEW = ["--steps=6", "--save-every=100"]
+"""Where nothing goes on from a checkpoint."""
 
 
 @pytest.fixture(scope="session")
@@ -41,15 +42,21 @@ def pictures(mixed):
     return mixed
 
 
-def command(*words, launcher=()):
-    """daybreak finetune, on one process or as `launcher` starts them."""
-    return [sys.executable, *launcher, "-m", "daybreak", "finetune", *map(str, words)]
+def words_of(base, pictures, out, *more):
+    """What follows `daybreak`; two general prompts, since each is drawn by the base and seen by every probe."""
+    general = out.parent / "general.txt"
+    general.write_text("a dog\nthe big dog\n")
+    return ["finetune", base, "--data", pictures, "--out", out, "--general-prompts", general, *WORDS, *more]
+
+
+def program(words, launcher=()):
+    """daybreak WORDS, on one process or as `launcher` starts them."""
+    return [sys.executable, *launcher, "-m", "daybreak", *map(str, words)]
 
 
 def finetuned(base, pictures, out, *words):
     """A run of the command line in this process; its folder."""
-    call = ["finetune", base, "--data", pictures, "--out", out, *WORDS, *words]
-    result = CliRunner().invoke(app, list(map(str, call)))
+    result = CliRunner().invoke(app, list(map(str, words_of(base, pictures, out, *words))))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -69,7 +76,7 @@ def whole(base, pictures, tmp_path_factory):
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bits(base, pictures, whole, tmp_path):
     run, rng = tmp_path / "run", random.Random(11)
-    first = ["finetune", base, "--data", pictures, "--out", run, *WORDS]
+    first = words_of(base, pictures, run)
     kills = sum(
         kill_while_it_trains(["finetune", "--resume", run] if lines_of_log(run) else first, run, 3, rng.random() / 4)
         for _ in range(2)
@@ -135,8 +142,8 @@ def test_a_bad_batch_is_refused_and_named(base, pictures, tmp_path, monkeypatch)
         return good
 
     monkeypatch.setattr(CachedPictures, "batch", batch)
-    run = finetuned(base, pictures, tmp_path / "run")
-    assert [step for step, _ in losses(run)] == [1, 2, 3, *range(5, 13)]
+    run = finetuned(base, pictures, tmp_path / "run", *FEW)
+    assert [step for step, _ in losses(run)] == [1, 2, 3, 5, 6]
     (line,) = (run / "bad_steps.jsonl").read_text().splitlines()
     assert len(json.loads(line)["keys"]) == 4 and "circle" in json.loads(line)["keys"][0]
     assert all(t.isfinite().all() for t in tiny.stored(run).values())
@@ -158,8 +165,8 @@ def test_bad_batches_without_end_stop_the_run_with_what_to_try(base, pictures, t
 @pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_two_processes_learn_what_one_learns(base, pictures, tmp_path, method):
     """Sharded by FSDP2; the result is whole, and a single process goes on from it."""
-    run, more = tmp_path / "two", ["--steps", "5", "--method", method]
-    words = command(base, "--data", pictures, "--out", run, *WORDS, *more, launcher=LAUNCHER)
+    run, more = tmp_path / "two", ["--steps", "4", "--method", method]
+    words = program(words_of(base, pictures, run, *more), LAUNCHER)
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     alone = finetuned(base, pictures, tmp_path / "alone", *more)
@@ -199,10 +206,10 @@ entry()
 
 def test_a_stall_leaves_every_stack_and_a_code(base, pictures, tmp_path):
     run = tmp_path / "run"
-    words = command(base, "--data", pictures, "--out", run, *WORDS)[3:]
+    words = words_of(base, pictures, run)
     (tmp_path / "stalls.py").write_text(STALL)
     done = subprocess.run(
-        [sys.executable, tmp_path / "stalls.py", *words], env=environment(), capture_output=True, text=True,
+        [sys.executable, tmp_path / "stalls.py", *map(str, words)], env=environment(), capture_output=True, text=True,
         timeout=LONG,
     )  # fmt: skip
     assert done.returncode == 75, done.stdout[-2000:] + done.stderr[-2000:]
@@ -220,7 +227,7 @@ def test_where_memory_is_full_fewer_pictures_go_at_once_and_the_result_is_the_sa
         return real(self, batch, *others)
 
     monkeypatch.setattr(Diffusers, "loss", loss)
-    run = finetuned(base, pictures, tmp_path / "run")
+    run = finetuned(base, pictures, tmp_path / "run", *FEW)
     assert losses(run)[0][1] == pytest.approx(losses(whole)[0][1], rel=1e-5)
     monkeypatch.setattr(Diffusers, "loss", lambda *_: (_ for _ in ()).throw(torch.cuda.OutOfMemoryError("full")))
     with pytest.raises(TrainingError, match="one picture does not fit.*--recompute, a smaller --resolution"):
@@ -235,11 +242,14 @@ def test_a_parameter_that_no_optimiser_takes_is_named(base):
         prepared.optimizer()
 
 
-def test_a_model_of_our_own_is_fine_tuned_by_two_processes_and_its_rate_can_be_found(demo_run, pictures, tmp_path):
+def test_a_model_of_our_own_is_fine_tuned_by_two_processes_and_its_rate_can_be_found(
+    demo_run, pictures, tmp_path, monkeypatch
+):
     """It has convolutions, whose weights lie in another order, and a scalar: FSDP takes neither as it is."""
+    monkeypatch.setattr("daybreak.train.find_lr.STEPS", 8)  # over the same decades
     words = ["--data", str(pictures), "--steps=4", "--batch=4", "--no-report", "--warmup=0", "--resolution=32"]
     run = tmp_path / "two"
-    call = command(demo_run, "--out", run, *words, launcher=LAUNCHER)
+    call = program(["finetune", demo_run, "--out", run, *words], LAUNCHER)
     done = subprocess.run(call, env=environment(), capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     for base, out, more in ((demo_run, tmp_path / "one", []), ("scenes", tmp_path / "rate", ["--find-lr"])):
