@@ -5,6 +5,8 @@ import logging
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,8 @@ STARTS_PROCESSES = re.compile(
 """What files import that start processes, servers or browsers."""
 
 
-FEW_SAMPLES = {"PROMPTS": 6, "ATTENDED": 1, "EXAMPLES": 1}
-"""In the place of the constants of samples_during_training: a prompt of each task, and one of each to look into."""
+FEW_SAMPLES, MANY_SAMPLES = ({"PROMPTS": p, "ATTENDED": a, "EXAMPLES": e} for p, a, e in ((6, 1, 1), (24, 6, 4)))
+"""Constants of samples_during_training: as most tests have them, and as users see them."""
 
 
 def pytest_collection_finish() -> None:
@@ -105,6 +107,17 @@ def empty_cache(folder: Path) -> Path:
         place.mkdir(parents=True, exist_ok=True)
     (cache / "kernels").symlink_to(kernels)
     return cache
+
+
+@contextmanager
+def samples_as_users_see_them() -> Iterator[None]:
+    """Runs within draw and look into as many samples as any run does."""
+    from daybreak.evaluate import samples_during_training
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, count in MANY_SAMPLES.items():
+            patch.setattr(samples_during_training, name, count)
+        yield
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from daybreak.diffusion.flow import interpolate
 from daybreak.encoders.pretrained_text import PretrainedTextEncoder
 from daybreak.encoders.text import TextEncoder, open_text_encoder
 from daybreak.encoders.tokenizer import CaptionTokenizer
-from daybreak.evaluate import samples_during_training
 from daybreak.evaluate.attention_maps import (
     LEVELS,
     OTHERS,
@@ -31,7 +30,7 @@ from daybreak.sampling.generate import generate, noise_of
 from daybreak.train import checkpoint
 from daybreak.train.loop import train
 from daybreak.watch.report import write_report
-from tests.conftest import tiny_config
+from tests.conftest import samples_as_users_see_them, tiny_config
 from tests.frozen import frozen_in
 
 PROMPT = "A large  red circle, above"
@@ -42,9 +41,7 @@ ROUTED = {"model__depth": 3, "routing__keep": 0.5, "routing__start": 1, "sample_
 def run(tmp_path_factory) -> Path:
     """A short run that routes tokens and draws twice, as much as users see."""
     folder = tmp_path_factory.mktemp("inside") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, count in {"PROMPTS": 24, "ATTENDED": ATTENDED, "EXAMPLES": EXAMPLES}.items():
-            patch.setattr(samples_during_training, name, count)
+    with samples_as_users_see_them():
         train(tiny_config(**ROUTED, train__steps=8, train__sample_every=0.5), folder, [])
     return folder
 

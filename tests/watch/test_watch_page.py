@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from daybreak.run_requests import trains
 from daybreak.train.loop import train
 from daybreak.watch.report import Reporter, write_report
-from tests.conftest import TINY, tiny_config
+from tests.conftest import TINY, samples_as_users_see_them, tiny_config
 from tests.train.ranks import environment
 from tests.waiting import LONG
 from tests.watch.chromium import CAN_BROWSE, chromium, elements, until
@@ -35,7 +35,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page") / "runs"
     for name, width in (("narrow", 32), ("wide", 48)):
         config = tiny_config(model__width=width, train__steps=8, train__sample_every=0.25, train__watch_every=2)
-        train(config, folder / name, [Reporter(folder / name, print)])
+        with samples_as_users_see_them():
+            train(config, folder / name, [Reporter(folder / name, print)])
     write_run(folder / "written <b>", 300)
     return folder
 
