@@ -148,7 +148,7 @@ def inputs_of(c: Config, text_width: int, length: int) -> tuple[Tensor, Tensor, 
     return x, t, text, None if visible is None else visible.to("meta")
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _text(c: TextConfig, length: int) -> tuple[int, int, Cost]:
     """The encoder's parameters, the width of its tokens, and its cost for a caption of `length` tokens.
 
@@ -169,8 +169,9 @@ def _text(c: TextConfig, length: int) -> tuple[int, int, Cost]:
     return parameters_of(network), width, cost_of(lambda: network(input_ids=ids, **(ready if gemma else {})))
 
 
+@lru_cache(maxsize=8)
 def _vision(name: str, setting: str) -> tuple[nn.Module, int, int]:
-    """A teacher without weights, the width of its features, its patch."""
+    """A teacher without weights, the width of its features, its patch; built once, as it is counted once."""
     if taught_file(name) is not None:
         with torch.device("meta"):
             network = EmbeddedTeacher()
@@ -180,6 +181,7 @@ def _vision(name: str, setting: str) -> tuple[nn.Module, int, int]:
     return build_vision(config), config.hidden_size, config.patch_size
 
 
+@lru_cache(maxsize=8)
 def _vision_cost(network: nn.Module, side: int) -> Cost:
     picture = torch.zeros(1, 3, side, side, device="meta")
     return cost_of(lambda: network(picture))
