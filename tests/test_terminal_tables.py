@@ -88,7 +88,7 @@ def test_json_is_all_that_is_printed(monkeypatch, runs, tmp_path):
             ["runs", runs],
             ["status", folders[1]],
             ["compare", *folders, "--out", tmp_path / "losses.png"],
-            ["plan", "speedrun", "--gpu", "h200", "--deadline", "24h"],
+            ["plan", "speedrun", "--gpu", "h200", "--price", 2.0, "--deadline", "24h"],
             ["settings", "scenes"],
             ["inspect", pictures, "--page", tmp_path / "page.html", "--workers", 0],
         )

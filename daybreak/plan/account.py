@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from daybreak.compiler import kept_away
-from daybreak.config import Config, at_stage
+from daybreak.config import Config, TextConfig, at_stage
 from daybreak.encoders.embedded_teacher import STRIDE, EmbeddedTeacher
 from daybreak.encoders.teacher_file import taught_file
 from daybreak.encoders.text import TextEncoder, TextTokens
@@ -80,7 +80,7 @@ def _aligned(config: Config) -> list[float]:
 
 
 def _parts(c: Config, length: int, aligned: float) -> tuple[list[Part], int]:
-    text, text_width, text_cost = _text(c, length)
+    text_numbers, text_width, text_cost = _text(c.text, length)
     grid = (c.data.resolution // c.model.patch,) * 2
     with torch.device("meta"):
         transformer = Transformer(c.model, text_width, c.routing)
@@ -100,9 +100,8 @@ def _parts(c: Config, length: int, aligned: float) -> tuple[list[Part], int]:
     passes = 1 if frozen else 3
     if c.data.embeddings is None:  # else its features are read beside the shards
         parts.append(
-            Part("text encoder", parameters_of(text), not frozen, text_cost.flops, passes * text_cost.flops,
-                 text_cost.values)
-        )  # fmt: skip
+            Part("text encoder", text_numbers, not frozen, text_cost.flops, passes * text_cost.flops, text_cost.values)
+        )
     a, p = c.alignment, c.perceptual
     teacher_side: tuple[str, int] | None = None
     if a.weight and aligned:
@@ -149,25 +148,30 @@ def inputs_of(c: Config, text_width: int, length: int) -> tuple[Tensor, Tensor, 
     return x, t, text, None if visible is None else visible.to("meta")
 
 
-def _text(c: Config, length: int) -> tuple[nn.Module, int, Cost]:
-    """The encoder, the width of its tokens, and its cost for a caption of `length` tokens."""
+@lru_cache(maxsize=8)
+def _text(c: TextConfig, length: int) -> tuple[int, int, Cost]:
+    """The encoder's parameters, the width of its tokens, and its cost for a caption of `length` tokens.
+
+    Remembered: stages differ in other things, and a large encoder takes a second to count.
+    """
     ids = torch.zeros(1, length, dtype=torch.long, device="meta")
-    if c.text.pretrained is None:
-        embedded = TextEncoder.create(["a"], replace(c.text, vocabulary=max(259, c.text.vocabulary)))
+    if c.pretrained is None:
+        embedded = TextEncoder.create(["a"], replace(c, vocabulary=max(259, c.vocabulary)))
         own_network = embedded.network.to("meta")
-        return own_network, embedded.width, cost_of(lambda: own_network(ids, ids == 0))
-    config = config_of(c.text.pretrained, "text.pretrained")
+        return parameters_of(own_network), embedded.width, cost_of(lambda: own_network(ids, ids == 0))
+    config = config_of(c.pretrained, "text.pretrained")
     network: Any = build_text_encoder(config)
     own = getattr(config, "text_config", getattr(config, "encoder", config))
     width = int(getattr(own, "d_model", 0) or own.hidden_size)
     # T5Gemma looks into a mask that it makes itself, which has no values here; it takes a ready one for each kind.
     ready = {"attention_mask": {"full_attention": None, "sliding_attention": None}}
     gemma = network.config.model_type == "t5gemma"
-    return network, width, cost_of(lambda: network(input_ids=ids, **(ready if gemma else {})))
+    return parameters_of(network), width, cost_of(lambda: network(input_ids=ids, **(ready if gemma else {})))
 
 
+@lru_cache(maxsize=8)
 def _vision(name: str, setting: str) -> tuple[nn.Module, int, int]:
-    """A teacher without weights, the width of its features, its patch."""
+    """A teacher without weights, the width of its features, its patch; built once, as it is counted once."""
     if taught_file(name) is not None:
         with torch.device("meta"):
             network = EmbeddedTeacher()
@@ -177,6 +181,7 @@ def _vision(name: str, setting: str) -> tuple[nn.Module, int, int]:
     return build_vision(config), config.hidden_size, config.patch_size
 
 
+@lru_cache(maxsize=8)
 def _vision_cost(network: nn.Module, side: int) -> Cost:
     picture = torch.zeros(1, 3, side, side, device="meta")
     return cost_of(lambda: network(picture))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -40,22 +41,39 @@ class Memory:
 def memory_of(plan: StagePlan, text_width: int, text_tokens: int, shards: int) -> Memory:
     """What a stage takes on each of `shards` GPUs that share the weights."""
     c = plan.config
-    with torch.device("meta"):
-        transformer = Transformer(c.model, text_width, c.routing)
-    muon, _ = split_parameters({"transformer": transformer})
-    matrices = sum(p.numel() for p in muon.values()) if c.optim.matrices != "adamw" else 0
+    counted = _counted(c, text_width, text_tokens)
+    matrices = counted.matrices if c.optim.matrices != "adamw" else 0
     trained = sum(p.parameters for p in plan.parts if p.trained)
     frozen = sum(p.parameters for p in plan.parts if not p.trained)
     averages = 1 + len(c.train.posthoc_ema)
     states = (4 + 4 + 4 * averages) * trained + 4 * matrices + 8 * (trained - matrices)
-    block = max(sum(p.numel() for p in b.parameters()) for b in transformer.blocks)
-    rest = trained - block * len(transformer.blocks)
-    gathered = LOW * (2 * block + rest) if shards > 1 else 0
+    rest = trained - counted.block * c.model.depth
+    gathered = LOW * (2 * counted.block + rest) if shards > 1 else 0
     # Losses' networks that pass a gradient back keep activations too: about what their forward pass reads and writes.
     through = sum(p.forward for p in plan.parts if p.name in ("LPIPS", "DINO"))
+    forward = sum(p.forward for p in plan.parts if p.name in ("blocks", "embeddings and last layer"))
+    share = counted.kept / max(1, forward)
+    return Memory(states / shards, gathered + LOW * frozen, counted.kept + share * through)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Numbers in the transformer's matrices and in its largest block; bytes that one picture's backward pass keeps."""
+
+    matrices: int
+    block: int
+    kept: float
+
+
+@lru_cache(maxsize=4)
+def _counted(c: Config, text_width: int, text_tokens: int) -> _Counted:
+    """Of a stage's transformer, whatever it is trained on: counted once for all machines."""
+    with torch.device("meta"):
+        transformer = Transformer(c.model, text_width, c.routing)
+    muon, _ = split_parameters({"transformer": transformer})
+    block = max(sum(p.numel() for p in b.parameters()) for b in transformer.blocks)
     kept = saved_bytes(transformer, c, text_width, text_tokens)
-    share = kept / max(1, sum(p.forward for p in plan.parts if p.name in ("blocks", "embeddings and last layer")))
-    return Memory(states / shards, gathered + LOW * frozen, kept + share * through)
+    return _Counted(sum(p.numel() for p in muon.values()), block, kept)
 
 
 def saved_bytes(transformer: Transformer, config: Config, text_width: int, text_tokens: int) -> float:

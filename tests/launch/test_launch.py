@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -56,14 +57,14 @@ def test_the_command_writes_a_job_that_trains(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "start it with: bash one-local.sh" in result.output
     script = (tmp_path / "one-local.sh").read_text()
-    import sys
-
-    script = script.replace("exec torchrun", f"exec {sys.executable} -m torch.distributed.run")
+    script = script.replace("exec torchrun", "printf '%s\\0'")  # what bash makes of its words
+    words = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
     (tmp_path / "one-local.sh").write_text("# by hand\n")
     result = CliRunner().invoke(app, ["launch", "scenes", "--out", "runs/One", "--gpus", "1", *flags])
     assert isinstance(result.exception, ConfigError) and "one-local.sh exists" in str(result.exception)
     assert (tmp_path / "one-local.sh").read_text() == "# by hand\n"
-    done = subprocess.run(["bash", "-c", script], env=environment(), capture_output=True, text=True, timeout=LONG)
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "runs" / "One" / "score.json").exists()
     assert (tmp_path / "heard").read_text() == "finished\n"

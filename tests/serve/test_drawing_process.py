@@ -41,10 +41,10 @@ def drawers(server) -> list[int]:
 
 def test_a_killed_process_costs_no_accepted_request(finished_run, serving):
     with serving(finished_run, "--max-steps", 5000) as server, concurrent.futures.ThreadPoolExecutor(12) as clients:
-        expected = [pixels_of(server.draw("x", seed=i, steps=250)) for i in range(3)]
+        expected = [pixels_of(server.draw("x", seed=i, steps=120)) for i in range(3)]
         steps = 'daybreak_step_seconds_count{model="run"}'
         before = server.metric(steps)
-        answers = [clients.submit(server.draw, "x", seed=i % 3, steps=250) for i in range(12)]
+        answers = [clients.submit(server.draw, "x", seed=i % 3, steps=120) for i in range(12)]
         wait_until(lambda: server.metric(steps) > before, "the drawing to begin")
         (pid,) = drawers(server)
         os.kill(pid, signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_a_killed_process_costs_no_accepted_request(finished_run, serving):
 def test_sigterm_waits_for_what_was_accepted(finished_run, serving):
     with serving(finished_run, "--max-steps", 5000) as server, concurrent.futures.ThreadPoolExecutor(4) as clients:
         steps = 'daybreak_step_seconds_count{model="run"}'
-        answers = [clients.submit(server.draw, "x", seed=i, steps=200) for i in range(4)]
+        answers = [clients.submit(server.draw, "x", seed=i, steps=80) for i in range(4)]
         wait_until(lambda: server.metric(steps) > 0, "the drawing to begin")
         pids = drawers(server)
         assert server.terminate() == 0

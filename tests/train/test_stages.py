@@ -202,8 +202,8 @@ def test_what_does_not_go_together_is_refused(changes, message):
                                   "scenes+text-blocks+contrastive", "scenes+velocity+shared-adaln"])  # fmt: skip
 def test_every_variant_trains_and_draws(name, tmp_path):
     config = recipe(name)
-    small = {"train.minutes": None, "train.steps": 3, "train.batch": 4, "model.width": 32, "model.heads": 2,
-             "text.width": 32, "sample.steps": 2, "alignment.projector_width": 32}  # fmt: skip
+    small = {"train.minutes": None, "train.steps": 3, "train.batch": 4, "train.sample_every": 1.0, "model.width": 32,
+             "model.heads": 2, "text.width": 32, "sample.steps": 2, "alignment.projector_width": 32}  # fmt: skip
     for key, value in small.items():
         config = override(config, key, value)
     state = train(config, tmp_path / "run", [])
