@@ -1,6 +1,6 @@
 """The tensors that training goes on with, under one flat set of names, as a checkpoint's `training/` holds them.
 
-They go through torch.distributed.checkpoint into safetensors files, one a rank: each rank writes what it holds, and a
+They lie in safetensors files, one a rank: each rank writes what it holds, through torch.distributed.checkpoint, and a
 run on another number of ranks reads what it needs. No file is unpickled.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
@@ -26,6 +27,8 @@ from daybreak.train.trainee import Trainee
 warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as is meant, in a process of its own
 
 FOLDER = "training"
+ALONE = "shard-00001-model-00001-of-00001.safetensors"
+"""The file of one process, as torch.distributed.checkpoint names it."""
 SCALER = ("scale", "_growth_tracker")
 STATES: dict[type, set[str]] = {Muon: {"momentum", "row_square", "step"}, AdamW: {"step", "exp_avg", "exp_avg_sq"}}
 """What our optimisers keep of a parameter."""
@@ -66,13 +69,14 @@ def write(trainee: Trainee, folder: Path, group: ProcessGroup | None) -> Callabl
 
     Called by every rank of `group`; None: this process alone.
     """
+    if group is None:
+        # Contiguous, as safetensors stores them; kernels of convolutions lie with their channels last. Without torch's
+        # writer, which makes plans of every tensor by itself: most of the time where they are many and small.
+        tensors = {k: v.to("cpu", copy=True).contiguous() for k, v in flat(trainee).items()}
+        return lambda: save_file(tensors, folder / ALONE, {"format": "pt"})
     from torch.distributed import checkpoint as dcp  # here: a run should not wait for it before its first step
 
     writer = dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    if group is None:
-        # Contiguous, as safetensors stores them; kernels of convolutions lie with their channels last.
-        tensors = {k: v.to("cpu", copy=True).contiguous() for k, v in flat(trainee).items()}
-        return lambda: dcp.save(tensors, storage_writer=writer, no_dist=True)
     # What is on a GPU is copied by async_save; what is on the CPU would be written while it changes.
     tensors = {
         k: v.clone().contiguous() if v.device.type == "cpu" else v.contiguous() for k, v in flat(trainee).items()

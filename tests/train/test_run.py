@@ -213,11 +213,11 @@ def test_an_infinite_loss_ends_the_run_with_a_reason_and_spares_the_weights(tmp_
 
 
 def test_a_time_budget_ends_the_run_and_spends_its_learning_rate(tmp_path):
-    config = override(tiny_config(train__minutes=0.025, optim__warmup_steps=0), "train.steps", "none")
+    config = override(tiny_config(train__minutes=0.05, optim__warmup_steps=0), "train.steps", "none")
     recorder = Recorder()
     train(config, tmp_path / "run", [recorder])
     last = recorder.steps[-1]
-    assert 1.5 <= last.seconds < 3.0
+    assert 3.0 <= last.seconds < 4.5
     assert last.progress == 1
     factors = [r.lr_factor for r in recorder.steps]
     assert factors[0] == 1
