@@ -115,9 +115,20 @@ def test_who_cannot_be_told_is_told_so_in_one_line(tmp_path, monkeypatch, capsys
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and re.search(message, done.stderr), done.stderr
 
 
+LOOKS_AT_EVERY_STEP = """
+from daybreak import run_requests
+run_requests.LOOK_SECONDS = 0.0
+from daybreak.cli import entry
+entry()
+"""
+
+
 def test_two_processes_stop_after_the_same_step(tmp_path, monkeypatch, capsys):
-    run = tmp_path / "run"
+    run, program = tmp_path / "run", tmp_path / "looks.py"
+    program.write_text(LOOKS_AT_EVERY_STEP)
     words = command(run, 2, train__steps=5000, train__save_minutes=60)
+    begin = words.index("daybreak")
+    words[begin - 1 : begin + 1] = [str(program)]  # in the place of -m daybreak
     process = subprocess.Popen(
         words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )

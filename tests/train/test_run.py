@@ -288,7 +288,7 @@ def test_where_memory_is_full_fewer_pictures_go_at_once_and_the_result_is_the_sa
 
 
 def test_the_learning_rate_finder_suggests_a_rate_that_learns(tmp_path):
-    config = tiny_config(train__steps=3, train__batch=16, optim__warmup_steps=0)
+    config = tiny_config(train__steps=3, optim__warmup_steps=0)
     pixel = Pixel.create(config, open_stage_source(config, 0, 0), torch.device("cpu"))
     factor, curve = find_learning_rate(pixel, Ranks(), lambda _: None)
     assert 1e-3 < factor < 30 and len(curve) > 10
