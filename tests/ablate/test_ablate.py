@@ -23,7 +23,7 @@ from tests.waiting import LONG, wait_until
 TINY = [
     "--model.width", "64", "--model.depth", "2", "--model.heads", "2", "--text.width", "32", "--text.heads", "2",
     "--text.depth", "1", "--train.batch", "8", "--sample.steps", "2", "--evaluate.prompts_per_task", "1",
-    "--evaluate.held_out_prompts", "2", "--train.sample_every", "1",
+    "--evaluate.held_out_prompts", "2", "--train.sample_every", "1", "--data.dense", "0",
 ]  # fmt: skip
 RECIPES = ["scenes-demo", "scenes-demo+no-grounding"]
 

@@ -131,7 +131,7 @@ def test_recomputing_gives_the_same_gradients(options):
 
 
 def test_routing_compiles_without_a_graph_break():
-    network = build(RoutingConfig(keep=0.5, start=1, end=3))
+    network = build(RoutingConfig(keep=0.5, start=1, end=2), depth=3)  # a block before, in and after the middle
     x, t, text = inputs()
     visible = sample_visible(3, 16, 0.5, torch.Generator().manual_seed(0))
     expected = network(x, t, text, visible, 2)

@@ -14,10 +14,8 @@ from making import captioned_folder, prepared
 from tests.conftest import tiny_config
 from tests.waiting import LONG
 
-STEPS = 24
 
-
-def run_or_resume(shards: str, run: Path) -> None:
+def run_or_resume(shards: str, run: Path, steps: int) -> None:
     """In a process of its own: goes on from the newest checkpoint where there is one."""
     import shutil
 
@@ -32,7 +30,7 @@ def run_or_resume(shards: str, run: Path) -> None:
         data__resolution=32,
         model__patch=8,
         train__batch=8,
-        train__steps=STEPS,
+        train__steps=steps,
         train__save_minutes=1e-4,
         train__sample_every=1.0,
         data__workers=2,
@@ -48,15 +46,15 @@ def losses(run: Path) -> list[tuple[int, float]]:
     return [(e["step"], e["loss"]) for e in lines if e["event"] == "step"]
 
 
-@pytest.mark.parametrize("wanted", [3, pytest.param(10, marks=pytest.mark.slow)])
-def test_kills_change_no_sample(tmp_path, wanted):
+@pytest.mark.parametrize(("wanted", "steps"), [(3, 16), pytest.param(10, 24, marks=pytest.mark.slow)])
+def test_kills_change_no_sample(tmp_path, wanted, steps):
     folder = captioned_folder(tmp_path / "folder", 50, size=lambda i: [(96, 96), (128, 80)][i % 2])
     prepared(folder, tmp_path / "shards", shard_mb=0.05)
     context = multiprocessing.get_context("spawn")
     rng, kills = random.Random(1), 0
 
     def start(run: Path):
-        process = context.Process(target=run_or_resume, args=(str(tmp_path / "shards"), run))
+        process = context.Process(target=run_or_resume, args=(str(tmp_path / "shards"), run, steps))
         process.start()
         return process
 
@@ -80,4 +78,4 @@ def test_kills_change_no_sample(tmp_path, wanted):
     last.join(LONG)
     assert last.exitcode == 0
     assert losses(killed) == losses(tmp_path / "whole")
-    assert len(losses(killed)) == STEPS
+    assert len(losses(killed)) == steps
