@@ -16,15 +16,15 @@ from daybreak.losses.perceptual import LPIPS, VGG16Features
 from daybreak.model.routing import sample_visible
 from daybreak.model.transformer import Transformer
 
-SMALL = {"width": 32, "depth": 2, "heads": 2, "patch": 4, "mlp_ratio": 2.0, "bottleneck": 8}
+SMALL = {"width": 32, "depth": 3, "heads": 2, "patch": 4, "mlp_ratio": 2.0, "bottleneck": 8}
 
 
 @pytest.mark.parametrize(
     ("model", "routing"),
     [
-        ({"layout": "joint", "modulation": "none", "text_blocks": 1}, RoutingConfig(keep=0.5, start=1, end=2)),
-        ({"detail": 8, "predicts": "velocity"}, RoutingConfig(keep=0.5, start=1, end=2)),
-        ({"modulation": "shared"}, RoutingConfig(keep=0.25, start=1, end=2, method="sprint")),
+        ({"layout": "joint", "modulation": "none", "text_blocks": 1}, RoutingConfig(keep=0.5, start=1)),
+        ({"detail": 8, "predicts": "velocity"}, RoutingConfig(keep=0.5, start=1)),
+        ({"modulation": "shared"}, RoutingConfig(keep=0.25, start=1, method="sprint")),
         (
             {
                 "bottleneck": None,
@@ -33,7 +33,7 @@ SMALL = {"width": 32, "depth": 2, "heads": 2, "patch": 4, "mlp_ratio": 2.0, "bot
                 "pooled_text": True,
                 "grounding": True,
             },
-            RoutingConfig(keep=0.5, start=1, end=2),
+            RoutingConfig(keep=0.5, start=1),
         ),
     ],
 )
