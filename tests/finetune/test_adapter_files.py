@@ -34,12 +34,13 @@ def bases(tmp_path_factory):
 
 @cache
 def loaded(base):
+    """Not to be changed."""
     return DiffusionPipeline.from_pretrained(base)
 
 
 def fresh(base):
     """As it is loaded: a copy, since loading takes ten times as long."""
-    return copy.deepcopy(loaded(str(base)))
+    return copy.deepcopy(loaded(base))
 
 
 def trained(base, seed=0, **changes):
@@ -79,7 +80,7 @@ def opened(base, file):
 @given(data=st.data())
 @pytest.mark.parametrize("name", BASES)
 def test_any_set_of_layers_comes_back(name, bases, tmp_path, data):
-    layers = adapters.layer_names(family_of(fresh(bases[name]), name).network)
+    layers = adapters.layer_names(family_of(loaded(bases[name]), name).network)
     ends = sorted({layer.split(".", 1)[-1] for layer in layers} | set(layers) | {n.split(".")[-1] for n in layers})
     targets = tuple(data.draw(st.lists(st.sampled_from(ends), min_size=1, max_size=5, unique=True)))
     changes = {"method": data.draw(st.sampled_from(["lora", "dora"])), "targets": targets}
@@ -96,7 +97,7 @@ def test_any_set_of_layers_comes_back(name, bases, tmp_path, data):
     assert torch.allclose(tiny.drawn(other), expected, atol=1e-5)
     adapters.merge(getattr(ours, family.denoiser))
     assert torch.allclose(tiny.drawn(ours), expected, atol=1e-5)
-    before = dict(fresh(bases[name]).components[family.denoiser].named_parameters())
+    before = dict(loaded(bases[name]).components[family.denoiser].named_parameters())
     merged = dict(getattr(ours, family.denoiser).named_parameters())
     assert merged.keys() == before.keys()
     changed = {n.removesuffix(".weight") for n in before if not torch.equal(merged[n], before[n])}
@@ -106,7 +107,7 @@ def test_any_set_of_layers_comes_back(name, bases, tmp_path, data):
 @pytest.mark.parametrize("name", BASES)
 @pytest.mark.parametrize("method", ["lora", "dora"])
 def test_every_layer_at_once_comes_back(name, method, bases, tmp_path):
-    layers = tuple(adapters.layer_names(family_of(fresh(bases[name]), name).network))
+    layers = tuple(adapters.layer_names(family_of(loaded(bases[name]), name).network))
     family = trained(bases[name], method=method, targets=layers, alpha=3.0)
     folder = written(family, tmp_path / "lora")
     expected = tiny.drawn(family.pipeline)
@@ -164,7 +165,7 @@ def test_alpha_is_in_the_tensors_and_not_in_a_header_alone(bases, tmp_path):
     expected = tiny.drawn(family.pipeline)
     for name in (LORA, KOHYA):
         save_file(load_file(folder / name), tmp_path / name)  # leaves the header behind
-        plain = DiffusionPipeline.from_pretrained(bases["sd"])
+        plain = fresh(bases["sd"])
         plain.load_lora_weights(tmp_path, weight_name=name)
         assert torch.allclose(tiny.drawn(plain), expected, atol=1e-5), name
     kohya = load_file(tmp_path / KOHYA)
@@ -205,7 +206,7 @@ def test_resuming_a_finished_run_of_before_writes_its_files_anew(bases, tmp_path
     for _ in range(2):  # as it was left, and written anew
         assert torch.allclose(tiny.drawn(open_result(run.folder)), expected, atol=1e-5)
         resume_finetune(Console(quiet=True), run.folder)
-    plain = DiffusionPipeline.from_pretrained(bases["sd"])
+    plain = fresh(bases["sd"])
     plain.load_lora_weights(run.folder / "lora", weight_name=LORA)
     assert torch.allclose(tiny.drawn(plain), expected, atol=1e-5)
 
