@@ -193,8 +193,7 @@ def main(number: int) -> None:
 def _serve(connection: socket.socket) -> tuple[Start, list[int]]:
     """Forks on each request; returns in the fork, once it is a child of who asked for it."""
     _prctl(PR_SET_NAME, NAME.encode())
-    gc.collect()
-    gc.freeze()
+    _keep_loaded()
     loaded = set()
     while True:
         content, files = receive(connection)
@@ -206,6 +205,7 @@ def _serve(connection: socket.socket) -> tuple[Start, list[int]]:
             with suppress(ImportError):
                 for module in LOADED_FOR[word]:
                     importlib.import_module(module)
+            _keep_loaded()
         assert len(list(Path("/proc/self/task").iterdir())) == 1, "a library started a thread while it was loaded"
         read, write = os.pipe()
         if not (between := os.fork()):
@@ -222,6 +222,13 @@ def _serve(connection: socket.socket) -> tuple[Start, list[int]]:
         _send(connection, os.read(read, 20), [])
         for fd in (read, write, *files):
             os.close(fd)
+
+
+def _keep_loaded() -> None:
+    """What is loaded is not looked through for garbage in each fork, which would also copy its memory."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _become(start: Start, files: list[int], variables: dict[str, str]) -> None:
