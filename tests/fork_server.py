@@ -169,6 +169,7 @@ def _server() -> ForkServer:
 def main(number: int) -> None:
     """The server: it loads, waits, and in a fork of itself becomes each program that is asked for."""
     before = dict(os.environ)
+    gc.disable()
     for module in LOADED:
         importlib.import_module(module)
     own = {name: value for name, value in os.environ.items() if name not in before}  # libraries set some
@@ -250,6 +251,7 @@ def _become(start: Start, files: list[int], variables: dict[str, str]) -> None:
     path = list(filter(None, after)) + [place for place in sys.path if place and place not in before]
     os.environ.clear()
     os.environ.update(variables)
+    gc.enable()
     words = _without_flags(start.words[1:])
     unbuffered = "-u" in start.words[1 : len(start.words) - len(words)] or bool(os.environ.get("PYTHONUNBUFFERED"))
     sys.stdin = sys.__stdin__ = open(0, encoding=sys.stdin.encoding, closefd=False)  # noqa: SIM115

@@ -65,7 +65,7 @@ def test_rates(monkeypatch):
 def test_a_server_with_keys(finished_run, tmp_path, serving):
     file = tmp_path / "keys.txt"
     key, slow = add_key(file, "anna", None), add_key(file, "bert", 0.1)
-    with serving(finished_run, "--keys", file, "--timeout", "2s", "--max-steps", 10_000) as server:
+    with serving(finished_run, "--keys", file, "--timeout", "1s", "--max-steps", 10_000) as server:
 
         def draw(key: str | None, **fields: object) -> httpx.Response:
             headers = {"authorization": f"Bearer {key}".encode()} if key else {}
