@@ -104,14 +104,14 @@ def test_a_student_draws_in_two_steps_what_its_teacher_needs_sixteen_for(teacher
     assert learned < 0.8 * few
 
 
-def test_a_student_resumes_to_the_same_weights(teacher, tmp_path):
+def test_a_student_resumes_to_the_same_weights(finished_run, tmp_path):
     from daybreak.commands.distill import start
 
-    config = override(override(student_config(load(teacher / "config.yaml"), teacher, 2, 1.0), "train.minutes", None),
+    config = override(override(student_config(load(finished_run / "config.yaml"), finished_run, 2, 1.0), "train.minutes", None),
                       "train.steps", 6)  # fmt: skip
     weights = []
     for name, stops in (("whole", (6,)), ("parts", (2, 6))):
-        start(teacher, load(teacher / "config.yaml"), config, tmp_path / name)
+        start(finished_run, load(finished_run / "config.yaml"), config, tmp_path / name)
         for steps in stops:
             part = override(config, "train.steps", steps)
             part = override(override(part, "optim.decay_share", 0.0), "train.sample_every", 1.0)
@@ -120,8 +120,8 @@ def test_a_student_resumes_to_the_same_weights(teacher, tmp_path):
     assert torch.equal(*weights)
 
 
-def test_mistakes_get_one_line(teacher, tmp_path):
-    config = student_config(load(teacher / "config.yaml"), teacher, 2, 1.0)
+def test_mistakes_get_one_line(finished_run, tmp_path):
+    config = student_config(load(finished_run / "config.yaml"), finished_run, 2, 1.0)
     with pytest.raises(ConfigError, match="draws in few steps already"):
         student_config(config, tmp_path, 2, 1.0)
     with pytest.raises(ConfigError, match=r"distill\.teacher: .*no such folder"):

@@ -106,6 +106,7 @@ def test_a_full_disk_costs_nothing_but_time(base, pictures, whole, tmp_path, mon
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "tmpfs", str(disk)]).returncode:
         pytest.skip("no file system can be mounted here")
     monkeypatch.setattr("daybreak.train.pauses.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("daybreak.train.pauses.LOOK_SECONDS", 0.05)
     ballast, real = disk / "ballast", CachedPictures.batch
 
     def batch(self, position, size):

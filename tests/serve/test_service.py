@@ -8,6 +8,7 @@ import pytest
 from daybreak.config import ConfigError
 from daybreak.serve.safety import SafetyCheck
 from tests.in_process import here
+from tests.waiting import wait_until
 
 CHECK = """
 import io, os, sys
@@ -27,6 +28,7 @@ def test_the_access_log_and_refusals(finished_run, tmp_path, serving):
         assert server.draw("x", n=3).status_code == 400
         server.http.get("/health")
         assert server.metric('daybreak_refusals_total{model="run",reason="prompt"}') == 1
+        wait_until(lambda: "/metrics" in log.read_text())  # a line is written after its answer is sent
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     drawn = next(line for line in lines if line.get("pictures"))
     assert (drawn["status"], drawn["model"], drawn["pictures"], drawn["seed"]) == (200, "run", 2, 3)
@@ -39,6 +41,7 @@ def test_prompts_are_logged_where_that_is_asked_for(finished_run, tmp_path, serv
     log = tmp_path / "access.jsonl"
     with serving(finished_run, "--access-log", log, "--log-prompts") as server:
         server.draw("a secret", steps=1)
+        wait_until(lambda: "/images" in log.read_text())
     assert [json.loads(line).get("prompt") for line in log.read_text().splitlines()].count("a secret") == 1
 
 
