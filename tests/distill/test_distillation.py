@@ -107,8 +107,8 @@ def test_a_student_draws_in_two_steps_what_its_teacher_needs_sixteen_for(teacher
 def test_a_student_resumes_to_the_same_weights(finished_run, tmp_path):
     from daybreak.commands.distill import start
 
-    config = override(override(student_config(load(finished_run / "config.yaml"), finished_run, 2, 1.0), "train.minutes", None),
-                      "train.steps", 6)  # fmt: skip
+    config = student_config(load(finished_run / "config.yaml"), finished_run, 2, 1.0)
+    config = override(override(config, "train.minutes", None), "train.steps", 6)
     weights = []
     for name, stops in (("whole", (6,)), ("parts", (2, 6))):
         start(finished_run, load(finished_run / "config.yaml"), config, tmp_path / name)
