@@ -229,7 +229,7 @@ def _keep_loaded() -> None:
     """What is loaded is not looked through for garbage in each fork, which would also copy its memory."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(20_000, 20, 100)
 
 
 def _become(start: Start, files: list[int], variables: dict[str, str]) -> None:

@@ -250,7 +250,7 @@ def test_a_stall_leaves_every_stack_and_a_code(tmp_path):
 
     run = tmp_path / "run"
     bell = f'echo "$DAYBREAK_EVENT $DAYBREAK_ALARM $DAYBREAK_STEP" > {tmp_path}/heard'
-    words = command(run, 1, "--bell", bell, train__steps=50, train__stall_minutes=0.05)[3:]
+    words = command(run, 1, "--bell", bell, train__steps=50, train__stall_minutes=0.04)[3:]
     (tmp_path / "stalls.py").write_text(STALL)
     done = subprocess.run(
         [sys.executable, tmp_path / "stalls.py", *words], env=environment(), capture_output=True, text=True,
